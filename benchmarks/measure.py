@@ -1,0 +1,41 @@
+"""Measuring in benchmarks: interleaved repeats, medians, and one JSON line a figure."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+
+def interleaved(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each function; they take turns, so that a noisy moment hits all of them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for function in functions.values():
+        function()  # the first call pays for allocations
+    for _ in range(repeats):
+        for name, function in functions.items():
+            _synchronise()
+            started = time.perf_counter()
+            function()
+            _synchronise()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def report(figure: str, value: float, unit: str, **facts: object) -> None:
+    """One JSON line: the figure, what it was measured with, and the machine."""
+    machine = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "cores": os.cpu_count(),
+    }
+    print(json.dumps({"figure": figure, "value": round(value, 4), "unit": unit, **facts, **machine}), flush=True)
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,1 @@
+"""From files on disk to class index maps: pairing, reading, scanning, checking, transforming."""

@@ -1,0 +1,205 @@
+"""Which image belongs to which mask: split folders, globs and the ADE20K layout, paired by stem."""
+
+import glob
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dinoseg.config import DatasetsConfig
+from dinoseg.data.ade20k import is_descriptor, split_folders
+
+Split = Literal["train", "val", "test"]
+
+MASK_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".bmp", ".gif", ".pgm", ".pnm", ".webp", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm", ".jp2")
+
+
+class MissingSplitError(ValueError):
+    """The split has no folder, or no glob of its own."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its mask. ``name`` is unique within the split: the path below the image folder without suffix."""
+
+    name: str
+    image: Path
+    mask: Path | None
+
+
+@dataclass(frozen=True)
+class SplitListing:
+    """What a split holds: complete pairs sorted by name, and the files that found no partner."""
+
+    pairs: tuple[Pair, ...]
+    images_without_mask: tuple[Path, ...]
+    masks_without_image: tuple[Path, ...]
+
+
+def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
+    """Lists a split by its globs, its ADE20K descriptor, or its folder ``root/<split>/{images,masks}``.
+
+    Raises:
+        MissingSplitError: (a ValueError) there is no such split; names what was looked for and what exists.
+        ValueError: a missing ``images`` or ``masks`` folder, two images or two masks of one name, a bad glob.
+    """
+    value: str = getattr(datasets, split)
+    given = [key for key in ("images", "masks") if getattr(datasets, key) is not None]
+    if len(given) == 1:
+        raise ValueError(f"datasets.{given[0]} is given alone; give globs for both, datasets.images and datasets.masks")
+    if given:
+        images = _glob_files(datasets, "images", split, IMAGE_SUFFIXES)
+        masks = _glob_files(datasets, "masks", split, MASK_SUFFIXES)
+        mask_paths = set(masks.values())
+        images = {key: path for key, path in images.items() if path not in mask_paths}
+        return _pair(images, masks)
+    root = _existing_root(datasets)
+    folders = split_folders(root, value) if is_descriptor(value) else _split_folders(root, value, split)
+    return _pair(_folder_files(folders[0], IMAGE_SUFFIXES, "images"), _folder_files(folders[1], MASK_SUFFIXES, "masks"))
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Every image file below a folder, sorted; hidden files and other kinds of file are passed over."""
+    return sorted(_visible_files(folder, IMAGE_SUFFIXES))
+
+
+def _existing_root(datasets: DatasetsConfig) -> Path:
+    if not datasets.root:
+        raise ValueError("datasets.root is empty; give the folder that holds the splits, datasets.root=path/to/data")
+    root = Path(datasets.root).expanduser()
+    if not root.is_dir():
+        parent = next((p for p in root.absolute().parents if p.is_dir()), Path("/"))
+        raise ValueError(f"datasets.root={datasets.root}: no such folder; {parent} holds {_contents(parent)}")
+    return root
+
+
+def _split_folders(root: Path, value: str, split: Split) -> tuple[Path, Path]:
+    folder = root / value
+    if not value or not folder.is_dir():
+        raise MissingSplitError(
+            f"split {split}: no folder {folder}; {root} holds {_contents(root)}; "
+            f"name the folder with datasets.{split}=..., or give globs in datasets.images and datasets.masks"
+        )
+    for name in ("images", "masks"):
+        if not (folder / name).is_dir():
+            raise ValueError(
+                f"split {split}: no folder {folder / name}; {folder} holds {_contents(folder)}; "
+                f"expected {folder}/images and {folder}/masks, or globs in datasets.images and datasets.masks"
+            )
+    return folder / "images", folder / "masks"
+
+
+def _contents(folder: Path, most: int = 8) -> str:
+    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir() if entry.name[0] != ".")
+    if not names:
+        return "nothing"
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _visible_files(folder: Path, suffixes: tuple[str, ...]) -> Iterable[Path]:
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
+                yield Path(parent, name)
+
+
+def _folder_files(folder: Path, suffixes: tuple[str, ...], noun: str) -> dict[str, Path]:
+    return _by_key(_visible_files(folder, suffixes), folder, noun)
+
+
+def _by_key(files: Iterable[Path], base: Path, noun: str) -> dict[str, Path]:
+    by_key: dict[str, Path] = {}
+    for path in sorted(files):
+        relative = path.relative_to(base) if path.is_relative_to(base) else path
+        key = relative.with_suffix("").as_posix()
+        if key in by_key:
+            raise ValueError(
+                f"two {noun} share the name {key!r}: {by_key[key]} and {path}; "
+                "remove one, since names pair images with masks and name the predictions"
+            )
+        by_key[key] = path
+    return by_key
+
+
+def _glob_files(datasets: DatasetsConfig, key: str, split: Split, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    value = getattr(datasets, key)
+    if isinstance(value, Mapping):
+        if value.get(split) is None:
+            raise MissingSplitError(
+                f"split {split}: datasets.{key} has globs for {', '.join(map(str, value)) or 'nothing'}"
+            )
+        pattern = str(value[split])
+    elif "{split}" not in str(value):
+        raise ValueError(
+            f"datasets.{key}={value!r} gives every split the same files; put {{split}} in place of the split's folder, "
+            f"or give {{train: glob, val: glob}}"
+        )
+    else:
+        pattern = str(value).replace("{split}", getattr(datasets, split))
+    root = Path(datasets.root or ".").expanduser()
+    found = [root / name for name in glob.glob(pattern, root_dir=root, recursive=True)]
+    files = [path for path in found if path.suffix.lower() in suffixes and path.is_file()]
+    base = root / _fixed_part(pattern)
+    if not found and not base.is_dir():
+        raise MissingSplitError(f"split {split}: datasets.{key}={pattern!r} matches nothing below {root}")
+    return _by_key(files, base, key)
+
+
+def _fixed_part(pattern: str) -> Path:
+    parts = Path(pattern).parts
+    fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    return Path(*parts[:fixed])
+
+
+def _pair(images: dict[str, Path], masks: dict[str, Path]) -> SplitListing:
+    mask_of = {key: masks[key] for key in images if key in masks} or _pair_without_affixes(images, masks)
+    used = set(mask_of.values())
+    return SplitListing(
+        tuple(Pair(key, images[key], mask_of[key]) for key in sorted(mask_of)),
+        tuple(path for key, path in images.items() if key not in mask_of),
+        tuple(path for path in masks.values() if path not in used),
+    )
+
+
+def _pair_without_affixes(images: dict[str, Path], masks: dict[str, Path]) -> dict[str, Path]:
+    """Pairs ``a_photo`` with ``a_mask``: stems less what all stems of their kind share, if that is one to one."""
+    if not images or len(images) != len(masks):
+        return {}
+    image_of, mask_of = _without_affixes(list(images)), _without_affixes(list(masks))
+    if len(images) == 1:
+        (image,), (mask,) = images, masks
+        return (
+            {image: masks[mask]} if _stem(mask).startswith(_stem(image)) or _stem(mask).endswith(_stem(image)) else {}
+        )
+    if set(image_of) != set(mask_of) or len(image_of) != len(images):
+        return {}
+    core, mask = next(iter(mask_of.items()))
+    if _stem(mask).replace(_stem(core), "", 1).isdigit():
+        # Names such as 1, 2 and 11, 12 share a digit by chance.
+        return {}
+    return {image_of[core]: masks[mask_of[core]] for core in sorted(image_of)}
+
+
+def _without_affixes(keys: list[str]) -> dict[str, str]:
+    stems = [_stem(key) for key in keys]
+    prefix = _shared_start(stems)
+    suffix = _shared_start([stem[prefix:][::-1] for stem in stems])
+    cores: dict[str, str] = {}
+    for key, stem in zip(keys, stems, strict=True):
+        folder = key.rpartition("/")[0]
+        core = stem[prefix : len(stem) - suffix]
+        cores[f"{folder}/{core}" if folder else core] = key
+    return cores
+
+
+def _shared_start(words: list[str]) -> int:
+    """How many leading characters all words have in common."""
+    shortest, longest = min(words), max(words)
+    return next((i for i, (a, b) in enumerate(zip(shortest, longest, strict=False)) if a != b), len(shortest))
+
+
+def _stem(key: str) -> str:
+    return key.rpartition("/")[2]

@@ -1,0 +1,273 @@
+"""Reading images and masks from files, and writing label maps back, whatever the file format and bit depth."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, Integer
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
+
+from dinoseg.data.folders import Pair
+from dinoseg.label_settings import Kind
+from dinoseg.labels import LabelSpace
+from dinoseg.palette import IGNORED_COLOUR
+
+LabelMap = Int32[np.ndarray, "height width"]
+
+ORIENTATION_TAG = 0x0112
+SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+# Pillow stretches these to 0..255 on reading, which is right for pictures and wrong for label ids.
+_STRETCHED = {"L;2": 85, "L;4": 17}
+
+
+def read_image(path: Path) -> Image.Image:
+    """The image as RGB, 8 bit, upright (EXIF rotation applied).
+
+    Grey becomes three equal channels, 16-bit grey is divided by 257, alpha is dropped, CMYK and palettes are converted.
+
+    Raises:
+        ValueError: missing, truncated or unreadable file, or a mode without a meaning as a picture (float).
+    """
+    return to_rgb(ImageOps.exif_transpose(load_file(path)), path)
+
+
+def to_rgb(image: Image.Image, source: Path | str = "image") -> Image.Image:
+    """Any picture mode to RGB; ``source`` is for the error message. Raises ValueError for float images."""
+    if image.mode in SIXTEEN_BIT_MODES:
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) // 257
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.mode in ("F", "LAB"):
+        raise ValueError(f"{source}: image mode {image.mode} is not supported; convert it to 8- or 16-bit grey or RGB")
+    return image.convert("RGB")
+
+
+def read_mask(path: Path, kind: Kind = "ids") -> LabelMap:
+    """The label ids of a mask file, (height, width) int32, upright; colours packed as 0xRRGGBB for kind ``colours``.
+
+    Raises:
+        ValueError: missing or damaged file; colours where label ids are declared or the other way round.
+    """
+    if path.suffix.lower() == ".npy":
+        return _ids_from_array(load_array(path), kind, path)
+    return mask_ids(ImageOps.exif_transpose(load_file(path)), kind, path)
+
+
+def read_pair(pair: Pair, kind: Kind = "ids") -> tuple[Image.Image, LabelMap]:
+    """Image and mask of the same height and width, both upright.
+
+    A mask without an EXIF tag of its own that has the size of the image as stored is rotated as the image's tag says.
+
+    Raises:
+        ValueError: either file is bad (see ``read_image`` and ``read_mask``), or their sizes differ.
+    """
+    if pair.mask is None:
+        raise ValueError(f"{pair.image}: has no mask")
+    stored = load_file(pair.image)
+    image = to_rgb(ImageOps.exif_transpose(stored), pair.image)
+    mask = read_mask(pair.mask, kind)
+    size = (mask.shape[1], mask.shape[0])
+    if size == stored.info["stored_size"] != image.size:
+        mask = rotate_like(mask, stored.info["orientation"])
+    elif size != image.size:
+        raise ValueError(size_mismatch(pair.image, image.size, pair.mask, size))
+    return image, mask
+
+
+def size_mismatch(image: Path, image_size: tuple[int, int], mask: Path, mask_size: tuple[int, int]) -> str:
+    """The message for sizes (width, height) that differ."""
+    return (
+        f"{image} is {image_size[0]} x {image_size[1]} but its mask {mask} is {mask_size[0]} x {mask_size[1]} "
+        "(width x height); resize one of them, a mask by nearest neighbour only"
+    )
+
+
+def rotate_like(mask: LabelMap, orientation: int) -> Int32[np.ndarray, "turned_height turned_width"]:
+    """Turns a mask as the EXIF orientation (1..8) turns its image."""
+    turned = {
+        2: mask[:, ::-1],
+        3: mask[::-1, ::-1],
+        4: mask[::-1],
+        5: mask.T,
+        6: mask.T[:, ::-1],
+        7: mask.T[::-1, ::-1],
+        8: mask.T[::-1],
+    }.get(orientation, mask)
+    return np.ascontiguousarray(turned)
+
+
+def load_file(path: Path, source: Any = None) -> Image.Image:
+    """Opens and fully decodes an image file (or ``source``, its bytes as a file object).
+
+    It may still have to be rotated by EXIF; ``info`` has its ``orientation`` and ``stored_size`` (``stored_geometry``).
+
+    Raises:
+        ValueError: it is missing, truncated or no image.
+    """
+    try:
+        # An open file rather than a path: Pillow maps uncompressed files given by path into memory, and scrambles TIFFs
+        # with a rotation tag that way (seen in 13.0).
+        with source or path.open("rb") as file, Image.open(file) as image:
+            rawmode, (orientation, size) = _rawmode(image), stored_geometry(image)
+            image.load()
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: not an image that can be read; replace or remove the file") from None
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: truncated or damaged ({error}); replace or remove the file") from None
+    image.info |= {"orientation": orientation, "stored_size": size}
+    if rawmode in _STRETCHED:
+        image.info["stretched"] = _STRETCHED[rawmode]
+    return image
+
+
+def stored_geometry(image: Image.Image) -> tuple[int, tuple[int, int]]:
+    """EXIF orientation (1: none) and (width, height) as stored in the file, of an image opened but not loaded."""
+    width, height = image.size
+    if isinstance(image, TiffImageFile):
+        # Pillow turns TIFF files while loading and gives the size after that from the start. Asking getexif() before
+        # loading would keep a copy of the tag, by which exif_transpose turned the image once more.
+        orientation = int(image.tag_v2.get(ORIENTATION_TAG, 1))
+        swapped = orientation in (5, 6, 7, 8)
+    else:
+        orientation, swapped = int(image.getexif().get(ORIENTATION_TAG, 1)), False
+    return orientation, (height, width) if swapped else (width, height)
+
+
+def load_array(path: Path) -> np.ndarray:
+    """A .npy file. Raises ValueError when it is missing, damaged or holds Python objects (which could run code)."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: truncated or damaged array ({error}); replace or remove the file") from None
+
+
+def mask_ids(image: Image.Image, kind: Kind, path: Path) -> LabelMap:
+    """Label ids of a decoded mask; see ``read_mask``, which reads the file first."""
+    if kind == "colours":
+        return _packed_colours(image, path)
+    if image.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
+        raise ValueError(_colours_found(np.asarray(image.convert("RGB")), path))
+    if image.mode in ("LA", "PA", "La"):
+        image = image.getchannel(0)
+    if image.mode not in ("1", "L", "P", *SIXTEEN_BIT_MODES):
+        raise ValueError(f"{path}: mask mode {image.mode} holds no label ids; save it as 8- or 16-bit grey PNG")
+    return np.asarray(image).astype(np.int32) // image.info.get("stretched", 1)
+
+
+def pack_channels(rgb: Integer[np.ndarray, "height width 3"]) -> LabelMap:
+    """Channels 0..255 to packed colours 0xRRGGBB."""
+    wide = rgb.astype(np.int32)
+    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+
+
+def mask_ignored_pixels(
+    class_map: Integer[np.ndarray, "height width"], mask: Integer[np.ndarray, "height width"], label_space: LabelSpace
+) -> Integer[np.ndarray, "height width"]:
+    """The class map with the ignore index wherever the mask (label ids) is ignored."""
+    ignored = label_space.encode(mask) == label_space.ignore_index
+    return np.where(ignored, label_space.ignore_index, class_map).astype(class_map.dtype)
+
+
+def write_label_map(
+    path: Path, decoded: Integer[np.ndarray, "height width"], label_space: LabelSpace, palette: bool = False
+) -> None:
+    """Writes label ids as ``LabelSpace.decode`` gives them; the file appears whole or not at all.
+
+    The suffix names the format (.png, .tif, .npy). Colours become RGB; ids up to 255 8-bit grey, or a palette with the
+    drawing colours when ``palette`` is set; ids up to 65535 16-bit grey.
+
+    Raises:
+        ValueError: label ids beyond 65535 in a PNG.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        if path.suffix.lower() == ".npy":
+            np.save(temporary, decoded)
+        else:
+            _label_image(decoded, label_space, palette, path).save(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _rawmode(image: Image.Image) -> str:
+    tile = getattr(image, "tile", None)
+    arguments = tile[0][3] if tile else ""
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def _packed_colours(image: Image.Image, path: Path) -> LabelMap:
+    if image.mode not in ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr"):
+        raise ValueError(
+            f"{path}: grey mask (mode {image.mode}) where datasets.classes declares colours; "
+            "name label ids in datasets.classes ({0: name, 1: name}), or give the colour masks"
+        )
+    return pack_channels(np.asarray(image.convert("RGBA").convert("RGB")))
+
+
+def _colours_found(rgb: np.ndarray, path: Path) -> str:
+    if (rgb == rgb[..., :1]).all():
+        values = np.unique(rgb[..., 0])[:8].tolist()
+        return (
+            f"{path}: an RGB mask whose three channels are equal (values {values}): a grey mask saved as RGB; "
+            "save it with one channel, or declare colours such as datasets.classes={'#000000': background}"
+        )
+    colours = np.unique(pack_channels(rgb))
+    listed = ", ".join(f"'#{colour:06x}': name_{index}" for index, colour in enumerate(colours[:8].tolist()))
+    return (
+        f"{path}: an RGB mask with {len(colours)} colours where label ids are expected; "
+        f"declare its colours, datasets.classes={{{listed}}}"
+    )
+
+
+def _ids_from_array(array: np.ndarray, kind: Kind, path: Path) -> LabelMap:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    is_integer = array.dtype == bool or np.issubdtype(array.dtype, np.integer)
+    if (
+        is_integer
+        and array.ndim == 3
+        and array.shape[2] in (3, 4)
+        and array.size
+        and 0 <= array.min() <= array.max() <= 255
+    ):
+        if kind == "ids":
+            raise ValueError(_colours_found(array[..., :3], path))
+        return pack_channels(array[..., :3])
+    if not is_integer or array.ndim != 2:
+        raise ValueError(
+            f"{path}: array of shape {array.shape} and type {array.dtype}; expected whole numbers (height, width)"
+        )
+    if kind == "colours":
+        raise ValueError(f"{path}: one channel where datasets.classes declares colours; name label ids instead")
+    if array.size and array.max() > np.iinfo(np.int32).max:
+        raise ValueError(f"{path}: label id {array.max()} is too large; at most {np.iinfo(np.int32).max}")
+    return array.astype(np.int32)
+
+
+def _label_image(
+    decoded: Integer[np.ndarray, "height width"], label_space: LabelSpace, palette: bool, path: Path
+) -> Image.Image:
+    if label_space.kind == "colours":
+        wide = decoded.astype(np.int32)
+        return Image.fromarray(np.stack([wide >> 16 & 255, wide >> 8 & 255, wide & 255], axis=-1).astype(np.uint8))
+    largest = int(decoded.max()) if decoded.size else 0
+    if largest > 65535 and path.suffix.lower() not in (".tif", ".tiff"):
+        raise ValueError(f"{path}: label id {largest} does not fit 16 bits; write a .tif or .npy file")
+    image = Image.fromarray(decoded)
+    if palette and decoded.dtype == np.uint8:
+        image.putpalette(_drawing_palette(label_space))
+    return image
+
+
+def _drawing_palette(label_space: LabelSpace) -> list[int]:
+    colours = [IGNORED_COLOUR] * 256
+    for entry in label_space.classes:
+        for label_id in entry.label_ids:
+            colours[label_id] = entry.colour
+    return [channel for colour in colours for channel in colour]

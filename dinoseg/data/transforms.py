@@ -1,0 +1,231 @@
+"""From an image and its class index map to the tensors that training and evaluation read.
+
+Random numbers come from torch's CPU generator alone, which the dataset seeds per sample.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt
+from PIL import Image
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+from dinoseg.config import TransformsConfig
+
+CROP_TRIES = 10
+
+
+def as_size(value: Any, key: str) -> tuple[int, int]:
+    """Height and width, in pixels, from a config value that is an int (square) or ``[height, width]``.
+
+    Raises ``ValueError`` that names ``key`` for anything else.
+    """
+    pair = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value, value]
+    if len(pair) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in pair):
+        raise ValueError(f"{key}: {value!r} is no size; give pixels as a positive int or as [height, width]")
+    return pair[0], pair[1]
+
+
+def _numbers(value: Any, key: str, count: int) -> tuple[float, ...]:
+    """``count`` finite numbers as floats; ``ValueError`` that names ``key`` otherwise."""
+    items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    numeric = all(isinstance(item, int | float) and not isinstance(item, bool) for item in items)
+    if len(items) != count or not numeric or not all(math.isfinite(item) for item in items):
+        raise ValueError(f"{key}: {value!r} is no list of {count} finite numbers")
+    return tuple(float(item) for item in items)
+
+
+def _probability(value: float, key: str) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{key}: {value!r} is no probability; give a number from 0 to 1")
+    return float(value)
+
+
+def _channel_statistics(config: TransformsConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, for images in 0..1."""
+    mean = _numbers(config.mean, "transforms.mean", 3)
+    std = _numbers(config.std, "transforms.std", 3)
+    if not all(0.0 <= item <= 1.0 for item in mean):
+        raise ValueError(
+            f"transforms.mean: {list(mean)} leaves 0..1, the range of an image; divide 0..255 values by 255"
+        )
+    if not all(0.0 < item <= 1.0 for item in std):
+        raise ValueError(f"transforms.std: {list(std)} must lie above 0 and at most at 1; divide 0..255 values by 255")
+    return mean, std
+
+
+def _photometric_distortion() -> v2.Transform:
+    """Brightness, contrast, saturation and hue, each with probability one half, in random order.
+
+    The ranges are SSD's (Liu et al. 2016, section 2.2, data augmentation) as torchvision has them, without SSD's
+    permutation of the channels: where the colour tells the classes apart, it would exchange them.
+    """
+    distortions = (
+        v2.ColorJitter(brightness=(0.875, 1.125)),
+        v2.ColorJitter(contrast=(0.5, 1.5)),
+        v2.ColorJitter(saturation=(0.5, 1.5)),
+        v2.ColorJitter(hue=(-0.05, 0.05)),
+    )
+    return v2.RandomOrder([v2.RandomApply([distortion], p=0.5) for distortion in distortions])
+
+
+def _integer_map(class_map: UInt[np.ndarray, "height width"]) -> tv_tensors.Mask:
+    """The class index map as a mask tensor; 16-bit indices widened, since torch can do little with uint16."""
+    return tv_tensors.Mask(torch.from_numpy(class_map if class_map.dtype == np.uint8 else class_map.astype(np.int32)))
+
+
+def _resize_mask(mask: tv_tensors.Mask, size: tuple[int, int]) -> tv_tensors.Mask:
+    """Nearest-neighbour resize about pixel centres.
+
+    torchvision's own rule for masks takes the upper left neighbour, which shifts a shrunk mask against its image.
+    """
+    plain = mask.as_subclass(Tensor)[None]
+    return tv_tensors.Mask(F.resize(plain, list(size), interpolation=InterpolationMode.NEAREST_EXACT)[0])
+
+
+def _window_and_size(native: int, crop: int, scale: float) -> tuple[int, int]:
+    """Along one axis: source pixels that a crop covers, and their number after the resize by ``scale``."""
+    scaled = max(1, round(native * scale))
+    if scaled <= crop:
+        return native, scaled
+    return min(native, max(1, round(crop / scale))), crop
+
+
+def _uniform(low: float, high: float) -> float:
+    return low + (high - low) * torch.rand(()).item()
+
+
+def _largest_share(mask: tv_tensors.Mask, ignore_index: int) -> float:
+    """Share, 0..1, of the most frequent class among the pixels that count; 1 where none counts."""
+    counts = np.bincount(mask.numpy().reshape(-1))
+    counts[ignore_index:] = 0
+    return float(counts.max() / counts.sum()) if counts.any() else 1.0
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """Random resize, crop, flips, rotation and distortion of an image and its class index map, then normalisation.
+
+    The crop is cut out in source pixels before it is resized, so that no part of a large image is resized in vain;
+    image and class map share the cut, and stay aligned to less than a pixel. What a small image leaves of the crop,
+    to the right and below, holds zero (the mean colour) and the ignore index. A crop in which one class covers more
+    than ``max_class_share`` of the pixels that count, or in which none counts, is drawn anew, 10 tries in all, and the
+    last one is taken; 1 turns that off.
+    """
+
+    crop_size: tuple[int, int]
+    ignore_index: int
+    img_size: int | None
+    ratio_range: tuple[float, float]
+    max_class_share: float
+    right_angle_rotations: bool
+    appearance: v2.Compose
+
+    def __call__(
+        self, image: Image.Image, class_map: UInt[np.ndarray, "height width"]
+    ) -> tuple[Float[Tensor, "3 crop_height crop_width"], Int64[Tensor, "crop_height crop_width"]]:
+        """An RGB image and its class indices (H, W) -> normalised float image and int64 class map of the crop size."""
+        quarter_turns = int(torch.randint(4, ()).item()) if self.right_angle_rotations else 0
+        # A crop that is to be turned by 90 degrees is cut lying on its side, and comes out in the shape asked for.
+        crop_height, crop_width = self.crop_size[:: -1 if quarter_turns % 2 else 1]
+        scale = self._draw_scale(*class_map.shape)
+        window_height, height = _window_and_size(class_map.shape[0], crop_height, scale)
+        window_width, width = _window_and_size(class_map.shape[1], crop_width, scale)
+        top, left, mask = self._draw_crop(_integer_map(class_map), (window_height, window_width), (height, width))
+        window = F.to_image(F.crop(image, top, left, window_height, window_width))
+        resized = F.resize(window, [height, width], antialias=True)
+        if quarter_turns:
+            resized = tv_tensors.Image(torch.rot90(resized, quarter_turns, (-2, -1)))
+            mask = tv_tensors.Mask(torch.rot90(mask, quarter_turns, (-2, -1)))
+        return self._padded(*self.appearance(resized, mask))
+
+    def _draw_scale(self, native_height: int, native_width: int) -> float:
+        base = 1.0 if self.img_size is None else self.img_size / min(native_height, native_width)
+        return base * _uniform(*self.ratio_range)
+
+    def _draw_crop(
+        self, mask: tv_tensors.Mask, window: tuple[int, int], size: tuple[int, int]
+    ) -> tuple[int, int, tv_tensors.Mask]:
+        """Upper left corner of the crop, in source pixels, and the class map of the crop at its final scale."""
+        rows, columns = mask.shape[-2] - window[0] + 1, mask.shape[-1] - window[1] + 1
+        tries = CROP_TRIES if self.max_class_share < 1.0 and rows * columns > 1 else 1
+        for _ in range(tries):
+            top, left = int(torch.randint(rows, ()).item()), int(torch.randint(columns, ()).item())
+            crop = _resize_mask(F.crop(mask, top, left, *window), size)
+            if tries > 1 and _largest_share(crop, self.ignore_index) <= self.max_class_share:
+                break
+        return top, left, crop
+
+    def _padded(
+        self, image: tv_tensors.Image, mask: tv_tensors.Mask
+    ) -> tuple[Float[Tensor, "3 crop_height crop_width"], Int64[Tensor, "crop_height crop_width"]]:
+        """Plain tensors of the crop size; padded after normalisation, where the mean colour is exactly zero."""
+        height, width = mask.shape[-2:]
+        padded_image = torch.zeros((3, *self.crop_size))
+        padded_image[:, :height, :width] = image
+        padded_map = torch.full(self.crop_size, self.ignore_index)
+        padded_map[:height, :width] = mask
+        return padded_image, padded_map
+
+
+def build_train_transform(config: TransformsConfig, ignore_index: int) -> TrainTransform:
+    """The training transform of a config; ``ValueError`` names the key of a value out of range."""
+    train = config.train
+    if train.img_size is not None and train.img_size < 1:
+        raise ValueError(f"transforms.train.img_size: {train.img_size} must be at least 1, or null for native size")
+    low, high = _numbers(train.random_img_size_ratio_range, "transforms.train.random_img_size_ratio_range", 2)
+    if not 0.0 < low <= high:
+        raise ValueError(
+            f"transforms.train.random_img_size_ratio_range: [{low}, {high}] must be positive and in rising order"
+        )
+    if not 0.0 < train.max_class_share <= 1.0:
+        raise ValueError(f"transforms.train.max_class_share: {train.max_class_share} must lie above 0 and at most at 1")
+    mean, std = _channel_statistics(config)
+    appearance = [
+        v2.RandomHorizontalFlip(_probability(train.flip_prob, "transforms.train.flip_prob")),
+        v2.RandomVerticalFlip(_probability(train.vertical_flip_prob, "transforms.train.vertical_flip_prob")),
+        *([_photometric_distortion()] if train.photometric_distortion else []),
+        v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
+        v2.Normalize(list(mean), list(std)),
+    ]
+    return TrainTransform(
+        crop_size=as_size(train.crop_size, "transforms.train.crop_size"),
+        ignore_index=ignore_index,
+        img_size=train.img_size,
+        ratio_range=(low, high),
+        max_class_share=float(train.max_class_share),
+        right_angle_rotations=train.right_angle_rotations,
+        appearance=v2.Compose(appearance),
+    )
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """Normalisation at native size; the window engine does all the resizing of evaluation and prediction."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def normalise(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
+        """An RGB image as a float tensor, zero mean and unit deviation for images of the statistics given."""
+        return F.normalize(
+            F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True), list(self.mean), list(self.std)
+        )
+
+    def __call__(
+        self, image: Image.Image, class_map: UInt[np.ndarray, "height width"]
+    ) -> tuple[Float[Tensor, "3 height width"], Int64[Tensor, "height width"]]:
+        """An RGB image and its class indices (H, W) -> normalised float image and int64 class map, both native size."""
+        return self.normalise(image).contiguous(), torch.from_numpy(class_map.astype(np.int64))
+
+
+def build_eval_transform(config: TransformsConfig) -> EvalTransform:
+    """The evaluation transform of a config; ``ValueError`` names the key of a value out of range."""
+    return EvalTransform(*_channel_statistics(config))

@@ -1,0 +1,118 @@
+"""Evaluation of a segmenter on one split: native size, one confusion matrix, figures that name their policy."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from dinoseg.data.dataset import EvaluationDataset
+from dinoseg.data.sampler import evaluation_shard, spread_subset
+from dinoseg.evaluation.confusion import confusion_matrix
+from dinoseg.evaluation.metrics import Metrics, metrics_from_confusion
+from dinoseg.inference.windows import SemanticModel, WindowPolicy, predict_class_map
+from dinoseg.labels import LabelSpace
+from dinoseg.processes import process_count, process_rank, sum_over_processes
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        matrix: rows truth, columns prediction, over all images of all processes.
+        metrics: figures derived from the matrix.
+        policy: what the figures were measured with: resolution, window, TTA, absent classes, images counted.
+    """
+
+    matrix: Int[Tensor, "classes classes"]
+    metrics: Metrics
+    policy: dict[str, Any]
+    label_space: LabelSpace
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contents of metrics.json."""
+        return self.metrics.to_dict(self.label_space, self.policy)
+
+
+def evaluate(
+    model: SemanticModel,
+    dataset: EvaluationDataset,
+    window: WindowPolicy,
+    label_space: LabelSpace,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None = None,
+    num_workers: int = 0,
+    max_samples: int | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Predicts every image of the data set at native size and counts.
+
+    Each process takes its unpadded share of the images and the matrices are added once, so that any number of
+    processes gives the same integers.
+
+    Args:
+        max_samples: evaluate an evenly spread, fixed subset of this size.
+        progress: called after each image.
+
+    Raises:
+        ValueError: the data set is empty, or an image or mask cannot be read.
+    """
+    chosen = spread_subset(len(dataset), max_samples)
+    shard = [chosen[i] for i in evaluation_shard(len(chosen), process_rank(), process_count())]
+    classes = label_space.num_classes
+    matrix = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    loader = DataLoader(Subset(dataset, shard), batch_size=None, num_workers=num_workers)
+    for sample in loader:
+        prediction = predict_class_map(model, sample["image"], window, device=device, autocast_dtype=autocast_dtype)
+        truth = sample["class_map"].to(prediction.device)
+        matrix += confusion_matrix(prediction, truth, classes, label_space.ignore_index).to(device)
+        progress()
+    matrix = sum_over_processes(matrix).cpu()
+    policy = {
+        "resolution": "native"
+        if window.img_size is None
+        else f"short side {window.img_size}, scores resized to native",
+        "window": window.describe(),
+        "images": len(chosen),
+        "images_available": len(dataset),
+        "ignored_label_ids": list(label_space.ignored_ids),
+        "reduce_zero_label": label_space.reduce_zero_label,
+    }
+    return Evaluation(matrix, metrics_from_confusion(matrix), policy, label_space)
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path, extra: dict[str, Any]) -> None:
+    """Writes metrics.json, per_class.csv and confusion.csv; each file appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = evaluation.to_dict() | extra
+    names = list(evaluation.label_space.class_names)
+    columns = list(contents["per_class"][0])
+    write_atomically(
+        folder / "per_class.csv", _csv([columns, *([row[c] for c in columns] for row in contents["per_class"])])
+    )
+    rows = ([name, *row] for name, row in zip(names, evaluation.matrix.tolist(), strict=True))
+    write_atomically(folder / "confusion.csv", _csv([["truth \\ prediction", *names], *rows]))
+    # Last: whoever finds metrics.json finds the others complete.
+    write_atomically(folder / "metrics.json", json.dumps(contents, indent=2) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes beside the target and renames, so that no reader sees half a file."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _csv(rows: list[list[Any]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()

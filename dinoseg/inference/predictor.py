@@ -1,0 +1,134 @@
+"""From one image to its label map: the Python API."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Integer
+from PIL import Image
+
+from dinoseg.config import Config
+from dinoseg.data.masks import mask_ignored_pixels, read_image, to_rgb
+from dinoseg.data.transforms import build_eval_transform
+from dinoseg.inference.policy import window_policy
+from dinoseg.inference.windows import SemanticModel, predict_class_map
+from dinoseg.labels import LabelSpace
+from dinoseg.report.overlay import overlay
+from dinoseg.run_folder import RunFolder, load_segmenter
+from dinoseg.training.device import DTYPES, pick_device
+
+ImageSource = str | Path | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The label map of one image.
+
+    Attributes:
+        image: the input as RGB, after EXIF rotation.
+        class_map: (H, W) class indices at the image's native size.
+        label_space: turns class indices into label ids and names.
+    """
+
+    image: Image.Image
+    class_map: Integer[np.ndarray, "height width"]
+    label_space: LabelSpace
+
+    @property
+    def labels(self) -> Integer[np.ndarray, "height width"]:
+        """(H, W) label ids, as in the training masks; a colour is the integer 0xRRGGBB."""
+        return self.label_space.decode(self.class_map)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class index."""
+        return self.label_space.class_names
+
+    def overlay(self, opacity: float = 0.5, legend: bool = True) -> Image.Image:
+        """The image with the classes drawn over it."""
+        return overlay(self.image, self.class_map, self.label_space, opacity=opacity, legend=legend)
+
+    def hide_ignored(self, mask: Integer[np.ndarray, "height width"]) -> "Prediction":
+        """The same prediction with the ignored pixels of a true mask (label ids) marked as ignored."""
+        return Prediction(self.image, mask_ignored_pixels(self.class_map, mask, self.label_space), self.label_space)
+
+
+class Predictor:
+    """A trained segmenter with everything between an image file and a label map.
+
+    Args:
+        model: in evaluation mode, on ``device``.
+        label_space: of the run.
+        config: of the run; its ``transforms`` and ``eval`` sections decide size, window and augmentation.
+        device: where the model runs.
+    """
+
+    def __init__(self, model: SemanticModel, label_space: LabelSpace, config: Config, device: torch.device) -> None:
+        self.model = model
+        self.label_space = label_space
+        self.config = config
+        self.device = device
+        self._window = window_policy(config)
+        self._transform = build_eval_transform(config.transforms)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class index."""
+        return self.label_space.class_names
+
+    def predict(self, image: ImageSource) -> Prediction:
+        """Segments one image at its native size.
+
+        Args:
+            image: a path, a PIL image of any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16.
+
+        Raises:
+            ValueError: the file cannot be read as an image, or the array has another shape or type.
+        """
+        picture = _open(image)
+        tensor = self._transform.normalise(picture)
+        class_map = predict_class_map(
+            self.model,
+            tensor,
+            self._window,
+            device=self.device,
+            autocast_dtype=DTYPES[self.config.model_dtype],
+        )
+        dtype = np.uint8 if self.label_space.ignore_index <= 255 else np.uint16
+        return Prediction(picture, class_map.cpu().numpy().astype(dtype), self.label_space)
+
+
+def load(run: str | Path, checkpoint: str = "best", device: str = "auto", overrides: tuple[str, ...] = ()) -> Predictor:
+    """Opens a run folder for prediction.
+
+    Args:
+        run: folder that a training wrote.
+        checkpoint: ``best`` or ``last``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        overrides: ``key=value`` changes of the run's config, e.g. ``eval.mode=whole`` or ``model.weights=PATH``.
+
+    Raises:
+        ValueError: not a run folder, a damaged checkpoint, or the backbone's weights are not to be had.
+    """
+    folder = RunFolder(Path(run))
+    config = folder.read_config(overrides)
+    label_space, target = folder.read_labels(), pick_device(device)
+    segmenter = load_segmenter(folder, config, label_space, checkpoint).to(target)
+    return Predictor(segmenter, label_space, config, target)
+
+
+def _open(image: ImageSource) -> Image.Image:
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return to_rgb(image, Path("image"))
+    shape_fits = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
+    if not shape_fits or image.dtype not in (np.uint8, np.uint16):
+        raise ValueError(
+            f"an array of shape {image.shape} and type {image.dtype} is no image; "
+            "give (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16"
+        )
+    if image.dtype == np.uint16 and image.ndim == 3:
+        image = (image >> 8).astype(np.uint8)
+    return to_rgb(Image.fromarray(image), Path("array"))

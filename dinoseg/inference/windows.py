@@ -1,0 +1,240 @@
+"""The window engine: one image to scores or to a label map at native size, in bounded memory.
+
+Validation, ``eval``, ``predict`` and the Python API all come through here.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+from dinoseg.inference.accumulator import RowAccumulator, WindowGrid
+from dinoseg.inference.blending import Blend
+from dinoseg.inference.resampling import AxisMap, argmax_classes, resample_columns, resample_rows, resize_image
+from dinoseg.inference.tta import Orientation, SemanticModel, TtaPolicy, WindowScorer
+
+__all__ = ["SemanticModel", "TtaPolicy", "WindowPolicy", "infer_scores", "predict_class_map"]
+
+# Pixels and scores of a stripe: small enough for caches, and for an allocator to use the same memory again (16 MiB).
+_STRIPE_PIXELS = 1 << 18
+_STRIPE_SCORES = 1 << 22
+# Scores of a batch of windows, where the batch size is left to the engine. A CPU gains nothing from larger batches.
+_BATCH_SCORES = {"cpu": 1 << 23}
+_BATCH_SCORES_ACCELERATOR = 1 << 28
+_MOST_WINDOWS = 16
+# Scores held between stripes, over all scales. Above, windows at the border of stripes are scored twice.
+_HELD_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class WindowPolicy:
+    """How an image is cut for the model and put together again.
+
+    Attributes:
+        mode: ``whole`` feeds the image in one piece, ``slide`` in windows.
+        crop: height and width of a window in pixels (slide).
+        stride: step of the windows, down and across, in pixels (slide).
+        batch_size: windows in one forward pass; None chooses by device, crop and number of classes.
+        blend: weight of a pixel within its window where windows overlap.
+        img_size: the short side is resized to this first; None keeps the size.
+        tta: views to average; None for the image alone.
+
+    Raises:
+        ValueError: a value out of range, or strides that would leave gaps; the message names the config key.
+    """
+
+    mode: Literal["whole", "slide"] = "slide"
+    crop: tuple[int, int] = (512, 512)
+    stride: tuple[int, int] = (341, 341)
+    batch_size: int | None = None
+    blend: Blend = "uniform"
+    img_size: int | None = None
+    tta: TtaPolicy | None = None
+
+    def __post_init__(self) -> None:
+        _require_choice("eval.mode", self.mode, ("whole", "slide"))
+        _require_choice("eval.blend", self.blend, ("uniform", "gaussian", "hann"))
+        _require_positive("eval.crop_size", *self.crop)
+        _require_positive("eval.stride", *self.stride)
+        for key, value in (("eval.batch_size", self.batch_size), ("transforms.eval.img_size", self.img_size)):
+            if value is not None:
+                _require_positive(key, value)
+        if self.mode == "slide" and any(s > c for s, c in zip(self.stride, self.crop, strict=True)):
+            raise ValueError(
+                f"eval.stride {list(self.stride)} exceeds eval.crop_size {list(self.crop)}: pixels between windows "
+                "would have no score; give a stride no larger than the crop"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """The policy for metrics.json; only what applies."""
+        description: dict[str, Any] = {"mode": self.mode, "img_size": self.img_size}
+        if self.mode == "slide":
+            description |= {"crop": list(self.crop), "stride": list(self.stride), "blend": self.blend}
+        description["tta"] = self.tta and {
+            "scales": list(self.tta.scales),
+            "horizontal_flip": self.tta.horizontal_flip,
+            "right_angle_rotations": self.tta.right_angle_rotations,
+        }
+        return description
+
+
+def predict_class_map(
+    model: SemanticModel,
+    image: Float[Tensor, "3 height width"],
+    policy: WindowPolicy,
+    native_size: tuple[int, int] | None = None,
+    *,
+    device: torch.device | str | None = None,
+    autocast_dtype: torch.dtype | None = None,
+    stripe_rows: int | None = None,
+    held_bytes: int = _HELD_BYTES,
+) -> UInt8[Tensor, "native_height native_width"] | Int[Tensor, "native_height native_width"]:
+    """Class indices at native size: scores, resized bilinearly to native size, then argmax (the first of equals).
+
+    Works in horizontal stripes: beside the image and the model, memory holds ``crop height x width`` rows of scores
+    that wait for windows, one batch of windows, and one stripe. The result does not depend on the stripes. (``whole``
+    scores the image in one piece: the model's own output is all of it.)
+
+    Args:
+        model: gives scores of windows; left on its device and in its mode.
+        image: normalised, any size.
+        policy: windows, blending, test-time augmentation.
+        native_size: height and width of the result; the image's own when left out.
+        device: where windows are scored and accumulated; the model's when left out.
+        autocast_dtype: precision of the forward pass; None or float32 for whatever the caller has set.
+        stripe_rows: rows of a stripe; from width and number of classes when left out.
+        held_bytes: when the waiting scores would exceed this, windows that reach into two stripes are scored for each
+            of them instead: slower, bounded whatever the image, the crop and the scales, and the same result.
+
+    Returns:
+        uint8 up to 256 classes, else int32, on the CPU.
+    """
+    stripes = _StripedScores(model, image, policy, native_size, device, autocast_dtype, stripe_rows, held_bytes)
+    class_map = torch.empty(stripes.size, dtype=torch.uint8 if model.num_classes <= 256 else torch.int32)
+    with torch.no_grad():
+        for first, last in stripes.ranges:
+            class_map[first:last] = argmax_classes(stripes.rows(first, last))
+    return class_map
+
+
+def infer_scores(
+    model: SemanticModel,
+    image: Float[Tensor, "3 height width"],
+    policy: WindowPolicy,
+    native_size: tuple[int, int] | None = None,
+    *,
+    device: torch.device | str | None = None,
+    autocast_dtype: torch.dtype | None = None,
+) -> Float[Tensor, "classes native_height native_width"]:
+    """The scores behind ``predict_class_map`` (same arguments), fp32, all at once and on the model's device.
+
+    Probabilities with test-time augmentation or where the model's scores are such; otherwise its raw scores.
+    """
+    rows = native_size[0] if native_size else image.shape[-2]
+    stripes = _StripedScores(model, image, policy, native_size, device, autocast_dtype, rows, None)
+    with torch.no_grad():
+        return stripes.rows(0, rows)
+
+
+class _StripedScores:
+    """Scores at native size, averaged over scales, by ranges of rows from top to bottom."""
+
+    def __init__(
+        self,
+        model: SemanticModel,
+        image: Float[Tensor, "3 height width"],
+        policy: WindowPolicy,
+        native_size: tuple[int, int] | None,
+        device: torch.device | str | None,
+        autocast_dtype: torch.dtype | None,
+        stripe_rows: int | None,
+        held_bytes: int | None,
+    ) -> None:
+        self.size = native_size or _size(image)
+        target = torch.device(device) if device is not None else _device_of(model, image)
+        orientations = policy.tta.orientations if policy.tta else (Orientation(),)
+        scorer = WindowScorer(model, orientations, policy.tta is not None, target, autocast_dtype)
+        images = [resize_image(image, size) for size in _view_sizes(_size(image), policy)]
+        batch_size = policy.batch_size or _batch_size(policy.crop, model.num_classes, target)
+        grids = [_grid(_size(view), policy, batch_size) for view in images]
+        rows, keep = _stripe_plan(grids, self.size, model.num_classes, stripe_rows, held_bytes)
+        # What is not kept between stripes is scored again; an image in one window must not be.
+        keep = keep or policy.mode == "whole"
+        self.ranges = [(first, min(first + rows, self.size[0])) for first in range(0, self.size[0], rows)]
+        self._views = []
+        for view, grid in zip(images, grids, strict=True):
+            axes = [AxisMap.between(grid.size[axis], self.size[axis], target) for axis in (0, 1)]
+            sources = [axes[0].source_rows(*stripe) for stripe in self.ranges]
+            most_rows = max(last - first for first, last in sources)
+            self._views.append((RowAccumulator(scorer, view, grid, policy.blend, most_rows, keep), axes[0], axes[1]))
+
+    def rows(self, first: int, last: int) -> Float[Tensor, "classes rows width"]:
+        """Scores of native rows ``first`` to ``last`` (exclusive)."""
+        total: Tensor | None = None
+        for view, rows, columns in self._views:
+            source_first, source_last = rows.source_rows(first, last)
+            scores = view.rows(source_first, source_last)
+            scores = resample_columns(resample_rows(scores, source_first, rows, first, last), columns)
+            total = scores if total is None else total.add_(scores)
+        assert total is not None
+        return total.div_(len(self._views)) if len(self._views) > 1 else total
+
+
+def _stripe_plan(
+    grids: list[WindowGrid], size: tuple[int, int], num_classes: int, stripe_rows: int | None, held_bytes: int | None
+) -> tuple[int, bool]:
+    """Native rows of a stripe, and whether scores are kept between stripes."""
+    widest = max(size[1], *(grid.size[1] for grid in grids))
+    rows = stripe_rows or max(1, min(_STRIPE_PIXELS, _STRIPE_SCORES // num_classes) // widest)
+    if held_bytes is None:
+        return rows, True
+    source_rows = [rows * grid.size[0] // size[0] + 2 for grid in grids]
+    held = sum(grid.most_rows_held(most) * grid.size[1] for grid, most in zip(grids, source_rows, strict=True))
+    if 4 * num_classes * held <= held_bytes:
+        return rows, True
+    if stripe_rows is None:
+        # Larger stripes have fewer borders, and so fewer windows that are scored twice. Beside the rings a stripe
+        # exists three times while it is resampled.
+        per_row = 4 * num_classes * (3 * widest + sum(g.size[1] * g.size[0] / size[0] for g in grids))
+        rows = min(size[0], max(rows, int(held_bytes / per_row)))
+    return rows, False
+
+
+def _view_sizes(size: tuple[int, int], policy: WindowPolicy) -> list[tuple[int, int]]:
+    """Height and width of the image at every scale: the short side is ``img_size`` (or its own) times the scale."""
+    short = policy.img_size or min(size)
+    scales = policy.tta.scales if policy.tta else (1.0,)
+    factors = [short * scale / min(size) for scale in scales]
+    return [(max(1, round(size[0] * factor)), max(1, round(size[1] * factor))) for factor in factors]
+
+
+def _batch_size(crop: tuple[int, int], num_classes: int, device: torch.device) -> int:
+    scores = _BATCH_SCORES.get(device.type, _BATCH_SCORES_ACCELERATOR)
+    return max(1, min(_MOST_WINDOWS, scores // (num_classes * crop[0] * crop[1])))
+
+
+def _grid(size: tuple[int, int], policy: WindowPolicy, batch_size: int) -> WindowGrid:
+    if policy.mode == "whole":
+        return WindowGrid.over(size, size, size, 1)
+    return WindowGrid.over(size, policy.crop, policy.stride, batch_size)
+
+
+def _size(image: Float[Tensor, "3 height width"]) -> tuple[int, int]:
+    return image.shape[-2], image.shape[-1]
+
+
+def _device_of(model: SemanticModel, image: Tensor) -> torch.device:
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return image.device if parameter is None else parameter.device
+
+
+def _require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{key} is {value!r}; choose one of {', '.join(choices)}")
+
+
+def _require_positive(key: str, *values: int) -> None:
+    if min(values) < 1:
+        raise ValueError(f"{key} is {list(values) if len(values) > 1 else values[0]}; give whole numbers of 1 or more")

@@ -1,0 +1,103 @@
+"""Pixel-wise losses: cross-entropy and Dice, averaged over valid pixels only."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dinoseg.models.linear_head import LinearOutput
+from dinoseg.processes import mean_over_processes
+
+
+class PixelLoss(nn.Module):
+    """Weighted sum of cross-entropy and Dice loss on full-resolution scores.
+
+    Args:
+        ignore_index: value of the class map that counts nowhere.
+        celoss_weight: weight of the cross-entropy.
+        diceloss_weight: weight of the Dice loss.
+        class_weights: one weight a class for the cross-entropy, or None for equal weights.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        ignore_index: int,
+        celoss_weight: float = 1.0,
+        diceloss_weight: float = 0.0,
+        class_weights: Float[Tensor, " classes"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.celoss_weight = celoss_weight
+        self.diceloss_weight = diceloss_weight
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, output: LinearOutput, class_map: Int[Tensor, "batch height width"]) -> dict[str, Tensor]:
+        """Weighted terms by name; a batch without a valid pixel gives zero, with zero gradients.
+
+        Scores are resized bilinearly to the class map, so that thin structures are supervised at their own resolution.
+        """
+        logits = functional.interpolate(
+            output.logits.float(), size=class_map.shape[-2:], mode="bilinear", align_corners=False
+        )
+        terms = {}
+        if self.celoss_weight:
+            loss = cross_entropy(logits, class_map, self.ignore_index, self.class_weights)
+            terms["loss_ce"] = self.celoss_weight * loss
+        if self.diceloss_weight:
+            terms["loss_dice"] = self.diceloss_weight * dice(logits, class_map, self.ignore_index)
+        return terms
+
+
+def cross_entropy(
+    logits: Float[Tensor, "batch classes height width"],
+    class_map: Int[Tensor, "batch height width"],
+    ignore_index: int,
+    class_weights: Float[Tensor, " classes"] | None = None,
+) -> Float[Tensor, ""]:
+    """Cross-entropy summed over valid pixels, divided by the summed weight of the valid pixels.
+
+    The divisor is averaged over processes, so that the gradient of N processes is that of one with the whole batch.
+    """
+    summed = functional.cross_entropy(
+        logits, class_map, weight=class_weights, ignore_index=ignore_index, reduction="sum"
+    )
+    valid = class_map != ignore_index
+    if class_weights is None:
+        divisor = valid.sum().to(logits.dtype)
+    else:
+        divisor = class_weights[class_map.masked_fill(~valid, 0)].mul(valid).sum()
+    divisor = mean_over_processes(divisor)
+    # Without a valid pixel the sum is zero already; the floor keeps 0/0 out.
+    return summed / divisor.clamp(min=torch.finfo(logits.dtype).tiny)
+
+
+def dice(
+    logits: Float[Tensor, "batch classes height width"],
+    class_map: Int[Tensor, "batch height width"],
+    ignore_index: int,
+) -> Float[Tensor, ""]:
+    """One minus the soft Dice coefficient, averaged over the classes that the image holds, then over images.
+
+    Milletari et al. 2016 (V-Net), equation 3 without squares in the denominator; both sums over valid pixels only.
+    """
+    valid = class_map != ignore_index
+    probabilities = logits.softmax(dim=1) * valid[:, None]
+    truth = _one_hot(class_map.masked_fill(~valid, 0), valid, logits.shape[1])
+    overlap = (probabilities * truth).sum(dim=(2, 3))
+    total = (probabilities + truth).sum(dim=(2, 3))
+    present = truth.any(dim=3).any(dim=2)
+    loss = (1 - 2 * overlap / total.clamp(min=1e-6)) * present
+    count = mean_over_processes(present.sum().to(logits.dtype))
+    return loss.sum() / count.clamp(min=1.0)
+
+
+def _one_hot(
+    class_map: Int[Tensor, "batch height width"], valid: Bool[Tensor, "batch height width"], num_classes: int
+) -> Float[Tensor, "batch classes height width"]:
+    truth = torch.zeros(
+        class_map.shape[0], num_classes, *class_map.shape[1:], device=class_map.device, dtype=torch.float32
+    )
+    return truth.scatter_(1, class_map[:, None], valid[:, None].to(truth.dtype))

@@ -1,0 +1,61 @@
+"""The segmenter: a backbone and a head, and the one place where the head type decides what is built."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dinoseg.backbone import Backbone, build_backbone
+from dinoseg.config import Config
+from dinoseg.models.linear_head import LinearHead, LinearOutput
+
+
+class Segmenter(nn.Module):
+    """Images to class scores.
+
+    Args:
+        backbone: gives one feature map a tapped layer.
+        head: scores the feature maps; has ``forward(image, features)`` and ``semantic_logits(output, size)``.
+        num_classes: number of class indices.
+    """
+
+    def __init__(self, backbone: Backbone, head: LinearHead, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.num_classes = num_classes
+
+    @property
+    def scores_are_probabilities(self) -> bool:
+        """Whether ``semantic_logits`` can be averaged as they are, or want a softmax first."""
+        return self.head.scores_are_probabilities
+
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> LinearOutput:
+        """What the head's loss needs. Images are normalised, of any size."""
+        return self.head(image, self.backbone(image))
+
+    def semantic_logits(
+        self, image: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch classes height width"]:
+        """One score a class and pixel, at the size of the image; the largest wins."""
+        return self.head.semantic_logits(self(image), (image.shape[-2], image.shape[-1]))
+
+
+def build_segmenter(config: Config, num_classes: int) -> Segmenter:
+    """Backbone (weights loaded or refused) and freshly initialised head, as the config says."""
+    head_config = config.decoder_head
+    layers = head_config.backbone_out_layers
+    backbone = build_backbone(
+        config.model.dino_hub,
+        weights=config.model.weights,
+        layers=layers,
+        use_norm=head_config.use_backbone_norm,
+        mode=config.model.mode,
+        drop_path=config.model.drop_path,
+    )
+    return Segmenter(backbone, _build_head(config, backbone, num_classes), num_classes)
+
+
+def _build_head(config: Config, backbone: Backbone, num_classes: int) -> LinearHead:
+    head = config.decoder_head
+    if head.type == "linear":
+        return LinearHead(backbone.out_channels, num_classes, head.use_batchnorm, head.use_cls_token, head.dropout)
+    raise AssertionError("m2f comes with its module")

@@ -1,0 +1,94 @@
+"""The run folder: where each file of a run lies, and how a run is opened again."""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dinoseg.backbone import backbone_hash
+from dinoseg.config import Config
+from dinoseg.config_loading import load_config
+from dinoseg.labels import LabelSpace
+from dinoseg.models.segmenter import Segmenter, build_segmenter
+from dinoseg.training.checkpoint import find_checkpoint, load_weights, read_metadata
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def labels(self) -> Path:
+        return self.path / "labels.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def overlays(self) -> Path:
+        return self.path / "overlays"
+
+    def checkpoint(self, name: str) -> Path:
+        """Folder of the checkpoint ``last`` or ``best``."""
+        return self.path / "checkpoints" / name
+
+    def evaluation(self, split: str) -> Path:
+        """Folder of the figures of one split."""
+        return self.path / "eval" / split
+
+    def read_config(self, overrides: Iterable[str] = ()) -> Config:
+        """The run's config with overrides on top.
+
+        Raises:
+            ValueError: not a run folder, or an override is wrong.
+        """
+        if not self.config.is_file():
+            raise ValueError(f"{self.path}: not a run folder (no config.yaml in it); give the output_dir of a training")
+        return load_config(overrides, base=load_config([f"config={self.config}"]))
+
+    def read_labels(self) -> LabelSpace:
+        """The label space that the run was trained with.
+
+        Raises:
+            ValueError: labels.json is missing or damaged.
+        """
+        if not self.labels.is_file():
+            raise ValueError(f"{self.path}: labels.json is missing; copy the whole run folder")
+        return LabelSpace.load(self.labels)
+
+
+def load_segmenter(run: RunFolder, config: Config, label_space: LabelSpace, checkpoint: str = "best") -> Segmenter:
+    """The trained segmenter in evaluation mode.
+
+    Raises:
+        ValueError: no such checkpoint, a damaged one, or the backbone's weights are not to be had.
+    """
+    folder = find_checkpoint(run.checkpoint(checkpoint))
+    metadata = read_metadata(folder)
+    whole = metadata.get("backbone_saved") == "true"
+    if whole:
+        # The weights come from the checkpoint; "none" would warn of random initialisation for nothing.
+        config.model.weights = "none"
+    with warnings.catch_warnings():
+        if whole:
+            warnings.simplefilter("ignore")
+        segmenter = build_segmenter(config, label_space.num_classes)
+    load_weights(folder, segmenter)
+    expected = metadata.get("backbone_sha256")
+    if not whole and expected and backbone_hash(segmenter.backbone.state_dict()) != expected:
+        raise ValueError(
+            f"{folder}: trained on other weights of {metadata.get('backbone')} than "
+            f"model.weights={config.model.weights} holds; give the file it was trained with as model.weights=PATH"
+        )
+    return segmenter.eval()

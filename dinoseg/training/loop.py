@@ -1,0 +1,222 @@
+"""The training loop, the same for both heads."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from dinoseg.config import Config
+from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
+from dinoseg.data.sampler import EpochBatchSampler, mixed_seed
+from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
+from dinoseg.inference.windows import WindowPolicy
+from dinoseg.labels import LabelSpace
+from dinoseg.models.segmenter import Segmenter
+from dinoseg.report.table import evaluation_table
+from dinoseg.run_folder import RunFolder
+from dinoseg.training.checkpoint import model_state, write_checkpoint
+from dinoseg.training.device import DTYPES
+from dinoseg.training.interruption import Interruption
+from dinoseg.training.journal import Journal
+from dinoseg.training.optim import build_optimizer, build_schedule
+
+_REMEDY = "lower optimizer.lr, set optimizer.gradient_clip, or model_dtype=FLOAT32"
+
+
+@dataclass
+class Progress:
+    """Where a training stands: what resume needs beside weights and optimiser state.
+
+    Attributes:
+        step: optimiser steps done.
+        best_metric: best value of ``metric_to_save`` so far, in percent; None before the first evaluation.
+        best_step: the step it was reached at.
+    """
+
+    step: int = 0
+    best_metric: float | None = None
+    best_step: int = 0
+
+
+@dataclass
+class Trainer:
+    """Everything one training needs; ``run`` is the loop.
+
+    The optimiser step t sees the same samples, augmented the same way, and the same noise, whatever happened before:
+    samples are a function of (seed, t), noise is seeded from (seed, t, process).
+    """
+
+    config: Config
+    run_folder: RunFolder
+    label_space: LabelSpace
+    segmenter: Segmenter
+    criterion: nn.Module
+    train_data: SegmentationDataset
+    val_data: EvaluationDataset
+    window: WindowPolicy
+    accelerator: Accelerator
+    checkpoint_metadata: dict[str, str]
+    journal: Journal | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        self.optimizer = build_optimizer(self.segmenter, self.config.optimizer)
+        self.schedule = build_schedule(self.config.scheduler)
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.criterion.to(self.accelerator.device)
+        # Training goes through the wrapped model, so that gradients are averaged; evaluation through the bare one.
+        self.model = self.accelerator.prepare_model(self.segmenter)
+        self.autocast_dtype = DTYPES[self.config.model_dtype]
+
+    def run(self, interruption: Interruption) -> Progress:
+        """Trains until ``scheduler.total_iter`` or until interrupted; the last checkpoint is written in both cases.
+
+        Raises:
+            ValueError: the loss is not finite; names the step and the images of the batch.
+        """
+        total = self.config.scheduler.total_iter
+        batches = self._batches()
+        if self.journal:
+            self.journal.start_progress(self.progress.step, total)
+        while self.progress.step < total and not interruption.requested:
+            self._step(batches)
+            step = self.progress.step
+            if step % self.config.eval.eval_interval == 0 or step == total:
+                self._validate()
+                self._save("last")
+        if interruption.requested:
+            self._save("last")
+        return self.progress
+
+    def _batches(self) -> Iterator[dict[str, Any]]:
+        accumulation = self.config.train.accumulation_steps
+        sampler = EpochBatchSampler(
+            len(self.train_data),
+            self.config.bs,
+            self.config.seed,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+            start_batch=self.progress.step * accumulation,
+            num_batches=(self.config.scheduler.total_iter - self.progress.step) * accumulation,
+        )
+        loader = DataLoader(
+            self.train_data,
+            batch_sampler=sampler,
+            num_workers=self.config.num_workers,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+        return iter(loader)
+
+    def _step(self, batches: Iterator[dict[str, Any]]) -> None:
+        config, step = self.config, self.progress.step
+        started, data_seconds = time.perf_counter(), 0.0
+        self.model.train()
+        # Dropout, drop-path and point sampling depend on the step alone, so a resumed run draws the same numbers.
+        torch.manual_seed(mixed_seed(config.seed, step, self.accelerator.process_index))
+        factor = self.schedule(step)
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+        terms: dict[str, Tensor] = {}
+        for micro_step in range(config.train.accumulation_steps):
+            waiting = time.perf_counter()
+            batch = next(batches)
+            data_seconds += time.perf_counter() - waiting
+            last = micro_step == config.train.accumulation_steps - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                for name, value in self._backward(batch).items():
+                    terms[name] = terms[name] + value if name in terms else value
+        limit = config.optimizer.gradient_clip or math.inf
+        norm = float(nn.utils.clip_grad_norm_([p for p in self.segmenter.parameters() if p.requires_grad], limit))
+        if not math.isfinite(norm):
+            raise ValueError(f"step {step + 1}: a gradient is not finite; {_REMEDY}")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress.step += 1
+        self._report(terms, norm, time.perf_counter() - started, data_seconds)
+
+    def _backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Forward and backward of one batch; returns its loss terms, detached, as their share of the step."""
+        device, share = self.accelerator.device, 1 / self.config.train.accumulation_steps
+        image, class_map = batch["image"].to(device), batch["class_map"].to(device)
+        with torch.autocast(device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            output = self.model(image)
+        terms = self.criterion(output, class_map)
+        loss = torch.stack(list(terms.values())).sum() * share
+        if not math.isfinite(float(loss)):
+            found = ", ".join(f"{name} {float(value):g}" for name, value in terms.items())
+            raise ValueError(
+                f"step {self.progress.step + 1}: the loss is not finite ({found}) on images "
+                f"{', '.join(batch['name'])}; {_REMEDY}"
+            )
+        loss.backward()
+        return {name: value.detach() * share for name, value in terms.items()}
+
+    def _report(self, terms: dict[str, Tensor], norm: float, seconds: float, data_seconds: float) -> None:
+        config, step = self.config, self.progress.step
+        if not self.journal:
+            return
+        figures = {name: float(value) for name, value in terms.items()}
+        loss, rate = sum(figures.values()), self.optimizer.param_groups[0]["lr"]
+        images = config.bs * config.train.accumulation_steps * self.accelerator.num_processes
+        log = step % config.train.log_interval == 0 or step == 1
+        self.journal.report_step(step, loss, rate, images / seconds, log)
+        if log:
+            self.journal.record(
+                "train",
+                step,
+                {
+                    "loss": loss,
+                    **figures,
+                    "learning_rate": rate,
+                    "gradient_norm": norm,
+                    "images_per_second": images / seconds,
+                    "data_wait_share": data_seconds / seconds,
+                },
+            )
+
+    def _validate(self) -> None:
+        """Evaluates on the validation split; the best model so far becomes the checkpoint ``best``."""
+        config, step = self.config, self.progress.step
+        evaluation = evaluate(
+            self.segmenter.eval(),
+            self.val_data,
+            self.window,
+            self.label_space,
+            self.accelerator.device,
+            self.autocast_dtype,
+            config.num_workers,
+            config.eval.max_val_samples,
+        )
+        found = evaluation.metrics.means[config.metric_to_save]
+        better = found is not None and (self.progress.best_metric is None or found > self.progress.best_metric)
+        if better:
+            self.progress.best_metric, self.progress.best_step = found, step
+            self._save("best")
+        if self.journal:
+            self._record_evaluation(evaluation, better)
+
+    def _record_evaluation(self, evaluation: Evaluation, better: bool) -> None:
+        assert self.journal is not None
+        contents, step = evaluation.to_dict(), self.progress.step
+        figures: dict[str, Any] = {name: value for name, value in contents.items() if isinstance(value, float)}
+        figures["per_class_IoU"] = {row["name"]: row["IoU"] for row in contents["per_class"]}
+        self.journal.record("val", step, figures)
+        self.journal.say(evaluation_table(contents, f"validation after step {step}"))
+        if better:
+            self.journal.say(f"best {self.config.metric_to_save} so far: saved as checkpoints/best")
+            write_evaluation(evaluation, self.run_folder.evaluation("val"), {"checkpoint": "best", "step": step})
+
+    def _save(self, name: str) -> None:
+        if self.accelerator.is_main_process:
+            state = {"optimizer": self.optimizer.state_dict(), **asdict(self.progress)}
+            metadata = self.checkpoint_metadata | {"step": str(self.progress.step)}
+            whole = metadata["backbone_saved"] == "true"
+            write_checkpoint(self.run_folder.checkpoint(name), model_state(self.segmenter, whole), metadata, state)
+        self.accelerator.wait_for_everyone()

@@ -1,0 +1,43 @@
+"""Annotations are checked at run time, in tests only: every call of the package goes through beartype."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("dinoseg", "beartype.beartype")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scans are cached per user; a test must neither read nor fill the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def _folder_from(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value or not Path(value).is_dir():
+        pytest.skip(f"{variable} does not name a folder")
+    return Path(value)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder with real data sets (``drive_av``, ``camvid``), from the environment variable DINOSEG_DATA."""
+    return _folder_from("DINOSEG_DATA")
+
+
+@pytest.fixture
+def real_models() -> Path:
+    """The folder with real backbone weights, from the environment variable DINOSEG_MODELS."""
+    return _folder_from("DINOSEG_MODELS")

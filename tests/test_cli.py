@@ -1,0 +1,139 @@
+"""The main job through the command line on tiny data; a user's mistakes: one message, no half files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import run_cli, tiny_settings, write_tiny_dataset
+
+import dinoseg
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data set and a finished run on it."""
+    base = tmp_path_factory.mktemp("finished")
+    data = write_tiny_dataset(base / "data", {"train": 4, "val": 3, "test": 2})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(base / "cache"))
+        settings = tiny_settings(data, base / "run", "datasets.classes={0: back, 1: red, 2: green}")
+        assert run_cli(["train", *settings], patch) == 0
+    return data, base / "run"
+
+
+def test_a_run_folder_holds_what_the_design_names(finished: tuple[Path, Path]) -> None:
+    _, run = finished
+    there = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    expected = {"config.yaml", "labels.json", "metrics.jsonl", "train.log", "eval/val/metrics.json"}
+    expected |= {"eval/val/per_class.csv", "eval/val/confusion.csv"}
+    expected |= {
+        f"checkpoints/{name}/{file}" for name in ("last", "best") for file in ("model.safetensors", "trainer.pt")
+    }
+    assert expected <= there
+    assert not [name for name in there if ".new" in name]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 2, 3, 4]
+    # Once each interval and once at the end, never twice at one step.
+    assert [line["step"] for line in lines if line["kind"] == "val"] == [2, 4]
+
+
+def test_eval_writes_the_figures_of_a_split(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    assert run_cli(["eval", run, "--split", "test"], monkeypatch) == 0
+    printed = capsys.readouterr().out
+    metrics = json.loads((run / "eval" / "test" / "metrics.json").read_text())
+    assert metrics["policy"]["images"] == 2
+    assert [row["name"] for row in metrics["per_class"]] == ["back", "red", "green"]
+    truth = sum(
+        np.bincount(np.asarray(Image.open(file)).ravel(), minlength=3) for file in (data / "test/masks").iterdir()
+    )
+    assert [row["truth"] for row in metrics["per_class"]] == truth.tolist()
+    assert f"{metrics['mIoU']:.2f}" in printed
+
+
+def test_predict_writes_label_ids_at_native_size(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data, run = finished
+    assert run_cli(["predict", run, data / "test" / "images", "--out", tmp_path / "out"], monkeypatch) == 0
+    summary = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert len(summary["labels"]) == 2
+    for name in ("test_0", "test_1"):
+        written = np.asarray(Image.open(tmp_path / "out" / "labels" / f"{name}.png"))
+        through_api = dinoseg.load(run).predict(data / "test" / "images" / f"{name}.png")
+        np.testing.assert_array_equal(written, through_api.labels)
+        assert written.shape == (40, 56)
+        assert Image.open(tmp_path / "out" / "overlays" / f"{name}.png").size[0] >= 56
+
+
+def test_an_unreadable_image_is_reported_and_the_others_go_on(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    (tmp_path / "in").mkdir()
+    good = (data / "test" / "images" / "test_0.png").read_bytes()
+    (tmp_path / "in" / "good.png").write_bytes(good)
+    (tmp_path / "in" / "broken.png").write_bytes(good[:200])
+    assert run_cli(["predict", run, tmp_path / "in", "--out", tmp_path / "out"], monkeypatch) == 1
+    output = capsys.readouterr()
+    assert "1 predicted, 1 failed" in output.out
+    assert "broken.png" in output.err
+    written = sorted(
+        str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()
+    )
+    assert written == ["labels/good.png", "overlays/good.png", "predictions.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["train", "bss=2"], ["bss", "did you mean 'bs'"]),
+        (["train", "model.dino_hub=dinov3_vits17"], ["datasets.root"]),
+        (["eval", "nowhere"], ["nowhere", "not a run folder"]),
+        (["predict", "nowhere", "missing.png"], ["missing.png", "no image there"]),
+        (["train", "--resume", "output_dir=nowhere"], ["nowhere", "nothing to resume"]),
+    ],
+)
+def test_mistakes_are_one_message(
+    arguments: list[str],
+    parts: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_cli(arguments, monkeypatch) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "Traceback" not in error
+    for part in parts:
+        assert part in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["--debug", "train", "bss=2"], monkeypatch) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_help_lists_every_key_with_its_default(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run_cli(["train", "--help"], monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert "m2f_train.num_points" in printed and "12544" in printed
+    assert "datasets.reduce_zero_label" in printed
+
+
+def test_a_second_training_into_the_same_folder_is_refused(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    before = (run / "config.yaml").read_bytes()
+    assert run_cli(["train", *tiny_settings(data, run)], monkeypatch) == 1
+    assert "add --resume" in capsys.readouterr().err
+    assert (run / "config.yaml").read_bytes() == before

@@ -1,0 +1,172 @@
+"""Pairing images with masks: folders, globs, the ADE20K layout, and what is said when nothing fits."""
+
+from pathlib import Path
+
+import pytest
+
+from dinoseg.config import DatasetsConfig
+from dinoseg.data.folders import MissingSplitError, SplitListing, find_pairs, list_images
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def pairs_of(listing: SplitListing, root: Path) -> dict[str, tuple[str, str]]:
+    return {
+        pair.name: (
+            pair.image.relative_to(root).as_posix(),
+            pair.mask.relative_to(root).as_posix() if pair.mask else "",
+        )
+        for pair in listing.pairs
+    }
+
+
+def test_same_stem_with_mixed_suffixes_and_other_files_around(tmp_path: Path) -> None:
+    touch(tmp_path, "train/images/b.JPG", "train/images/a.tif", "train/images/notes.txt", "train/images/.a.png")
+    touch(tmp_path, "train/masks/a.png", "train/masks/b.npy", "train/masks/.DS_Store", "train/masks/Thumbs.db")
+    listing = find_pairs(DatasetsConfig(root=str(tmp_path)), "train")
+    assert pairs_of(listing, tmp_path) == {
+        "a": ("train/images/a.tif", "train/masks/a.png"),
+        "b": ("train/images/b.JPG", "train/masks/b.npy"),
+    }
+    assert (listing.images_without_mask, listing.masks_without_image) == ((), ())
+
+
+def test_nested_folders_make_the_name(tmp_path: Path) -> None:
+    touch(tmp_path, "train/images/x/1.png", "train/images/y/1.png", "train/masks/x/1.png", "train/masks/y/1.png")
+    listing = find_pairs(DatasetsConfig(root=str(tmp_path)), "train")
+    assert list(pairs_of(listing, tmp_path)) == ["x/1", "y/1"]
+
+
+def test_files_without_a_partner_are_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "train/images/a.png", "train/images/b.png", "train/masks/b.png", "train/masks/c.png")
+    listing = find_pairs(DatasetsConfig(root=str(tmp_path)), "train")
+    assert [path.name for path in listing.images_without_mask] == ["a.png"]
+    assert [path.name for path in listing.masks_without_image] == ["c.png"]
+    assert [pair.name for pair in listing.pairs] == ["b"]
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_two_files_of_one_stem_are_an_error(folder: str, tmp_path: Path) -> None:
+    touch(tmp_path, "train/images/a.png", "train/masks/a.png", f"train/{folder}/a.tif")
+    with pytest.raises(ValueError, match=rf"two {folder} share the name 'a': .*a\.png and .*a\.tif"):
+        find_pairs(DatasetsConfig(root=str(tmp_path)), "train")
+
+
+def test_a_split_may_have_another_folder_name(tmp_path: Path) -> None:
+    touch(tmp_path, "valid/images/a.png", "valid/masks/a.png")
+    assert len(find_pairs(DatasetsConfig(root=str(tmp_path), val="valid"), "val").pairs) == 1
+
+
+def test_a_missing_split_names_the_folder_and_what_exists(tmp_path: Path) -> None:
+    touch(tmp_path, "training/images/a.png", "README")
+    with pytest.raises(MissingSplitError, match=r"no folder .*/train; .* holds README, training/; .*datasets\.train="):
+        find_pairs(DatasetsConfig(root=str(tmp_path)), "train")
+
+
+def test_a_missing_masks_folder_names_what_exists(tmp_path: Path) -> None:
+    touch(tmp_path, "train/images/a.png", "train/labels/a.png")
+    with pytest.raises(ValueError, match=r"no folder .*train/masks; .* holds images/, labels/"):
+        find_pairs(DatasetsConfig(root=str(tmp_path)), "train")
+
+
+def test_a_missing_root_names_the_nearest_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "retina/train/images/a.png")
+    with pytest.raises(ValueError, match=rf"no such folder; {tmp_path} holds retina/"):
+        find_pairs(DatasetsConfig(root=str(tmp_path / "retnia")), "train")
+    with pytest.raises(ValueError, match=r"datasets\.root is empty"):
+        find_pairs(DatasetsConfig(), "train")
+
+
+def test_a_shared_affix_of_the_masks_is_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "train/images/a1.png", "train/images/b1.png", "train/masks/a1_L.png", "train/masks/b1_L.png")
+    listing = find_pairs(DatasetsConfig(root=str(tmp_path)), "train")
+    assert pairs_of(listing, tmp_path)["b1"] == ("train/images/b1.png", "train/masks/b1_L.png")
+
+
+def test_affixes_on_both_sides_with_globs_and_cities(tmp_path: Path) -> None:
+    for name in ("ulm/ulm_1", "ulm/ulm_2", "bonn/bonn_1"):
+        touch(tmp_path, f"left/train/{name}_left.png", f"fine/train/{name}_fine_ids.png")
+    datasets = DatasetsConfig(root=str(tmp_path), images="left/{split}/*/*.png", masks="fine/{split}/*/*_ids.png")
+    pairs = pairs_of(find_pairs(datasets, "train"), tmp_path)
+    assert len(pairs) == 3
+    assert pairs["ulm/ulm_2_left"][1] == "fine/train/ulm/ulm_2_fine_ids.png"
+
+
+def test_a_prefix_is_passed_over_too(tmp_path: Path) -> None:
+    touch(tmp_path, "train/images/a.png", "train/images/b.png", "train/masks/mask_a.png", "train/masks/mask_b.png")
+    listing = find_pairs(DatasetsConfig(root=str(tmp_path)), "train")
+    assert pairs_of(listing, tmp_path)["a"][1] == "train/masks/mask_a.png"
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["1", "2"], ["11", "12"]),
+        (["a", "b"], ["a_mask", "c_mask"]),
+        (["a"], ["b_mask"]),
+        (["a", "b", "c"], ["a_mask", "b_mask"]),
+    ],
+)
+def test_no_pairing_by_chance(images: list[str], masks: list[str], tmp_path: Path) -> None:
+    touch(tmp_path, *(f"train/images/{name}.png" for name in images), *(f"train/masks/{name}.png" for name in masks))
+    listing = find_pairs(DatasetsConfig(root=str(tmp_path)), "train")
+    assert listing.pairs == ()
+    assert len(listing.images_without_mask) == len(images)
+    assert len(listing.masks_without_image) == len(masks)
+
+
+def test_globs_in_one_folder_do_not_take_masks_for_images(tmp_path: Path) -> None:
+    touch(tmp_path, "all/a.png", "all/b.png", "all/a_mask.png", "all/b_mask.png")
+    datasets = DatasetsConfig(root=str(tmp_path), images={"train": "all/*.png"}, masks={"train": "all/*_mask.png"})
+    pairs = pairs_of(find_pairs(datasets, "train"), tmp_path)
+    assert pairs == {"a": ("all/a.png", "all/a_mask.png"), "b": ("all/b.png", "all/b_mask.png")}
+    with pytest.raises(MissingSplitError, match=r"split val: datasets\.images has globs for train"):
+        find_pairs(datasets, "val")
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "message"),
+    [
+        ("x/*.png", "y/{split}/*.png", r"datasets\.images='x/\*\.png' gives every split the same files"),
+        ("x/{split}/*.png", None, r"datasets\.images is given alone"),
+        ("x/{split}/*.png", "y/{split}/*.png", r"datasets\.images='x/train/\*\.png' matches nothing below"),
+    ],
+)
+def test_bad_globs(images: str, masks: str | None, message: str, tmp_path: Path) -> None:
+    touch(tmp_path, "y/train/a.png")
+    with pytest.raises(ValueError, match=message):
+        find_pairs(DatasetsConfig(root=str(tmp_path), images=images, masks=masks), "train")
+
+
+@pytest.mark.parametrize("top", ["", "ADEChallengeData2016/"])
+def test_the_ade20k_layout(top: str, tmp_path: Path) -> None:
+    for split in ("training", "validation"):
+        touch(tmp_path, f"{top}images/{split}/ADE_1.jpg", f"{top}annotations/{split}/ADE_1.png")
+    datasets = DatasetsConfig(root=str(tmp_path), train="ADE20K:split=TRAIN", val="ADE20K:split=VAL")
+    assert pairs_of(find_pairs(datasets, "val"), tmp_path) == {
+        "ADE_1": (f"{top}images/validation/ADE_1.jpg", f"{top}annotations/validation/ADE_1.png")
+    }
+    assert "training" in str(find_pairs(datasets, "train").pairs[0].image)
+
+
+@pytest.mark.parametrize("descriptor", ["ADE20K", "ADE20K:split=TEST", "ADE20K:part=TRAIN", "ADE20K:split=TRAIN:x=1"])
+def test_bad_descriptors(descriptor: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="write ADE20K:split=TRAIN or ADE20K:split=VAL"):
+        find_pairs(DatasetsConfig(root=str(tmp_path), train=descriptor), "train")
+
+
+def test_a_missing_ade20k_layout_names_both_places(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"images,annotations}/training and .*ADEChallengeData2016/{images,annotations}"
+    ):
+        find_pairs(DatasetsConfig(root=str(tmp_path), train="ADE20K:split=TRAIN"), "train")
+
+
+def test_list_images_is_sorted_and_passes_hidden_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "b.png", "sub/a.JPEG", ".cache/c.png", "d.txt")
+    assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == ["b.png", "sub/a.JPEG"]
