@@ -13,7 +13,7 @@ ROOT = Path(dinoseg.__file__).parent
 ROWS = [
     ["palette", "zero_label", "label_settings", "label_consistency", "labels", "processes", "config", "config_loading"],
     ["data"],
-    ["backbone", "backbone_catalogue", "backbone_weights"],
+    ["backbone", "backbone_catalogue", "backbone_dialects", "backbone_mismatch", "backbone_timm", "backbone_weights"],
     ["models"],
     ["losses"],
     ["training.optim", "training.checkpoint", "training.device", "run_folder"],

@@ -107,12 +107,12 @@ def _lines(report: CheckReport, rows: Sequence[LabelRow]) -> list[tuple[str, lis
     declared = {i for entry in space.classes for i in entry.label_ids} | set(space.ignored_ids) if space else set()
     ordered = {row.label_id: row for row in sorted(rows, key=_order)}
     lines = [(show_label(label_id, report.kind), [label_id]) for label_id in ordered if label_id in declared]
-    others: dict[int | None, list[int]] = {}
+    others: dict[tuple[int | None, str], list[int]] = {}
     for label_id, row in ordered.items():
         if label_id not in declared:
-            others.setdefault(row.class_index, []).append(label_id)
+            others.setdefault((row.class_index, row.name), []).append(label_id)
     most = _MOST_OTHERS if space else _MOST_UNDECLARED
-    for class_index, label_ids in others.items():
+    for (class_index, _), label_ids in others.items():
         shown = label_ids if len(label_ids) <= most else [] if class_index is not None else label_ids[:most]
         lines += [(show_label(label_id, report.kind), [label_id]) for label_id in shown]
         if len(label_ids) > len(shown):

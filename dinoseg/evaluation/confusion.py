@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Int, Integer
 from torch import Tensor
 
-ClassMap = Integer[Tensor, "*shape"] | Integer[np.ndarray, "*shape"]
+ClassMap = Integer[Tensor, "..."] | Integer[np.ndarray, "..."]
 
 # Pixels counted at a time on the CPU: their pair codes (2 to 8 bytes each) stay in the second-level cache.
 _CHUNK = 1 << 18

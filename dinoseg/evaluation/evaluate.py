@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Subset
 from dinoseg.data.dataset import EvaluationDataset
 from dinoseg.data.sampler import evaluation_shard, spread_subset
 from dinoseg.evaluation.confusion import confusion_matrix
-from dinoseg.evaluation.metrics import Metrics, metrics_from_confusion
+from dinoseg.evaluation.metrics import Metrics, counts_from_confusion, metrics_from_confusion
 from dinoseg.inference.windows import SemanticModel, WindowPolicy, predict_class_map
 from dinoseg.labels import LabelSpace
 from dinoseg.processes import process_count, process_rank, sum_over_processes
@@ -29,11 +30,15 @@ class Evaluation:
 
     Attributes:
         matrix: rows truth, columns prediction, over all images of all processes.
+        names: of the images, in the order of the data set.
+        image_counts: pixels in intersection, prediction and truth of every class, by image.
         metrics: figures derived from the matrix.
         policy: what the figures were measured with: resolution, window, TTA, absent classes, images counted.
     """
 
     matrix: Int[Tensor, "classes classes"]
+    names: tuple[str, ...]
+    image_counts: Int[Tensor, "images 3 classes"]
     metrics: Metrics
     policy: dict[str, Any]
     label_space: LabelSpace
@@ -67,16 +72,20 @@ def evaluate(
         ValueError: the data set is empty, or an image or mask cannot be read.
     """
     chosen = spread_subset(len(dataset), max_samples)
-    shard = [chosen[i] for i in evaluation_shard(len(chosen), process_rank(), process_count())]
+    rows = evaluation_shard(len(chosen), process_rank(), process_count())
     classes = label_space.num_classes
+    # One row an image: a process fills those of its share, and the sum over processes has all of them.
+    counts = torch.zeros(len(chosen), 3, classes, dtype=torch.int64, device=device)
     matrix = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    loader = DataLoader(Subset(dataset, shard), batch_size=None, num_workers=num_workers)
-    for sample in loader:
+    loader = DataLoader(Subset(dataset, [chosen[row] for row in rows]), batch_size=None, num_workers=num_workers)
+    for row, sample in zip(rows, loader, strict=True):
         prediction = predict_class_map(model, sample["image"], window, device=device, autocast_dtype=autocast_dtype)
         truth = sample["class_map"].to(prediction.device)
-        matrix += confusion_matrix(prediction, truth, classes, label_space.ignore_index).to(device)
+        found = confusion_matrix(prediction, truth, classes, label_space.ignore_index).to(device)
+        counts[row] = counts_from_confusion(found)
+        matrix += found
         progress()
-    matrix = sum_over_processes(matrix).cpu()
+    matrix, counts = sum_over_processes(matrix).cpu(), sum_over_processes(counts).cpu()
     policy = {
         "resolution": "native"
         if window.img_size is None
@@ -87,11 +96,12 @@ def evaluate(
         "ignored_label_ids": list(label_space.ignored_ids),
         "reduce_zero_label": label_space.reduce_zero_label,
     }
-    return Evaluation(matrix, metrics_from_confusion(matrix), policy, label_space)
+    names = tuple(dataset.pairs[index].name for index in chosen)
+    return Evaluation(matrix, names, counts, metrics_from_confusion(matrix), policy, label_space)
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, extra: dict[str, Any]) -> None:
-    """Writes metrics.json, per_class.csv and confusion.csv; each file appears whole or not at all."""
+    """Writes metrics.json, per_class.csv, confusion.csv and per_image.npz; each appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     contents = evaluation.to_dict() | extra
     names = list(evaluation.label_space.class_names)
@@ -101,6 +111,9 @@ def write_evaluation(evaluation: Evaluation, folder: Path, extra: dict[str, Any]
     )
     rows = ([name, *row] for name, row in zip(names, evaluation.matrix.tolist(), strict=True))
     write_atomically(folder / "confusion.csv", _csv([["truth \\ prediction", *names], *rows]))
+    temporary = folder / ".per_image.new.npz"
+    np.savez_compressed(temporary, names=np.array(evaluation.names), counts=evaluation.image_counts.numpy())
+    os.replace(temporary, folder / "per_image.npz")
     # Last: whoever finds metrics.json finds the others complete.
     write_atomically(folder / "metrics.json", json.dumps(contents, indent=2) + "\n")
 

@@ -19,8 +19,8 @@ Areas = Int[Tensor, "4 classes"]
 
 
 def calculate_intersect_and_union(
-    pred_label: Integer[Tensor, "*pixels"],
-    label: Integer[Tensor, "*pixels"],
+    pred_label: Integer[Tensor, "..."],
+    label: Integer[Tensor, "..."],
     num_classes: int,
     ignore_index: int = 255,
     reduce_zero_label: bool = False,
@@ -34,7 +34,12 @@ def calculate_intersect_and_union(
         pred_label: class indices.
         label: same shape; class indices, or label ids with ``reduce_zero_label``.
         reduce_zero_label: label 0 is ignored and the others shift down by one, in ``label`` alone.
+
+    Raises:
+        ValueError: the shapes differ.
     """
+    if pred_label.shape != label.shape:
+        raise ValueError(f"the prediction is {tuple(pred_label.shape)} pixels, the label {tuple(label.shape)}")
     label = label.long()
     if reduce_zero_label:
         label = preprocess_nonzero_labels(label, ignore_index)

@@ -63,7 +63,8 @@ class RowAccumulator:
         blend: weight of a pixel within its window.
         rows_at_once: the most rows ever asked for at a time.
         keep: hold what windows give to later rows (each window is scored once); otherwise windows that reach into
-            two stripes are scored for each, and no more than ``rows_at_once`` rows are held.
+            two stripes are scored for each, and no more than ``rows_at_once`` rows are held. An image in one window
+            is always kept: its scores come in one piece anyway.
     """
 
     def __init__(
@@ -78,14 +79,14 @@ class RowAccumulator:
         self._scorer = scorer
         self._image = image
         self._grid = grid
-        self._keep = keep
+        self._keep = keep or grid.is_single
         device = scorer.device
         blend = "uniform" if grid.is_single else blend
         row_weights, column_weights = (pixel_weights(side, blend) for side in grid.window)
         self._weight = None if blend == "uniform" else (row_weights[:, None] * column_weights).to(device)
         self._row_total = total_weights(grid.size[0], grid.tops, row_weights).to(device)
         self._column_total = total_weights(grid.size[1], grid.lefts, column_weights).to(device)
-        held = grid.most_rows_held(rows_at_once) if keep else min(rows_at_once, grid.size[0])
+        held = grid.most_rows_held(rows_at_once) if self._keep else min(rows_at_once, grid.size[0])
         self._ring = torch.zeros(scorer.model.num_classes, 0 if grid.is_single else held, grid.size[1], device=device)
         self._first = 0  # rows above are given back
         self._next_batch = 0
@@ -115,7 +116,7 @@ class RowAccumulator:
     def _add(self, batch: tuple[tuple[int, int], ...], limit: int) -> None:
         """Adds what the batch gives to the rows from the first one held up to ``limit``."""
         scores = self._scorer(self._cut(batch))
-        if self._grid.is_single and self._keep:
+        if self._grid.is_single:
             self._ring = _by_class(scores[0])
             return
         for (top, left), window in zip(batch, scores, strict=True):

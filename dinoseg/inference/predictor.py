@@ -130,5 +130,5 @@ def _open(image: ImageSource) -> Image.Image:
             "give (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16"
         )
     if image.dtype == np.uint16 and image.ndim == 3:
-        image = (image >> 8).astype(np.uint8)
+        image = (image // 257).astype(np.uint8)
     return to_rgb(Image.fromarray(image), Path("array"))

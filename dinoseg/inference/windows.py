@@ -160,8 +160,6 @@ class _StripedScores:
         batch_size = policy.batch_size or _batch_size(policy.crop, model.num_classes, target)
         grids = [_grid(_size(view), policy, batch_size) for view in images]
         rows, keep = _stripe_plan(grids, self.size, model.num_classes, stripe_rows, held_bytes)
-        # What is not kept between stripes is scored again; an image in one window must not be.
-        keep = keep or policy.mode == "whole"
         self.ranges = [(first, min(first + rows, self.size[0])) for first in range(0, self.size[0], rows)]
         self._views = []
         for view, grid in zip(images, grids, strict=True):

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from dinoseg.config import Config
 from dinoseg.labels import LabelSpace
+from dinoseg.losses.mask import MaskClassificationLoss
+from dinoseg.losses.matching import check_query_count
 from dinoseg.losses.pixel import PixelLoss
 
 
@@ -20,6 +22,21 @@ def build_criterion(config: Config, label_space: LabelSpace, class_pixels: list[
         ValueError: ``train.class_weights`` is neither none, auto nor a mapping of known class names to numbers.
     """
     weights = class_weights(config.train.class_weights, label_space, class_pixels)
+    if config.decoder_head.type == "m2f":
+        check_query_count(label_space.num_classes, config.decoder_head.num_queries)
+        settings = config.m2f_train
+        return MaskClassificationLoss(
+            label_space.num_classes,
+            label_space.ignore_index,
+            num_points=settings.num_points,
+            oversample_ratio=settings.oversample_ratio,
+            importance_sample_ratio=settings.importance_sample_ratio,
+            mask_coefficient=settings.mask_coefficient,
+            dice_coefficient=settings.dice_coefficient,
+            class_coefficient=settings.class_coefficient,
+            no_object_coefficient=settings.no_object_coefficient,
+            class_weights=weights,
+        )
     return PixelLoss(
         label_space.ignore_index, config.train.celoss_weight, config.train.diceloss_weight, class_weights=weights
     )

@@ -71,11 +71,14 @@ def sample_valid_pixels(valid: Bool[Tensor, "batch height width"], count: int) -
 
     Where an image has no valid pixel the numbers are in range but mean nothing.
     """
-    order = valid.flatten(1).cumsum(dim=1)
-    drawn = torch.randint(2**31 - 1, (valid.shape[0], count), device=valid.device)
-    # The n-th valid pixel is the first one up to which n pixels are valid.
-    rank = 1 + drawn % order[:, -1:].clamp(min=1)
-    return torch.searchsorted(order, rank).clamp(max=order.shape[1] - 1)
+    flat = valid.flatten(1)
+    order, pixels = flat.cumsum(dim=1), flat.shape[1]
+    # Each image's valid pixels, packed to the front without a wait for their number; the last place takes the rest.
+    packed = torch.zeros(len(flat), pixels + 1, dtype=torch.int64, device=valid.device)
+    numbers = torch.arange(pixels, device=valid.device).expand_as(order)
+    packed.scatter_(1, torch.where(flat, order - 1, pixels), numbers)
+    drawn = torch.randint(2**31 - 1, (len(flat), count), device=valid.device)
+    return packed.gather(1, drawn % order[:, -1:].clamp(min=1))
 
 
 def pixel_coordinates(pixels: Int[Tensor, "*shape"], size: tuple[int, int]) -> Float[Tensor, "*shape 2"]:

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from dinoseg.backbone import Backbone, build_backbone
 from dinoseg.config import Config
 from dinoseg.models.linear_head import LinearHead, LinearOutput
+from dinoseg.models.mask2former_head import Mask2FormerHead
+from dinoseg.models.mask_output import Mask2FormerOutput
 
 
 class Segmenter(nn.Module):
@@ -17,7 +19,7 @@ class Segmenter(nn.Module):
         num_classes: number of class indices.
     """
 
-    def __init__(self, backbone: Backbone, head: LinearHead, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, head: LinearHead | Mask2FormerHead, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -28,7 +30,7 @@ class Segmenter(nn.Module):
         """Whether ``semantic_logits`` can be averaged as they are, or want a softmax first."""
         return self.head.scores_are_probabilities
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> LinearOutput:
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> LinearOutput | Mask2FormerOutput:
         """What the head's loss needs. Images are normalised, of any size."""
         return self.head(image, self.backbone(image))
 
@@ -54,8 +56,23 @@ def build_segmenter(config: Config, num_classes: int) -> Segmenter:
     return Segmenter(backbone, _build_head(config, backbone, num_classes), num_classes)
 
 
-def _build_head(config: Config, backbone: Backbone, num_classes: int) -> LinearHead:
+def _build_head(config: Config, backbone: Backbone, num_classes: int) -> LinearHead | Mask2FormerHead:
     head = config.decoder_head
     if head.type == "linear":
         return LinearHead(backbone.out_channels, num_classes, head.use_batchnorm, head.use_cls_token, head.dropout)
-    raise AssertionError("m2f comes with its module")
+    assert head.hidden_dim is not None  # filled in when the config was loaded
+    return Mask2FormerHead(
+        backbone.out_channels,
+        num_classes,
+        is_pyramid=backbone.spec.kind == "convnext",
+        hidden_dim=head.hidden_dim,
+        num_heads=head.num_heads,
+        num_queries=head.num_queries,
+        encoder_layers=head.encoder_layers,
+        decoder_layers=head.decoder_layers,
+        encoder_ffn_dim=head.encoder_ffn_dim,
+        decoder_ffn_dim=head.decoder_ffn_dim,
+        adapter_inplane=head.adapter_inplane,
+        adapter_drop_path=head.adapter_drop_path,
+        activation_checkpointing=head.activation_checkpointing,
+    )

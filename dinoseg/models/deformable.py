@@ -1,0 +1,110 @@
+"""Multi-scale deformable attention (Zhu et al. 2021, Deformable DETR, section 4.1) in plain PyTorch."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+Shapes = tuple[tuple[int, int], ...]
+
+
+class DeformableAttention(nn.Module):
+    """Every query looks at a few points around its reference point, on every level, at learned offsets.
+
+    Args:
+        dim: width of queries and tokens.
+        num_heads: heads; offsets and weights are per head.
+        num_levels: maps that the tokens come from.
+        num_points: points per head and level.
+        value_ratio: width of the values over ``dim``.
+    """
+
+    def __init__(self, dim: int, num_heads: int, num_levels: int, num_points: int, value_ratio: float = 1.0) -> None:
+        super().__init__()
+        value_dim = int(dim * value_ratio)
+        if value_dim % num_heads:
+            raise ValueError(f"deformable attention: value width {value_dim} is not a multiple of {num_heads} heads")
+        self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
+        self.sampling_offsets = nn.Linear(dim, num_heads * num_levels * num_points * 2)
+        self.attention_weights = nn.Linear(dim, num_heads * num_levels * num_points)
+        self.value_proj = nn.Linear(dim, value_dim)
+        self.output_proj = nn.Linear(value_dim, dim)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        # Heads look in directions evenly spread over the circle, points ever further out; no query matters yet.
+        angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        directions = torch.stack([angles.cos(), angles.sin()], dim=-1)
+        directions = directions / directions.abs().amax(dim=-1, keepdim=True)
+        steps = torch.arange(1, self.num_points + 1)
+        bias = directions[:, None, None] * steps[:, None]
+        with torch.no_grad():
+            self.sampling_offsets.weight.zero_()
+            self.sampling_offsets.bias.copy_(bias.expand(-1, self.num_levels, -1, -1).reshape(-1))
+            self.attention_weights.weight.zero_()
+            self.attention_weights.bias.zero_()
+            for layer in (self.value_proj, self.output_proj):
+                nn.init.xavier_uniform_(layer.weight)
+                layer.bias.zero_()
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch queries dim"],
+        references: Float[Tensor, "queries 2"],
+        tokens: Float[Tensor, "batch tokens dim"],
+        shapes: Shapes,
+    ) -> Float[Tensor, "batch queries dim"]:
+        """Attended values.
+
+        Args:
+            references: x and y of each query as shares of width and height, 0..1, the same on every level.
+            tokens: the maps of all levels, flattened row by row, one after the other.
+            shapes: height and width of each level.
+        """
+        batch, count, _ = queries.shape
+        grid = (batch, count, self.num_heads, self.num_levels, self.num_points)
+        # Where to look must not be rounded to bf16: a 64th of a map is a pixel.
+        offsets = self.sampling_offsets(queries).float().view(*grid, 2)
+        weights = self.attention_weights(queries).float().view(batch, count, self.num_heads, -1).softmax(dim=-1)
+        sizes = references.new_tensor([(width, height) for height, width in shapes], dtype=torch.float32)
+        locations = references.float()[:, None, None, None] + offsets / sizes[:, None]
+        values = self.value_proj(tokens).float().view(batch, tokens.shape[1], self.num_heads, -1)
+        sampled = sample_levels(values, shapes, locations, weights.view(grid))
+        return self.output_proj(sampled.to(queries.dtype))
+
+
+def sample_levels(
+    values: Float[Tensor, "batch tokens heads channels"],
+    shapes: Shapes,
+    locations: Float[Tensor, "batch queries heads levels points 2"],
+    weights: Float[Tensor, "batch queries heads levels points"],
+) -> Float[Tensor, "batch queries heads_times_channels"]:
+    """Weighted sum of bilinear samples; zero outside the maps.
+
+    Args:
+        locations: x and y as shares of width and height of each level; 0 and 1 are the outer edges of the map.
+    """
+    batch, _, heads, channels = values.shape
+    queries = locations.shape[1]
+    parts = values.split([height * width for height, width in shapes], dim=1)
+    # Heads go to the batch, so that one call samples one map a head.
+    by_head = (2 * locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
+    shares = weights.permute(3, 0, 2, 1, 4).flatten(1, 2)[:, :, None]
+    total = values.new_zeros(batch * heads, channels, queries)
+    for part, (height, width), grid, share in zip(parts, shapes, by_head, shares, strict=True):
+        maps = part.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
+        samples = functional.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        total = total + (samples * share).sum(dim=-1)
+    return total.view(batch, heads * channels, queries).transpose(1, 2)
+
+
+def cell_centres(shapes: Shapes, device: torch.device) -> Float[Tensor, "cells 2"]:
+    """x and y of every cell of the maps as shares of width and height, row by row, map after map."""
+    centres = []
+    for height, width in shapes:
+        y = (torch.arange(height, device=device) + 0.5) / height
+        x = (torch.arange(width, device=device) + 0.5) / width
+        centres.append(torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).flatten(0, 1))
+    return torch.cat(centres)
