@@ -36,7 +36,7 @@ class TruthTeller(nn.Module):
 
     def semantic_logits(self, image: Tensor) -> Tensor:
         values = (image * 255).round().long()
-        index = (values[:, 0] + 256 * values[:, 1]).clamp(max=self.num_classes - 1)
+        index = (values[:, 0] + 256 * values[:, 1]).clamp(0, self.num_classes - 1)
         return nn.functional.one_hot(index, self.num_classes).permute(0, 3, 1, 2).float()
 
 

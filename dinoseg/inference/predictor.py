@@ -13,6 +13,7 @@ from dinoseg.data.masks import mask_ignored_pixels, read_image, to_rgb
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.inference.policy import window_policy
 from dinoseg.inference.windows import SemanticModel, predict_class_map
+from dinoseg.label_settings import show_labels
 from dinoseg.labels import LabelSpace
 from dinoseg.report.overlay import overlay
 from dinoseg.run_folder import RunFolder, load_segmenter
@@ -47,7 +48,14 @@ class Prediction:
 
     def overlay(self, opacity: float = 0.5, legend: bool = True) -> Image.Image:
         """The image with the classes drawn over it."""
-        return overlay(self.image, self.class_map, self.label_space, opacity=opacity, legend=legend)
+        space = self.label_space
+        # 255 stands among the ignored ids by default; only what a mask is said to hold deserves a remark.
+        without_output = [label_id for label_id in space.ignored_ids if label_id != 255 or space.kind == "colours"]
+        note = None
+        if without_output:
+            ids = show_labels(without_output, space.kind)
+            note = f"label id {ids} has no output: pixels of it show the model's best guess"
+        return overlay(self.image, self.class_map, space, opacity=opacity, legend=legend, note=note)
 
     def hide_ignored(self, mask: Integer[np.ndarray, "height width"]) -> "Prediction":
         """The same prediction with the ignored pixels of a true mask (label ids) marked as ignored."""

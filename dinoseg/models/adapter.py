@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from dinoseg.models.deformable import DeformableAttention, Shapes, cell_centres
+from dinoseg.models.deformable import DeformableAttention, cell_centres
+from dinoseg.models.sampling import Shapes
 
 Map = Float[Tensor, "batch channels height width"]
 
@@ -197,6 +198,4 @@ def _flatten(level: Map) -> Float[Tensor, "batch cells channels"]:
 
 def _unflatten(tokens: Float[Tensor, "batch tokens channels"], shapes: Shapes) -> list[Map]:
     parts = tokens.split([height * width for height, width in shapes], dim=1)
-    return [
-        part.transpose(1, 2).unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)
-    ]
+    return [part.transpose(1, 2).unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)]

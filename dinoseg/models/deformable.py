@@ -5,9 +5,8 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
-Shapes = tuple[tuple[int, int], ...]
+from dinoseg.models.sampling import Shapes, sample_levels
 
 
 class DeformableAttention(nn.Module):
@@ -73,31 +72,6 @@ class DeformableAttention(nn.Module):
         values = self.value_proj(tokens).float().view(batch, tokens.shape[1], self.num_heads, -1)
         sampled = sample_levels(values, shapes, locations, weights.view(grid))
         return self.output_proj(sampled.to(queries.dtype))
-
-
-def sample_levels(
-    values: Float[Tensor, "batch tokens heads channels"],
-    shapes: Shapes,
-    locations: Float[Tensor, "batch queries heads levels points 2"],
-    weights: Float[Tensor, "batch queries heads levels points"],
-) -> Float[Tensor, "batch queries heads_times_channels"]:
-    """Weighted sum of bilinear samples; zero outside the maps.
-
-    Args:
-        locations: x and y as shares of width and height of each level; 0 and 1 are the outer edges of the map.
-    """
-    batch, _, heads, channels = values.shape
-    queries = locations.shape[1]
-    parts = values.split([height * width for height, width in shapes], dim=1)
-    # Heads go to the batch, so that one call samples one map a head.
-    by_head = (2 * locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
-    shares = weights.permute(3, 0, 2, 1, 4).flatten(1, 2)[:, :, None]
-    total = values.new_zeros(batch * heads, channels, queries)
-    for part, (height, width), grid, share in zip(parts, shapes, by_head, shares, strict=True):
-        maps = part.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
-        samples = functional.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        total = total + (samples * share).sum(dim=-1)
-    return total.view(batch, heads * channels, queries).transpose(1, 2)
 
 
 def cell_centres(shapes: Shapes, device: torch.device) -> Float[Tensor, "cells 2"]:

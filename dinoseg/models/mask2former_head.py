@@ -79,9 +79,7 @@ class Mask2FormerHead(nn.Module):
             hidden_dim, num_classes, num_queries, num_heads, decoder_ffn_dim, decoder_layers, checkpointing
         )
 
-    def forward(
-        self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap]
-    ) -> Mask2FormerOutput:
+    def forward(self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap]) -> Mask2FormerOutput:
         """Predictions of all stages; the four maps cover the extent of the image."""
         maps = [feature.map for feature in features]
         if self.adapter is not None:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from dinoseg.models.deformable import DeformableAttention, Shapes, cell_centres
+from dinoseg.models.deformable import DeformableAttention, cell_centres
 from dinoseg.models.position import sine_positions
+from dinoseg.models.sampling import Shapes
 
 Map = Float[Tensor, "batch channels height width"]
 _GROUPS = 32
@@ -57,9 +58,7 @@ class PixelDecoder(nn.Module):
         levels = [project(level) for project, level in zip(self.input_convs, reversed(pyramid[1:]), strict=True)]
         encoded = self.encoder(levels)
         lateral = self.lateral_convs[0](pyramid[0])
-        upsampled = functional.interpolate(
-            encoded[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False
-        )
+        upsampled = functional.interpolate(encoded[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False)
         merged = functional.relu(self.output_convs[0](lateral + upsampled))
         return self.mask_feature(merged), encoded
 

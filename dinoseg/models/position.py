@@ -7,9 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def sine_positions(
-    height: int, width: int, dim: int, device: torch.device
-) -> Float[Tensor, "cells dim"]:
+def sine_positions(height: int, width: int, dim: int, device: torch.device) -> Float[Tensor, "cells dim"]:
     """One row a cell: sines and cosines of its normalised row (first half) and column (second half).
 
     Carion et al. 2020 (DETR), appendix A.4, with positions scaled to 0..2 pi and temperature 10000.

@@ -149,7 +149,7 @@ class Trainer:
             output = self.model(image)
         terms = self.criterion(output, class_map)
         loss = torch.stack(list(terms.values())).sum() * share
-        if not math.isfinite(float(loss)):
+        if not math.isfinite(float(loss.detach())):
             found = ", ".join(f"{name} {float(value):g}" for name, value in terms.items())
             raise ValueError(
                 f"step {self.progress.step + 1}: the loss is not finite ({found}) on images "

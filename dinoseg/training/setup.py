@@ -109,7 +109,8 @@ def _build_trainer(
 
 
 def _saves_backbone(config: Config) -> bool:
-    return config.model.save_backbone or config.model.mode == "full"
+    # A random backbone is to be had nowhere else, and a trained one neither.
+    return config.model.save_backbone or config.model.mode == "full" or config.model.weights == "none"
 
 
 def _restore(trainer: Trainer) -> None:
