@@ -42,9 +42,9 @@ HEAD_SETTINGS = {
     "linear": [
         "decoder_head.dropout=0.0",
         "optimizer.lr=2e-3",
-        "train.class_weights=auto",
-        "scheduler.total_iter=400",
-        "eval.eval_interval=200",
+        "train.diceloss_weight=1.0",
+        "scheduler.total_iter=500",
+        "eval.eval_interval=250",
     ],
 }
 

@@ -17,10 +17,11 @@ ROWS = [
     ["models"],
     ["losses"],
     ["training.optim", "training.checkpoint", "training.device", "run_folder"],
-    ["report.overlay", "report.table", "report.progress"],
+    ["report.overlay", "report.table", "report.progress", "report.policy"],
     ["inference"],
     ["evaluation"],
     ["training"],
+    ["report"],
     ["demo"],
     ["cli"],
 ]

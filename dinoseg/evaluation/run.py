@@ -28,8 +28,11 @@ def evaluate_run(run: Path, overrides: Iterable[str], split: str, checkpoint: st
     names = {name: name for name in SPLITS}
     if split not in names:
         raise ValueError(f"--split {split}: choose {', '.join(SPLITS)}")
-    folder = RunFolder(run)
+    folder, overrides = RunFolder(run), list(overrides)
     config = folder.read_config(overrides)
+    if not any(override.startswith("eval.max_val_samples=") for override in overrides):
+        # A subset is for validation during training; a figure asked for by hand is of all images.
+        config.eval.max_val_samples = None
     label_space = folder.read_labels()
     window = window_policy(config)
     pairs = find_pairs(config.datasets, names[split]).pairs

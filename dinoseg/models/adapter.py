@@ -5,7 +5,7 @@ Names of submodules are those of DINOv3's state dicts (``segmentation_model.0.*`
 
 import torch
 from jaxtyping import Float
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from dinoseg.models.deformable import DeformableAttention, cell_centres
 from dinoseg.models.sampling import Shapes
 
-Map = Float[Tensor, "batch channels height width"]
+# Batch, channels, height, width; a list of them has maps of several sizes.
+Map = Float[Tensor, "batch _ _ _"]
 
 
 class Adapter(nn.Module):

@@ -12,12 +12,15 @@ from torch.utils.checkpoint import checkpoint
 from dinoseg.models.mask_output import Mask2FormerOutput
 from dinoseg.models.position import sine_positions
 
-Map = Float[Tensor, "batch channels height width"]
+# Batch, channels, height, width; a list of them has maps of several sizes.
+Map = Float[Tensor, "batch _ _ _"]
 _LEVELS = 3
 
 
 class MaskDecoder(nn.Module):
-    """Learned queries through layers of masked cross-attention, self-attention and FFN, supervised before and after each.
+    """Learned queries through layers of masked cross-attention, self-attention and FFN, each supervised.
+
+    The learned queries themselves are supervised as well, before the first layer.
 
     Args:
         hidden_dim: width of the queries.
@@ -61,10 +64,10 @@ class MaskDecoder(nn.Module):
         """
         batch = mask_features.shape[0]
         memory, positions, resized = [], [], []
-        for level, embedding in zip(levels, self.level_embed.weight, strict=True):
-            size = (level.shape[-2], level.shape[-1])
-            memory.append(level.flatten(2).transpose(1, 2) + embedding)
-            positions.append(sine_positions(*size, level.shape[1], level.device))
+        for encoded, embedding in zip(levels, self.level_embed.weight, strict=True):
+            size = (encoded.shape[-2], encoded.shape[-1])
+            memory.append(encoded.flatten(2).transpose(1, 2) + embedding)
+            positions.append(sine_positions(*size, encoded.shape[1], encoded.device))
             # Resizing and the product with the queries commute: three small maps do for the attention masks of all
             # layers, and the masks at stride 4 are never formed here. No gradient goes through an attention mask.
             resized.append(_resize(mask_features.detach(), size))
@@ -101,7 +104,7 @@ class MaskDecoder(nn.Module):
 def attention_mask(
     embeddings: Float[Tensor, "batch queries dim"], features: Float[Tensor, "batch dim cells"]
 ) -> Bool[Tensor, "batch queries cells"]:
-    """True where a query may attend: where its mask has a probability of a half or more, everywhere if that is nowhere."""
+    """True where a query may attend: where its mask's probability is a half or more; everywhere if that is nowhere."""
     # In fp32: which cells are in must not depend on autocast.
     with torch.autocast(embeddings.device.type, enabled=False):
         attend = embeddings.float() @ features.float() >= 0
@@ -129,14 +132,14 @@ class Attention(nn.Module):
         attend: Bool[Tensor, "batch queries cells"] | None = None,
     ) -> Float[Tensor, "batch queries dim"]:
         """Attended values; ``attend`` is True where a query may look."""
-        projected = [
+        query, key, value = (
             functional.linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for x, weight, bias in zip(
                 (queries, keys, values), self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True
             )
-        ]
+        )
         mask = None if attend is None else attend[:, None]
-        attended = functional.scaled_dot_product_attention(*projected, attn_mask=mask)
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 

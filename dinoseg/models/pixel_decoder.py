@@ -1,4 +1,4 @@
-"""The pixel decoder of Mask2Former (Cheng et al. 2022, section 3.2.1): deformable encoder and one step of a feature pyramid.
+"""The pixel decoder of Mask2Former (Cheng et al. 2022, section 3.2.1): deformable encoder, one feature pyramid step.
 
 Names of submodules are those of DINOv3's state dicts (``segmentation_model.1.pixel_decoder.*``).
 """
@@ -13,7 +13,8 @@ from dinoseg.models.deformable import DeformableAttention, cell_centres
 from dinoseg.models.position import sine_positions
 from dinoseg.models.sampling import Shapes
 
-Map = Float[Tensor, "batch channels height width"]
+# Batch, channels, height, width; a list of them has maps of several sizes.
+Map = Float[Tensor, "batch _ _ _"]
 _GROUPS = 32
 
 
@@ -39,13 +40,7 @@ class PixelDecoder(nn.Module):
     ) -> None:
         super().__init__()
         # Strides 32, 16, 8, in the order of the encoder's levels.
-        self.input_convs = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, hidden_dim, 1), nn.GroupNorm(_GROUPS, hidden_dim))
-            for channels in reversed(in_channels[1:])
-        )
-        for projection in self.input_convs:
-            nn.init.xavier_uniform_(projection[0].weight)
-            nn.init.zeros_(projection[0].bias)
+        self.input_convs = nn.ModuleList(_projection(channels, hidden_dim) for channels in reversed(in_channels[1:]))
         self.encoder = DeformableEncoder(
             hidden_dim, num_heads, ffn_dim, num_layers, num_points, activation_checkpointing
         )
@@ -61,6 +56,13 @@ class PixelDecoder(nn.Module):
         upsampled = functional.interpolate(encoded[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False)
         merged = functional.relu(self.output_convs[0](lateral + upsampled))
         return self.mask_feature(merged), encoded
+
+
+def _projection(inputs: int, outputs: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 1)
+    nn.init.xavier_uniform_(convolution.weight)
+    nn.init.zeros_(convolution.get_parameter("bias"))
+    return nn.Sequential(convolution, nn.GroupNorm(_GROUPS, outputs))
 
 
 class NormedConv2d(nn.Conv2d):
@@ -113,7 +115,7 @@ class DeformableEncoder(nn.Module):
             ]
         )
         references = cell_centres(shapes, device)
-        for layer in self.encoder["layers"]:
+        for layer in self.encoder["layers"].children():
             if self.activation_checkpointing and self.training:
                 tokens = checkpoint(layer, tokens, positions, references, shapes, use_reentrant=False)
             else:

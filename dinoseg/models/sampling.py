@@ -88,7 +88,7 @@ def _bordered(
 def _cells(
     locations: Float[Tensor, "batch queries heads levels points 2"], shapes: Shapes
 ) -> tuple[Int[Tensor, "batch queries heads levels points"], Float[Tensor, "2 batch queries heads levels points"]]:
-    """The table row of the upper left of the four cells around each location, and the shares of right and lower cells."""
+    """Table row of the upper left of the four cells around each location; shares of the right and the lower cells."""
     batch, _, heads = locations.shape[:3]
     # Written out for all heads and points: rows of two numbers would keep the loops below from being vectorised.
     sizes = _sizes(shapes, locations).expand(locations.shape[2:]).contiguous()

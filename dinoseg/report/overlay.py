@@ -58,7 +58,7 @@ def overlay(
 def error_map(
     image: Image.Image, truth: ClassMap, prediction: ClassMap, label_space: LabelSpace, background: float = 0.35
 ) -> Image.Image:
-    """Where prediction and truth differ: wrong pixels in the predicted class's colour, right ones dim, ignored hatched."""
+    """Where prediction and truth differ: wrong pixels in the predicted class's colour, the rest dim."""
     ignored = truth == label_space.ignore_index
     wrong = (truth != prediction) & ~ignored
     grey = np.asarray(image.convert("L"), dtype=np.float32)[..., None] * background

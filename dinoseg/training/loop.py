@@ -23,7 +23,7 @@ from dinoseg.report.table import evaluation_table
 from dinoseg.run_folder import RunFolder
 from dinoseg.training.checkpoint import model_state, write_checkpoint
 from dinoseg.training.device import DTYPES
-from dinoseg.training.interruption import Interruption
+from dinoseg.training.interruption import Interruption, ignore_signals
 from dinoseg.training.journal import Journal
 from dinoseg.training.optim import build_optimizer, build_schedule
 
@@ -111,6 +111,7 @@ class Trainer:
             batch_sampler=sampler,
             num_workers=self.config.num_workers,
             pin_memory=self.accelerator.device.type == "cuda",
+            worker_init_fn=ignore_signals,
         )
         return iter(loader)
 
@@ -150,7 +151,7 @@ class Trainer:
         terms = self.criterion(output, class_map)
         loss = torch.stack(list(terms.values())).sum() * share
         if not math.isfinite(float(loss.detach())):
-            found = ", ".join(f"{name} {float(value):g}" for name, value in terms.items())
+            found = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
             raise ValueError(
                 f"step {self.progress.step + 1}: the loss is not finite ({found}) on images "
                 f"{', '.join(batch['name'])}; {_REMEDY}"

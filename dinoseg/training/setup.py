@@ -23,6 +23,7 @@ from dinoseg.training.checkpoint import find_checkpoint, load_weights, read_trai
 from dinoseg.training.device import pick_device
 from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
+from dinoseg.training.load_from import load_head
 from dinoseg.training.loop import Progress, Trainer
 from dinoseg.training.plan import describe_plan
 
@@ -40,11 +41,16 @@ def train(config: Config, console: Console, resume: bool = False) -> RunFolder:
     _check_folder(run, resume)
     label_space, report = _check_data(config, console)
     trainer = _build_trainer(config, run, label_space, report, accelerator)
+    started_from = ""
     if resume:
         _restore(trainer)
+    elif config.load_from:
+        started_from = load_head(trainer.segmenter, Path(config.load_from))
     if accelerator.is_main_process:
         trainer.journal = _open_journal(trainer, console, resume)
         trainer.journal.say(describe_plan(trainer, report))
+        if started_from:
+            trainer.journal.say(started_from)
     try:
         with Interruption() as interruption:
             trainer.run(interruption)
@@ -69,9 +75,11 @@ def _check_folder(run: RunFolder, resume: bool) -> None:
 def _check_data(config: Config, console: Console) -> tuple[LabelSpace, CheckReport]:
     report = check_dataset(config.datasets, config.decoder_head.num_classes)
     if not report.ok or report.label_space is None:
+        errors = [finding for finding in report.findings if finding.severity == "error"]
+        if len(errors) == 1:
+            raise ValueError("; ".join(text for text in (errors[0].message, errors[0].advice) if text))
         console.print(render_findings(report))
-        errors = sum(finding.severity == "error" for finding in report.findings)
-        raise ValueError(f"the data set is not fit for training ({errors} errors, listed above)")
+        raise ValueError(f"the data set is not fit for training ({len(errors)} errors, listed above)")
     return report.label_space, report
 
 
