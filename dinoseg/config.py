@@ -142,7 +142,7 @@ class EvalConfig:
     blend: str = _key("uniform", "uniform | gaussian | hann weight of a pixel within its window")
     compute_metric_per_image: bool = _key(False, "also report the mean of per-image metrics")
     max_val_samples: int | None = _key(None, "evaluate an evenly spread, fixed subset of this size")
-    num_visualizations: int = _key(4, "validation images drawn after each evaluation")
+    num_visualizations: int = _key(4, "validation images drawn into overlays/val at each evaluation")
 
 
 @dataclass

@@ -46,6 +46,20 @@ HEAD_SETTINGS = {
         "scheduler.total_iter=500",
         "eval.eval_interval=250",
     ],
+    "m2f": [
+        "decoder_head.hidden_dim=64",
+        "decoder_head.num_queries=12",
+        "decoder_head.encoder_layers=2",
+        "decoder_head.decoder_layers=3",
+        "decoder_head.encoder_ffn_dim=128",
+        "decoder_head.decoder_ffn_dim=128",
+        "decoder_head.adapter_inplane=16",
+        "decoder_head.adapter_drop_path=0.0",
+        "m2f_train.num_points=2048",
+        "optimizer.lr=1e-3",
+        "scheduler.total_iter=400",
+        "eval.eval_interval=200",
+    ],
 }
 
 

@@ -31,6 +31,7 @@ def test_a_run_folder_holds_what_the_design_names(finished: tuple[Path, Path]) -
     expected |= {
         f"checkpoints/{name}/{file}" for name in ("last", "best") for file in ("model.safetensors", "trainer.pt")
     }
+    expected |= {f"overlays/val/val_{number}.png" for number in range(3)}
     assert expected <= there
     assert not [name for name in there if ".new" in name]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -17,7 +17,7 @@ ROWS = [
     ["models"],
     ["losses"],
     ["training.optim", "training.checkpoint", "training.device", "run_folder"],
-    ["report.overlay", "report.table", "report.progress", "report.policy"],
+    ["report.overlay", "report.table", "report.progress", "report.policy", "report.sample"],
     ["inference"],
     ["evaluation"],
     ["training"],

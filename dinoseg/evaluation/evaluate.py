@@ -11,17 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from dinoseg.data.dataset import EvaluationDataset
+from dinoseg.data.dataset import EvaluationDataset, Sample
 from dinoseg.data.sampler import evaluation_shard, spread_subset
 from dinoseg.evaluation.confusion import confusion_matrix
 from dinoseg.evaluation.metrics import Metrics, counts_from_confusion, metrics_from_confusion
+from dinoseg.evaluation.per_image import per_image_figures
 from dinoseg.inference.windows import SemanticModel, WindowPolicy, predict_class_map
 from dinoseg.labels import LabelSpace
 from dinoseg.processes import process_count, process_rank, sum_over_processes
+
+ClassMap = Integer[Tensor, "height width"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Evaluation:
         image_counts: pixels in intersection, prediction and truth of every class, by image.
         metrics: figures derived from the matrix.
         policy: what the figures were measured with: resolution, window, TTA, absent classes, images counted.
+        per_image: whether metrics.json also has the mean of per-image figures and the worst images.
     """
 
     matrix: Int[Tensor, "classes classes"]
@@ -42,10 +46,14 @@ class Evaluation:
     metrics: Metrics
     policy: dict[str, Any]
     label_space: LabelSpace
+    per_image: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The contents of metrics.json."""
-        return self.metrics.to_dict(self.label_space, self.policy)
+        contents = self.metrics.to_dict(self.label_space, self.policy)
+        if self.per_image:
+            contents["per_image"] = per_image_figures(self.names, self.image_counts.numpy())
+        return contents
 
 
 def evaluate(
@@ -57,7 +65,8 @@ def evaluate(
     autocast_dtype: torch.dtype | None = None,
     num_workers: int = 0,
     max_samples: int | None = None,
-    progress: Callable[[], None] = lambda: None,
+    per_image: bool = False,
+    on_image: Callable[[Sample, ClassMap], None] | None = None,
 ) -> Evaluation:
     """Predicts every image of the data set at native size and counts.
 
@@ -66,7 +75,8 @@ def evaluate(
 
     Args:
         max_samples: evaluate an evenly spread, fixed subset of this size.
-        progress: called after each image.
+        per_image: see ``Evaluation``.
+        on_image: called after each image of this process with the sample and its predicted class map, at native size.
 
     Raises:
         ValueError: the data set is empty, or an image or mask cannot be read.
@@ -84,7 +94,8 @@ def evaluate(
         found = confusion_matrix(prediction, truth, classes, label_space.ignore_index).to(device)
         counts[row] = counts_from_confusion(found)
         matrix += found
-        progress()
+        if on_image:
+            on_image(sample, prediction)
     matrix, counts = sum_over_processes(matrix).cpu(), sum_over_processes(counts).cpu()
     policy = {
         "resolution": "native"
@@ -97,7 +108,7 @@ def evaluate(
         "reduce_zero_label": label_space.reduce_zero_label,
     }
     names = tuple(dataset.pairs[index].name for index in chosen)
-    return Evaluation(matrix, names, counts, metrics_from_confusion(matrix), policy, label_space)
+    return Evaluation(matrix, names, counts, metrics_from_confusion(matrix), policy, label_space, per_image)
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, extra: dict[str, Any]) -> None:

@@ -51,7 +51,8 @@ def evaluate_run(run: Path, overrides: Iterable[str], split: str, checkpoint: st
             DTYPES[config.model_dtype],
             config.num_workers,
             config.eval.max_val_samples,
-            advance,
+            config.eval.compute_metric_per_image,
+            lambda sample, prediction: advance(),
         )
     if accelerator.is_main_process:
         write_evaluation(evaluation, folder.evaluation(split), {"checkpoint": checkpoint, "split": split})

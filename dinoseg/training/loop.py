@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dinoseg.config import Config
-from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
-from dinoseg.data.sampler import EpochBatchSampler, mixed_seed
+from dinoseg.data.dataset import EvaluationDataset, Sample, SegmentationDataset
+from dinoseg.data.sampler import EpochBatchSampler, mixed_seed, spread_subset
 from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from dinoseg.inference.windows import WindowPolicy
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
+from dinoseg.report.sample import draw_sample
 from dinoseg.report.table import evaluation_table
 from dinoseg.run_folder import RunFolder
 from dinoseg.training.checkpoint import model_state, write_checkpoint
@@ -194,6 +195,8 @@ class Trainer:
             self.autocast_dtype,
             config.num_workers,
             config.eval.max_val_samples,
+            config.eval.compute_metric_per_image,
+            self._draw_sample,
         )
         found = evaluation.metrics.means[config.metric_to_save]
         better = found is not None and (self.progress.best_metric is None or found > self.progress.best_metric)
@@ -202,6 +205,13 @@ class Trainer:
             self._save("best")
         if self.journal:
             self._record_evaluation(evaluation, better)
+
+    def _draw_sample(self, sample: Sample, prediction: Tensor) -> None:
+        """Draws the fixed few validation images that ``eval.num_visualizations`` asks for."""
+        most = self.config.eval.num_visualizations
+        if most and sample["index"] in spread_subset(len(self.val_data), most):
+            folder = self.run_folder.overlays / "val"
+            draw_sample(sample, prediction, self.label_space, self.config.transforms, folder)
 
     def _record_evaluation(self, evaluation: Evaluation, better: bool) -> None:
         assert self.journal is not None
