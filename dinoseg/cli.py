@@ -91,6 +91,19 @@ def evaluate(
     evaluate_run(run, settings or [], split, checkpoint, Console())
 
 
+@app.command(cls=CommandWithKeys)
+def report(
+    run: RunArgument,
+    settings: KeyValues = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    max_images: Annotated[int, typer.Option(help="Images shown; 0 needs neither data nor checkpoint.")] = 24,
+) -> None:
+    """Write report.html: figures, curves, tables, confusion matrix and pictures in one page."""
+    from dinoseg.report.html import build_report
+
+    build_report(run, split, Console(), max_images, settings or [])
+
+
 @app.command()
 def predict(
     run: RunArgument,

@@ -55,7 +55,9 @@ def evaluate_run(run: Path, overrides: Iterable[str], split: str, checkpoint: st
             lambda sample, prediction: advance(),
         )
     if accelerator.is_main_process:
-        write_evaluation(evaluation, folder.evaluation(split), {"checkpoint": checkpoint, "split": split})
+        write_evaluation(
+            evaluation, folder.evaluation(split), {"checkpoint": checkpoint, "split": split, "overrides": overrides}
+        )
         console.print(evaluation_table(evaluation.to_dict(), f"{split}, checkpoint {checkpoint}"))
         console.print(f"written: {folder.evaluation(split)}")
     return evaluation

@@ -1,0 +1,254 @@
+"""The report of a run: one page that opens from disk and loads nothing."""
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from rich.console import Console
+
+from dinoseg.config import Config
+from dinoseg.data.folders import Pair, Split, find_pairs
+from dinoseg.evaluation.bootstrap import BootstrapIntervals, bootstrap_intervals
+from dinoseg.evaluation.evaluate import write_atomically
+from dinoseg.evaluation.metrics import iou
+from dinoseg.evaluation.per_image import image_iou
+from dinoseg.inference.predictor import load
+from dinoseg.label_settings import show_label, show_labels
+from dinoseg.labels import LabelSpace
+from dinoseg.report.curves import chart_svg, read_records, training_charts
+from dinoseg.report.head import is_figure, report_head
+from dinoseg.report.pictures import VIEWS, Picture, choose_images, data_uris, draw_pictures
+from dinoseg.report.policy import ABSENT_CLASSES
+from dinoseg.report.progress import image_progress
+from dinoseg.report.recorded import RecordedEvaluation, read_evaluation
+from dinoseg.run_folder import RunFolder
+
+_SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
+_CLASS_FIGURES = ("IoU", "Dice", "precision", "recall")
+_MOST_PICTURE_BYTES = 7_500_000
+# In percentage points of image IoU; kernels of another device may change a pixel here and there.
+_SAME_IOU = 0.5
+
+
+def build_report(run: Path, split: str, console: Console, max_images: int = 24, overrides: Iterable[str] = ()) -> Path:
+    """Writes ``report.html`` (``report-<split>.html`` for a split other than val) and ``overlays/<split>/``.
+
+    The figures are those of ``eval/<split>/``; the pictures are predicted anew with the checkpoint that was evaluated.
+
+    Args:
+        max_images: how many images the page shows; with 0 neither data nor checkpoint is needed.
+        overrides: ``key=value`` changes of the run's config: where the data or the weights lie now, and whatever was
+            given to ``eval``.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: not a run folder, the split is not evaluated or its files are damaged, data or checkpoint cannot be
+            read, or the pictures do not fit.
+    """
+    if split not in _SPLITS:
+        raise ValueError(f"--split {split}: choose {', '.join(_SPLITS)}")
+    if max_images < 0:
+        raise ValueError(f"--max-images {max_images}: give 0 or more")
+    folder, overrides = RunFolder(run), tuple(overrides)
+    config, label_space = folder.read_config(overrides), folder.read_labels()
+    recorded = read_evaluation(folder, split, label_space)
+    rows = choose_images(recorded.counts, max_images)
+    pictures = _draw(folder, config, recorded, rows, console, overrides) if rows else []
+    context = _context(folder, config, label_space, recorded, pictures, overrides)
+    page = folder.path / ("report.html" if split == "val" else f"report-{split}.html")
+    write_atomically(page, _environment().get_template("report.html").render(context))
+    if context["redrawn_differently"]:
+        console.print(f"note: {context['redrawn_differently']}", markup=False, highlight=False)
+    console.print(f"written: {page}", markup=False, soft_wrap=True)
+    return page
+
+
+def _context(
+    folder: RunFolder,
+    config: Config,
+    label_space: LabelSpace,
+    recorded: RecordedEvaluation,
+    pictures: list[Picture],
+    overrides: tuple[str, ...],
+) -> dict[str, Any]:
+    """What the template shows."""
+    records = read_records(folder.metrics)
+    last_step = max([1, *(record["step"] for record in records)])
+    intervals = _intervals(recorded)
+    return {
+        "run": folder.path.resolve().name,
+        "split": recorded.split,
+        "head": report_head(
+            folder, config, recorded, label_space.kind, intervals.miou if intervals else None, overrides
+        ),
+        "charts": [
+            {"title": chart.title, "log": chart.log_scale, "series": chart.series, "svg": chart_svg(chart, last_step)}
+            for chart in training_charts(records)
+        ],
+        "figures": _figure_names(recorded),
+        "classes": _class_rows(recorded, label_space, intervals),
+        "labels": _label_rows(label_space),
+        "ignored": show_labels(label_space.ignored_ids, label_space.kind),
+        "redrawn_differently": _redrawn_differently(recorded, pictures),
+        "data": _page_data(recorded, label_space, pictures),
+    }
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("dinoseg.report"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "count": _count}
+    return environment
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.2f}"
+
+
+def _count(value: int) -> str:
+    return f"{value:,}"
+
+
+def _intervals(recorded: RecordedEvaluation) -> BootstrapIntervals | None:
+    """None for fewer than two images: resampling one says nothing."""
+    if len(recorded.names) < 2:
+        return None
+    absent = recorded.policy.get("absent_classes", "skip_empty")
+    return bootstrap_intervals(recorded.counts, policy=absent if absent in ABSENT_CLASSES else "skip_empty")
+
+
+def _figure_names(recorded: RecordedEvaluation) -> list[str]:
+    """Columns of the class table: the usual figures, and whatever else was measured by class."""
+    rows = recorded.metrics["per_class"]
+    more = [name for name in rows[0] if name not in _CLASS_FIGURES and all(is_figure(name, row[name]) for row in rows)]
+    return [*_CLASS_FIGURES, *more]
+
+
+def _class_rows(
+    recorded: RecordedEvaluation, label_space: LabelSpace, intervals: BootstrapIntervals | None
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "index": index,
+            "label": show_label(entry.label_ids[0], label_space.kind),
+            "colour": _css(entry.colour),
+            "interval": intervals.iou[index] if intervals else None,
+            **row,
+        }
+        for index, (entry, row) in enumerate(zip(label_space.classes, recorded.metrics["per_class"], strict=True))
+    ]
+
+
+def _label_rows(label_space: LabelSpace) -> list[dict[str, Any]]:
+    return [
+        {
+            "index": index,
+            "name": entry.name,
+            "labels": show_labels(entry.label_ids, label_space.kind),
+            "colour": _css(entry.colour),
+        }
+        for index, entry in enumerate(label_space.classes)
+    ]
+
+
+def _css(colour: tuple[int, int, int]) -> str:
+    red, green, blue = colour
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def _draw(
+    folder: RunFolder,
+    config: Config,
+    recorded: RecordedEvaluation,
+    rows: list[int],
+    console: Console,
+    overrides: tuple[str, ...],
+) -> list[Picture]:
+    pairs = _find_evaluated(config, recorded, rows)
+    with warnings.catch_warnings():
+        # The run was trained, whatever its weights were initialised with.
+        warnings.filterwarnings("ignore", message=".*random.*")
+        predictor = load(folder.path, recorded.metrics.get("checkpoint", "best"), config.device, overrides)
+    target = folder.overlays / recorded.split
+    with image_progress(console, len(rows), "drawing") as advance:
+        return draw_pictures(predictor, pairs, rows, target, f"overlays/{recorded.split}", advance)
+
+
+def _find_evaluated(config: Config, recorded: RecordedEvaluation, rows: list[int]) -> list[Pair]:
+    try:
+        pairs = {pair.name: pair for pair in find_pairs(config.datasets, _SPLITS[recorded.split]).pairs}
+    except ValueError as error:
+        raise ValueError(f"{error}; or leave the pictures out with --max-images 0") from None
+    missing = [recorded.names[row] for row in rows if recorded.names[row] not in pairs]
+    if missing:
+        raise ValueError(
+            f"image {missing[0]} was evaluated but is not in split {recorded.split} now (missing: {len(missing)}); "
+            "give the data as datasets.root=PATH, or leave the pictures out with --max-images 0"
+        )
+    return [pairs[recorded.names[row]] for row in rows]
+
+
+def _redrawn_differently(recorded: RecordedEvaluation, pictures: list[Picture]) -> str:
+    """A warning when what is drawn is not what was scored, else nothing."""
+    if not pictures:
+        return ""
+    drawn = image_iou(np.stack([picture.counts for picture in pictures]))
+    scored = image_iou(recorded.counts[[picture.row for picture in pictures]])
+    difference = np.nan_to_num(100 * np.abs(drawn - scored))
+    other = int((difference > _SAME_IOU).sum())
+    if not other:
+        return ""
+    return (
+        f"{other} of {len(pictures)} pictures are not what was scored (image IoU differs by up to "
+        f"{difference.max():.1f} points): the checkpoint or the settings changed since; run "
+        f"`dinoseg eval` again, or give the report the same key=value overrides"
+    )
+
+
+def _page_data(recorded: RecordedEvaluation, label_space: LabelSpace, pictures: list[Picture]) -> dict[str, Any]:
+    """What the page's script needs: classes, matrix, and the pictures with their figures."""
+    uris = data_uris(pictures, _MOST_PICTURE_BYTES)
+    return {
+        "views": VIEWS,
+        "classes": [{"name": entry.name, "colour": _css(entry.colour)} for entry in label_space.classes],
+        "matrix": recorded.matrix.tolist(),
+        "available": len(recorded.names),
+        "images": [
+            _picture_data(picture, views, recorded.counts[picture.row])
+            for picture, views in zip(pictures, uris, strict=True)
+        ],
+    }
+
+
+def _picture_data(picture: Picture, views: dict[str, str], counts: np.ndarray) -> dict[str, Any]:
+    mean = float(image_iou(counts[None])[0])
+    present = np.flatnonzero(counts[1] + counts[2])
+    values = iou(counts)
+    return {
+        "name": picture.name,
+        "iou": None if np.isnan(mean) else 100 * mean,
+        "size": picture.size,
+        "ignored": picture.ignored,
+        "classes": [
+            {
+                "index": int(c),
+                "iou": 100 * float(values[c]),
+                "prediction": int(counts[1, c]),
+                "truth": int(counts[2, c]),
+            }
+            for c in present
+        ],
+        "views": views,
+        "full": {view: quote(link) for view, link in picture.full.items()},
+    }
