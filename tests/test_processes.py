@@ -1,6 +1,9 @@
-"""Evaluation in one and in two processes gives the same matrix, to the last integer."""
+"""One and two processes: the same evaluation to the last integer, the same loss curve."""
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import torch
 import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
 from test_round_trip import TruthTeller
-from tiny import write_tiny_dataset
+from tiny import tiny_settings, write_tiny_dataset
 
 from dinoseg.config_loading import load_config
 from dinoseg.data.dataset import EvaluationDataset
@@ -48,3 +51,43 @@ def test_two_processes_count_what_one_counts(images: int, tmp_path: Path) -> Non
         matrix, counted = torch.load(tmp_path / f"{rank}.pt")
         assert counted == images
         assert torch.equal(matrix, alone.matrix)
+
+
+def _losses(run: Path) -> list[float]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if line["kind"] == "train"]
+
+
+def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path) -> None:
+    data = write_tiny_dataset(tmp_path / "data", {"train": 5, "val": 3})
+    # Without BatchNorm, whose statistics are per process on a CPU, and without dropout, whose noise is.
+    shared = ["decoder_head.use_batchnorm=false", "decoder_head.dropout=0", "optimizer.lr=1e-2"]
+    commands = {
+        "one": [sys.executable, "-m", "dinoseg.cli"],
+        "two": [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node=2",
+            "--master-port=29391",
+            "-m",
+            "dinoseg.cli",
+        ],
+    }
+    for name, command in commands.items():
+        settings = tiny_settings(data, tmp_path / name, *shared, f"bs={4 if name == 'one' else 2}")
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        result = subprocess.run(
+            [*command, "train", *settings], capture_output=True, text=True, env=environment, timeout=300
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+    one, two = _losses(tmp_path / "one"), _losses(tmp_path / "two")
+    # The second logs the share of its first process; with equal counts of valid pixels the means agree over both.
+    assert len(one) == len(two) == 4
+    matrices = [(tmp_path / name / "eval" / "val" / "confusion.csv").read_text() for name in commands]
+    assert matrices[0] == matrices[1]
+    from safetensors.torch import load_file
+
+    weights = [load_file(tmp_path / name / "checkpoints" / "last" / "model.safetensors") for name in commands]
+    for key in ("head.conv.weight", "head.conv.bias"):
+        torch.testing.assert_close(weights[0][key], weights[1][key], rtol=1e-4, atol=1e-5)

@@ -19,6 +19,7 @@ from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from dinoseg.inference.windows import WindowPolicy
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
+from dinoseg.processes import sum_over_processes
 from dinoseg.report.sample import draw_sample
 from dinoseg.report.table import evaluation_table
 from dinoseg.run_folder import RunFolder
@@ -86,15 +87,22 @@ class Trainer:
         batches = self._batches()
         if self.journal:
             self.journal.start_progress(self.progress.step, total)
-        while self.progress.step < total and not interruption.requested:
+        stopped = False
+        while self.progress.step < total and not stopped:
             self._step(batches)
+            stopped = self._agree(interruption.requested)
             step = self.progress.step
             if step % self.config.eval.eval_interval == 0 or step == total:
                 self._validate()
                 self._save("last")
-        if interruption.requested:
+        if stopped and self.progress.step < total:
             self._save("last")
         return self.progress
+
+    def _agree(self, requested: bool) -> bool:
+        """Whether any process was asked to stop: all end after the same step, or those left would wait for ever."""
+        flag = torch.tensor(int(requested), device=self.accelerator.device)
+        return bool(sum_over_processes(flag)) if self.accelerator.num_processes > 1 else requested
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         accumulation = self.config.train.accumulation_steps

@@ -7,19 +7,19 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from dinoseg.config import Config
 from dinoseg.data.check import CheckReport
 from dinoseg.data.transforms import as_size
 from dinoseg.label_settings import show_labels
 from dinoseg.training.loop import Trainer
 
 
-def describe_plan(trainer: Trainer, report: CheckReport) -> Group:
-    """Label table, parameters, images, steps, evaluations and the time they will take."""
+def describe_plan(trainer: Trainer, report: CheckReport, seconds: float) -> Group:
+    """Label table, parameters, images, steps, evaluations and the time they will take, as ``estimate_seconds`` says."""
     config, segmenter = trainer.config, trainer.segmenter
     total = sum(parameter.numel() for parameter in segmenter.parameters())
     trainable = sum(parameter.numel() for parameter in segmenter.parameters() if parameter.requires_grad)
     steps, interval = config.scheduler.total_iter, config.eval.eval_interval
-    evaluations = steps // interval + (steps % interval > 0)
     images_a_step = config.bs * config.train.accumulation_steps * trainer.accelerator.num_processes
     epochs = steps * images_a_step / len(trainer.train_data)
     lines = [
@@ -27,9 +27,9 @@ def describe_plan(trainer: Trainer, report: CheckReport) -> Group:
         f"parameters   {trainable:,} trained of {total:,}",
         f"images       {len(trainer.train_data)} train, {len(trainer.val_data)} val",
         f"steps        {steps} of {images_a_step} images ({epochs:.1f} epochs), "
-        f"evaluation every {interval} ({evaluations} in all)",
+        f"evaluation every {interval} ({_evaluations(config)} in all)",
         f"device       {trainer.accelerator.device}, {config.model_dtype.lower()}",
-        f"time         about {_duration(_estimate_seconds(trainer, steps - trainer.progress.step, evaluations))}",
+        f"time         about {_duration(seconds)}",
         f"run folder   {trainer.run_folder.path}",
     ]
     return Group(_label_table(trainer, report), Text("\n".join(lines)))
@@ -48,9 +48,14 @@ def _label_table(trainer: Trainer, report: CheckReport) -> Table:
     return table
 
 
-def _estimate_seconds(trainer: Trainer, steps: int, evaluations: int) -> float:
-    """Times one training batch and one window on blank images; weights and statistics stay as they are."""
+def estimate_seconds(trainer: Trainer) -> float:
+    """Times one training batch on blank images; weights and statistics stay as they are.
+
+    To be called in every process: the loss adds up counts over all of them.
+    """
     config, device = trainer.config, trainer.accelerator.device
+    steps = config.scheduler.total_iter - trainer.progress.step
+    evaluations = _evaluations(config)
     height, width = as_size(config.transforms.train.crop_size, "transforms.train.crop_size")
     image = torch.zeros(config.bs, 3, height, width, device=device)
     class_map = torch.zeros(config.bs, height, width, dtype=torch.int64, device=device)
@@ -70,6 +75,11 @@ def _estimate_seconds(trainer: Trainer, steps: int, evaluations: int) -> float:
     step = min(seconds) * config.train.accumulation_steps
     windows = len(trainer.val_data) if config.eval.max_val_samples is None else config.eval.max_val_samples
     return steps * step + evaluations * windows * min(seconds) / config.bs
+
+
+def _evaluations(config: Config) -> int:
+    """One each interval, and one at the end."""
+    return -(-config.scheduler.total_iter // config.eval.eval_interval)
 
 
 def _duration(seconds: float) -> str:

@@ -25,7 +25,7 @@ from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
 from dinoseg.training.load_from import load_head
 from dinoseg.training.loop import Progress, Trainer
-from dinoseg.training.plan import describe_plan
+from dinoseg.training.plan import describe_plan, estimate_seconds
 
 
 def train(config: Config, console: Console, resume: bool = False) -> RunFolder:
@@ -46,9 +46,10 @@ def train(config: Config, console: Console, resume: bool = False) -> RunFolder:
         _restore(trainer)
     elif config.load_from:
         started_from = load_head(trainer.segmenter, Path(config.load_from))
+    seconds = estimate_seconds(trainer)
     if accelerator.is_main_process:
         trainer.journal = _open_journal(trainer, console, resume)
-        trainer.journal.say(describe_plan(trainer, report))
+        trainer.journal.say(describe_plan(trainer, report, seconds))
         if started_from:
             trainer.journal.say(started_from)
     try:
