@@ -129,7 +129,7 @@ def predict(
     images = list_inputs(entry for entry in inputs if entry not in overrides)
     predictor = load(run, checkpoint, device, overrides)
     summary = predict_files(predictor, images, out, mask_ignored, palette)
-    console.print(f"{len(summary.written)} predicted, {len(summary.failed)} failed; see {out}")
+    console.print(f"{len(summary.written)} predicted, {len(summary.failed)} failed; see {out}", soft_wrap=True)
     for message in summary.failed.values():
         Console(stderr=True).print(f"error: {message}", style="red", markup=False)
     if summary.failed:

@@ -59,5 +59,5 @@ def evaluate_run(run: Path, overrides: Iterable[str], split: str, checkpoint: st
             evaluation, folder.evaluation(split), {"checkpoint": checkpoint, "split": split, "overrides": overrides}
         )
         console.print(evaluation_table(evaluation.to_dict(), f"{split}, checkpoint {checkpoint}"))
-        console.print(f"written: {folder.evaluation(split)}")
+        console.print(f"written: {folder.evaluation(split)}", soft_wrap=True)
     return evaluation

@@ -40,8 +40,10 @@ class Journal:
 
     def say(self, message: Any) -> None:
         """To the console and to train.log; text or anything rich can draw."""
-        self.console.print(message)
-        self._file_console.print(message)
+        # Paths and commands in plain text must stay in one piece to be copied.
+        whole_lines = isinstance(message, str)
+        self.console.print(message, soft_wrap=whole_lines)
+        self._file_console.print(message, soft_wrap=whole_lines)
         self._log.flush()
 
     def record(self, kind: str, step: int, figures: dict[str, Any]) -> None:
