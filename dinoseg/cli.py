@@ -123,12 +123,14 @@ def predict(
     """Predict images from a run folder: label ids, overlays, predictions.json."""
     from dinoseg.inference.files import list_inputs, predict_files
     from dinoseg.inference.predictor import load
+    from dinoseg.report.progress import image_progress
 
     console = Console()
     overrides = tuple(entry for entry in inputs if "=" in entry and not Path(entry).exists())
     images = list_inputs(entry for entry in inputs if entry not in overrides)
     predictor = load(run, checkpoint, device, overrides)
-    summary = predict_files(predictor, images, out, mask_ignored, palette)
+    with image_progress(console, len(images), "predicting") as advance:
+        summary = predict_files(predictor, images, out, mask_ignored, palette, advance)
     console.print(f"{len(summary.written)} predicted, {len(summary.failed)} failed; see {out}", soft_wrap=True)
     for message in summary.failed.values():
         Console(stderr=True).print(f"error: {message}", style="red", markup=False)
