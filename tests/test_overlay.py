@@ -63,3 +63,10 @@ def test_side_by_side_keeps_the_pictures() -> None:
     strip = np.asarray(side_by_side([("a", GREY), ("b", GREY)], gap=4))
     assert strip.shape[1] == 84
     assert (strip[-30:, :40] == 100).all() and (strip[-30:, 44:] == 100).all()
+
+
+def test_maps_that_do_not_fit_are_named() -> None:
+    with pytest.raises(ValueError, match="30"):
+        overlay(GREY, np.zeros((30, 41), dtype=np.uint8), SPACE)
+    with pytest.raises(ValueError, match="7"):
+        overlay(GREY, np.full((30, 40), 7, dtype=np.uint8), SPACE)

@@ -15,6 +15,7 @@ BACKGROUND, ARTERY, VEIN, CROSSING = 0, 1, 2, 3
 _SUPERSAMPLING = 2
 _MARKER = "synthetic.json"
 _STEP = 0.012  # of the picture's side, between points of a vessel
+_BENDING_STEPS = 45  # a trunk bends less and less, and runs straight after this many points
 
 Rgb = UInt8[np.ndarray, "side side 3"]
 Plane = Float[np.ndarray, "side side"]
@@ -65,7 +66,7 @@ def draw_retina(side: int, generator: np.random.Generator) -> tuple[Rgb, UInt8[n
     mask = np.zeros((side, side), dtype=np.uint8)
     mask[artery > 0.5] = ARTERY
     mask[vein > 0.5] = VEIN
-    # At the optic disc vessels overlap all over; only where two trunks meet is it a crossing to an annotator.
+    # At the optic disc they overlap all over, as annotators of real pictures mark it too.
     mask[(artery > 0.5) & (vein > 0.5)] = CROSSING
     mask[field < 0.5] = BACKGROUND
     picture = _paint(disc, temporal, artery, vein, reflex, field, generator)
@@ -100,19 +101,21 @@ def _grow(
 ) -> None:
     """Adds one vessel and, recursively, its branches; ends at the rim or when it has become too thin."""
     points, widths, position = [start], [width], start
-    wander, since_branch, thinnest = 0.0, 0, 0.008
+    sway, since_branch, thinnest, side = 0.0, 0, 0.008, int(generator.choice([-1, 1]))
     while np.linalg.norm(position - 0.5) < 0.46 and width > thinnest and len(points) < 70:
-        wander = 0.8 * wander + generator.normal(0, 0.045)
-        heading += bend + wander
-        position = position + _STEP * np.array([math.cos(heading), math.sin(heading)])
+        # The sway is pulled back to zero: a vessel winds about its course; a heading that drifts would draw loops.
+        sway = 0.85 * sway + generator.normal(0, 0.09)
+        heading += bend * max(0.0, 1 - len(points) / _BENDING_STEPS)
+        position = position + _STEP * np.array([math.cos(heading + sway), math.sin(heading + sway)])
         width *= 0.988
         points.append(position)
         widths.append(width)
         since_branch += 1
         if depth < 2 and since_branch > 7 and generator.random() < 0.13:
-            turn = generator.choice([-1, 1]) * generator.uniform(0.5, 0.9)
-            _grow(vessels, position, heading + turn, generator.normal(0, 0.01), width * 0.78, depth + 1, generator)
-            heading -= 0.3 * turn
+            turn = side * generator.uniform(0.5, 0.9)
+            _grow(vessels, position, heading + turn, -0.012 * side, width * 0.78, depth + 1, generator)
+            side = -side
+            heading -= 0.15 * turn
             width *= 0.93
             since_branch = 0
     if len(points) > 2:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from dinoseg.labels import LabelSpace
@@ -13,6 +13,7 @@ ClassMap = Integer[np.ndarray, "height width"]
 _MOST_LEGEND_ENTRIES = 20
 _PAPER, _INK = (255, 255, 255), (24, 24, 24)
 _HATCH_PERIOD = 8
+_STRIPE_ROWS = 256
 
 
 def overlay(
@@ -25,7 +26,7 @@ def overlay(
 ) -> Image.Image:
     """The image with classes drawn over it in their colours, outlines opaque, ignored pixels hatched.
 
-    A class named ``background`` is not filled.
+    A class named ``background`` (in any case) is not filled.
 
     Args:
         image: RGB, of the size of the class map.
@@ -36,19 +37,20 @@ def overlay(
 
     Returns:
         RGB; as wide as the image (wider where a legend needs it), taller by the legend.
+
+    Raises:
+        ValueError: the class map has another size than the image, or a value that is no class index.
     """
-    colours = _colour_table(label_space)
+    _check(image, class_map, label_space, "class map")
     ignored = class_map == label_space.ignore_index
-    index = np.where(ignored, 0, class_map)
-    picture = np.asarray(image.convert("RGB"), dtype=np.float32)
-    fill = colours[index].astype(np.float32)
-    # A background is what the rest stands on: filling it would only dim the picture.
-    filled = np.array([entry.name != "background" for entry in label_space.classes])[index]
-    strength = np.where(_edges(class_map), 1.0, opacity)[..., None] * filled[..., None]
-    blended = picture * (1 - strength) + fill * strength
-    blended[ignored] = picture[ignored]
-    drawn = _hatch(blended.astype(np.uint8), ignored)
-    result = Image.fromarray(drawn)
+    picture = np.array(image.convert("RGB"))
+    # In stripes: in floating point a large picture takes twelve times its size.
+    for top in range(0, picture.shape[0], _STRIPE_ROWS):
+        rows = slice(top, top + _STRIPE_ROWS)
+        edges = _edges(class_map[top : top + _STRIPE_ROWS + 1])[: picture[rows].shape[0]]
+        blended = _fill(picture[rows], np.where(ignored[rows], 0, class_map[rows]), edges, label_space, opacity)
+        picture[rows] = np.where(ignored[rows, :, None], picture[rows], blended)
+    result = Image.fromarray(_hatch(picture, ignored))
     if not legend:
         return result
     entries = _legend_entries(class_map, label_space)
@@ -58,14 +60,20 @@ def overlay(
 def error_map(
     image: Image.Image, truth: ClassMap, prediction: ClassMap, label_space: LabelSpace, background: float = 0.35
 ) -> Image.Image:
-    """Where prediction and truth differ: wrong pixels in the predicted class's colour, the rest dim."""
+    """Where prediction and truth differ: wrong pixels in the predicted class's colour, the rest dim.
+
+    Raises:
+        ValueError: a map has another size than the image, or a value that is no class index.
+    """
+    _check(image, truth, label_space, "truth")
+    _check(image, prediction, label_space, "prediction")
     ignored = truth == label_space.ignore_index
     wrong = (truth != prediction) & ~ignored
     grey = np.asarray(image.convert("L"), dtype=np.float32)[..., None] * background
     drawn = np.repeat(grey, 3, axis=-1).astype(np.uint8)
-    in_range = np.minimum(prediction, label_space.num_classes - 1)
-    # Dark colours would not show on the dim picture; half way to white they do.
-    drawn[wrong] = (_colour_table(label_space)[in_range][wrong].astype(int) + 255) // 2
+    # Dark colours would not show on the dim picture; half way to white they do. Ignored as a prediction is white.
+    table = np.vstack([(_colour_table(label_space).astype(int) + 255) // 2, [[255, 255, 255]]])
+    drawn[wrong] = table[np.minimum(prediction[wrong], label_space.num_classes)]
     return Image.fromarray(_hatch(drawn, ignored))
 
 
@@ -74,14 +82,16 @@ def side_by_side(pictures: Sequence[tuple[str, Image.Image]], gap: int = 6) -> I
     size = _font_size(max(picture.width for _, picture in pictures))
     font = ImageFont.load_default(size)
     header = size * 2
-    width = sum(picture.width for _, picture in pictures) + gap * (len(pictures) - 1)
+    # A column is as wide as its title at least, so that titles of narrow pictures do not run into each other.
+    columns = [max(picture.width, int(font.getlength(title)) + 4) for title, picture in pictures]
+    width = sum(columns) + gap * (len(pictures) - 1)
     strip = Image.new("RGB", (width, header + max(picture.height for _, picture in pictures)), _PAPER)
     draw = ImageDraw.Draw(strip)
     left = 0
-    for title, picture in pictures:
+    for (title, picture), column in zip(pictures, columns, strict=True):
         draw.text((left + 2, header // 4), title, fill=_INK, font=font)
         strip.paste(picture, (left, header))
-        left += picture.width + gap
+        left += column + gap
     return strip
 
 
@@ -91,6 +101,34 @@ def stack_below(upper: Image.Image, lower: Image.Image) -> Image.Image:
     stacked.paste(upper, (0, 0))
     stacked.paste(lower, (0, upper.height))
     return stacked
+
+
+def _check(image: Image.Image, class_map: ClassMap, label_space: LabelSpace, what: str) -> None:
+    if class_map.shape != (image.height, image.width):
+        raise ValueError(
+            f"{what} is {class_map.shape[0]} x {class_map.shape[1]}, the image {image.height} x {image.width} "
+            "(height x width); give both at native size"
+        )
+    outside = (class_map < 0) | (class_map >= label_space.num_classes)
+    strange = class_map[outside & (class_map != label_space.ignore_index)]
+    if strange.size:
+        raise ValueError(
+            f"{what} holds {int(strange[0])}, which is no class index (0..{label_space.num_classes - 1}, "
+            f"{label_space.ignore_index} for ignored); for label ids use LabelSpace.encode first"
+        )
+
+
+def _fill(
+    picture: UInt8[np.ndarray, "rows width 3"],
+    index: Integer[np.ndarray, "rows width"],
+    edges: Bool[np.ndarray, "rows width"],
+    label_space: LabelSpace,
+    opacity: float,
+) -> UInt8[np.ndarray, "rows width 3"]:
+    # A background is what the rest stands on: filling it would only dim the picture.
+    filled = np.array([entry.name.lower() != "background" for entry in label_space.classes])[index]
+    strength = (np.where(edges, 1.0, opacity) * filled)[..., None]
+    return (picture * (1 - strength) + _colour_table(label_space)[index] * strength).astype(np.uint8)
 
 
 def _colour_table(label_space: LabelSpace) -> Integer[np.ndarray, "classes 3"]:
@@ -108,11 +146,11 @@ def _edges(class_map: ClassMap) -> Bool[np.ndarray, "height width"]:
 def _hatch(
     picture: Integer[np.ndarray, "height width 3"], where: Bool[np.ndarray, "height width"]
 ) -> Integer[np.ndarray, "height width 3"]:
-    rows, columns = np.indices(where.shape)
+    rows, columns = np.nonzero(where)
     phase = (rows + columns) % _HATCH_PERIOD
     hatched = picture.copy()
-    hatched[where & (phase < 2)] = (235, 235, 235)
-    hatched[where & (phase >= _HATCH_PERIOD - 2)] = (40, 40, 40)
+    for stripe, colour in ((phase < 2, (235, 235, 235)), (phase >= _HATCH_PERIOD - 2, (40, 40, 40))):
+        hatched[rows[stripe], columns[stripe]] = colour
     return hatched
 
 
