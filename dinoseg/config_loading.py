@@ -26,6 +26,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "eval.blend": ("uniform", "gaussian", "hann"),
 }
 
+REPLACED = (
+    "datasets.classes",
+    "datasets.images",
+    "datasets.masks",
+    "train.class_weights",
+    "scheduler.constructor_kwargs",
+)
+
 MINIMUM: dict[str, float] = {
     "bs": 1,
     "num_workers": 0,
@@ -34,6 +42,14 @@ MINIMUM: dict[str, float] = {
     "train.log_interval": 1,
     "eval.eval_interval": 0,
     "eval.batch_size": 1,
+    "eval.max_val_samples": 1,
+    "eval.num_visualizations": 0,
+    "decoder_head.num_heads": 1,
+    "decoder_head.num_queries": 1,
+    "decoder_head.adapter_inplane": 1,
+    "decoder_head.dropout": 0,
+    "train.celoss_weight": 0,
+    "train.diceloss_weight": 0,
     "optimizer.lr": 0,
     "optimizer.gradient_clip": 0,
 }
@@ -157,6 +173,11 @@ def _merge(base: DictConfig, addition: DictConfig, source: str) -> DictConfig:
             near = difflib.get_close_matches(key, known, 1, 0.6) or [k for k in known if k.endswith("." + key)]
             hint = f"did you mean {near[0]!r}?" if near else "`dinoseg train --help` lists every key"
             raise ValueError(f"{source}: unknown key {key!r}; {hint}")
+    for key in REPLACED:
+        # A mapping of the user's own keys is given whole: classes of a recipe must not stay among one's own.
+        named = source.startswith("config=") or source.partition("=")[0] == key
+        if named and OmegaConf.select(addition, key) is not None:
+            OmegaConf.update(base, key, {} if key.endswith("kwargs") else None, merge=False)
     try:
         merged = OmegaConf.merge(base, addition)
     except ConfigKeyError as error:
@@ -196,8 +217,22 @@ def _check_values(config: Config) -> None:
             raise ValueError(f"{key}={get_key(config, key)!r} is unknown; choose one of {', '.join(choices)}")
     for key, minimum in MINIMUM.items():
         value = get_key(config, key)
-        if value is not None and value < minimum:
+        if value is not None and not value >= minimum:
             raise ValueError(f"{key}={value} is too small; give {minimum:g} or more")
+    if config.train.celoss_weight == config.train.diceloss_weight == 0:
+        raise ValueError(
+            "train.celoss_weight and train.diceloss_weight are both 0: nothing to learn; raise one of them"
+        )
+    for key in ("transforms.train.crop_size", "eval.crop_size", "eval.stride"):
+        _check_size(key, get_key(config, key))
+
+
+def _check_size(key: str, value: Any) -> None:
+    sides = value if isinstance(value, list) else [value]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
+    left_out = value is None and key.startswith("eval.")
+    if not left_out and (not whole or len(sides) not in (1, 2)):
+        raise ValueError(f"{key} is {value!r}; expected pixels: a whole number, or [height, width]")
 
 
 def _fill_in(config: Config) -> None:

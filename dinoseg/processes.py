@@ -33,5 +33,11 @@ def mean_over_processes(tensor: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
     return sum_over_processes(tensor) / process_count()
 
 
+def copy_from_first_process(tensor: Shaped[Tensor, "..."]) -> None:
+    """Overwrites the tensor with that of process 0."""
+    if process_count() > 1:
+        distributed.broadcast(tensor, 0)
+
+
 def _started() -> bool:
     return distributed.is_available() and distributed.is_initialized()

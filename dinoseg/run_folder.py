@@ -12,6 +12,16 @@ from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter, build_segmenter
 from dinoseg.training.checkpoint import find_checkpoint, load_weights, read_metadata
 
+# What decides the meaning of the model's outputs.
+_LABEL_KEYS = (
+    "datasets.classes",
+    "datasets.ignore",
+    "datasets.reduce_zero_label",
+    "datasets.colour_tolerance",
+    "eval.reduce_zero_label",
+    "decoder_head.num_classes",
+)
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -55,6 +65,13 @@ class RunFolder:
         """
         if not self.config.is_file():
             raise ValueError(f"{self.path}: not a run folder (no config.yaml in it); give the output_dir of a training")
+        overrides = list(overrides)
+        for override in overrides:
+            key = override.partition("=")[0]
+            if key.startswith(_LABEL_KEYS):
+                raise ValueError(
+                    f"{override}: the label space of a run is fixed (labels.json); train again to change it"
+                )
         return load_config(overrides, base=load_config([f"config={self.config}"]))
 
     def read_labels(self) -> LabelSpace:

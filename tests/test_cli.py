@@ -115,6 +115,21 @@ def test_mistakes_are_one_message(
     assert not list(tmp_path.iterdir())
 
 
+def test_labels_of_a_run_are_fixed_and_worker_errors_are_plain(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = finished
+    assert run_cli(["eval", run, "eval.reduce_zero_label=true"], monkeypatch) == 1
+    assert "label space of a run is fixed" in capsys.readouterr().err
+    other = write_tiny_dataset(tmp_path / "other", {"test": 1}, classes=4)
+    assert run_cli(["eval", run, "--split", "test", f"datasets.root={other}", "num_workers=1"], monkeypatch) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "test_0.png" in error and "Traceback" not in error
+    (other / "test" / "masks" / "test_0.png").unlink()
+    assert run_cli(["eval", run, "--split", "test", f"datasets.root={other}"], monkeypatch) == 1
+    assert "have no mask" in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["--debug", "train", "bss=2"], monkeypatch) == 1
     assert "Traceback" in capsys.readouterr().err

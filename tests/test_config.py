@@ -52,6 +52,11 @@ def test_window_follows_the_training_crop() -> None:
         (["eval=3"], ["eval is 3", "a section"]),
         (["decoder_head.type=unet"], ["decoder_head.type='unet'", "linear, m2f"]),
         (["bs=0"], ["bs=0", "1 or more"]),
+        (["optimizer.lr=nan"], ["optimizer.lr=nan"]),
+        (["eval.max_val_samples=0"], ["eval.max_val_samples=0"]),
+        (["transforms.train.crop_size=big"], ["transforms.train.crop_size is 'big'", "[height, width]"]),
+        (["transforms.train.crop_size=null"], ["transforms.train.crop_size is None"]),
+        (["train.celoss_weight=0"], ["both 0"]),
         (["train"], ["'train' is not an option", "key=value"]),
         (["config=missing.yaml"], ["missing.yaml", "cannot be read"]),
         (["bs=[1"], ["not valid YAML"]),
@@ -81,6 +86,16 @@ def test_both_spellings_of_reduce_zero_label_mean_the_same(key: str) -> None:
 def test_spellings_that_disagree_are_refused() -> None:
     with pytest.raises(ValueError, match="two spellings of one option"):
         load_config(["datasets.reduce_zero_label=true", "eval.reduce_zero_label=false"])
+
+
+def test_a_mapping_of_own_keys_replaces_that_of_the_file(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("datasets: {classes: {0: background, 1: artery}}\nscheduler: {constructor_kwargs: {power: 2}}\n")
+    config = load_config([f"config={recipe}", "datasets.classes={1: artery, 2: vein}"])
+    assert config.datasets.classes == {1: "artery", 2: "vein"}
+    assert config.scheduler.constructor_kwargs == {"power": 2}
+    more = load_config([f"config={recipe}", "scheduler.constructor_kwargs.warmup_iters=3"])
+    assert more.scheduler.constructor_kwargs == {"power": 2, "warmup_iters": 3}
 
 
 def test_every_key_has_a_help_sentence() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from dinoseg.config import DatasetsConfig
@@ -28,13 +29,18 @@ from dinoseg.labels import LabelSpace
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Everything a check found. ``label_space`` is None where the settings and masks do not give one."""
+    """Everything a check found.
+
+    ``label_space`` is None where the settings and masks do not give one; ``most_classes`` is the most classes that one
+    training mask holds.
+    """
 
     kind: Kind
     splits: tuple[SplitSummary, ...]
     findings: tuple[Finding, ...]
     label_space: LabelSpace | None
     decision: Decision | None
+    most_classes: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -126,7 +132,16 @@ def check_dataset(
         tuple(sorted(findings, key=lambda finding: order.index(finding.severity))),
         space,
         decide(counts, space, sum(len(usable_masks(scan, kind)) for scan in scans), _masks_with_zero(scans, kind)),
+        _most_classes(scans, kind, space) if space else None,
     )
+
+
+def _most_classes(scans: Sequence[SplitScan], kind: Kind, space: LabelSpace) -> int:
+    most = 0
+    for fact in (fact for scan in scans if scan.name == "train" for fact in usable_masks(scan, kind)):
+        indices = space.classify(np.array([label_id for label_id, _ in fact.mask.counts], dtype=np.int64))
+        most = max(most, len(set(indices.tolist()) - {space.ignore_index, -1}))
+    return most
 
 
 def _declared_kind(datasets: DatasetsConfig) -> tuple[Kind, bool]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from dinoseg.data.dataset import EvaluationDataset, Sample
+from dinoseg.data.loading import outlive_signals, samples_of
 from dinoseg.data.sampler import evaluation_shard, spread_subset
 from dinoseg.evaluation.confusion import confusion_matrix
 from dinoseg.evaluation.metrics import Metrics, counts_from_confusion, metrics_from_confusion
@@ -79,7 +80,7 @@ def evaluate(
         on_image: called after each image of this process with the sample and its predicted class map, at native size.
 
     Raises:
-        ValueError: the data set is empty, or an image or mask cannot be read.
+        ValueError: an image or mask cannot be read.
     """
     chosen = spread_subset(len(dataset), max_samples)
     rows = evaluation_shard(len(chosen), process_rank(), process_count())
@@ -87,8 +88,13 @@ def evaluate(
     # One row an image: a process fills those of its share, and the sum over processes has all of them.
     counts = torch.zeros(len(chosen), 3, classes, dtype=torch.int64, device=device)
     matrix = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    loader = DataLoader(Subset(dataset, [chosen[row] for row in rows]), batch_size=None, num_workers=num_workers)
-    for row, sample in zip(rows, loader, strict=True):
+    loader = DataLoader(
+        Subset(dataset, [chosen[row] for row in rows]),
+        batch_size=None,
+        num_workers=num_workers,
+        worker_init_fn=outlive_signals,
+    )
+    for row, sample in zip(rows, samples_of(loader), strict=True):
         prediction = predict_class_map(model, sample["image"], window, device=device, autocast_dtype=autocast_dtype)
         truth = sample["class_map"].to(prediction.device)
         found = confusion_matrix(prediction, truth, classes, label_space.ignore_index).to(device)

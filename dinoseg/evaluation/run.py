@@ -35,7 +35,13 @@ def evaluate_run(run: Path, overrides: Iterable[str], split: str, checkpoint: st
         config.eval.max_val_samples = None
     label_space = folder.read_labels()
     window = window_policy(config)
-    pairs = find_pairs(config.datasets, names[split]).pairs
+    listing = find_pairs(config.datasets, names[split])
+    pairs = listing.pairs
+    if listing.images_without_mask:
+        raise ValueError(
+            f"--split {split}: {len(listing.images_without_mask)} images have no mask, the first is "
+            f"{listing.images_without_mask[0]}; add their masks or move them away"
+        )
     if not pairs:
         raise ValueError(f"--split {split}: no image with a mask in datasets.{split}={getattr(config.datasets, split)}")
     accelerator = Accelerator(cpu=pick_device(config.device).type == "cpu")

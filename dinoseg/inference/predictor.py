@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Integer
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dinoseg.config import Config
 from dinoseg.data.masks import mask_ignored_pixels, read_image, to_rgb
@@ -130,7 +130,7 @@ def _open(image: ImageSource) -> Image.Image:
     if isinstance(image, str | Path):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        return to_rgb(image, Path("image"))
+        return to_rgb(ImageOps.exif_transpose(image), Path("image"))
     shape_fits = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
     if not shape_fits or image.dtype not in (np.uint8, np.uint16):
         raise ValueError(

@@ -12,18 +12,22 @@ from dinoseg.losses.matching import check_query_count
 from dinoseg.losses.pixel import PixelLoss
 
 
-def build_criterion(config: Config, label_space: LabelSpace, class_pixels: list[int]) -> nn.Module:
+def build_criterion(
+    config: Config, label_space: LabelSpace, class_pixels: list[int], most_classes: int | None = None
+) -> nn.Module:
     """The loss that ``decoder_head.type`` brings.
 
     Args:
         class_pixels: pixels of each class index in the training masks, for ``train.class_weights=auto``.
+        most_classes: the most classes that one training image holds.
 
     Raises:
-        ValueError: ``train.class_weights`` is neither none, auto nor a mapping of known class names to numbers.
+        ValueError: an image holds more classes than there are queries, or ``train.class_weights`` is neither none, auto
+            nor a mapping of known class names to numbers.
     """
     weights = class_weights(config.train.class_weights, label_space, class_pixels)
     if config.decoder_head.type == "m2f":
-        check_query_count(label_space.num_classes, config.decoder_head.num_queries)
+        check_query_count(label_space.num_classes, config.decoder_head.num_queries, most_classes)
         settings = config.m2f_train
         return MaskClassificationLoss(
             label_space.num_classes,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -20,7 +21,7 @@ def evaluation_table(contents: dict[str, Any], title: str) -> Table:
         table.add_column(column, justify="right")
     for row in contents["per_class"]:
         figures = [_percent(row[column]) for column in columns]
-        table.add_row(str(row["label_id"]), row["name"], *figures, f"{row['truth']:,}")
+        table.add_row(str(row["label_id"]), escape(row["name"]), *figures, f"{row['truth']:,}")
     return table
 
 

@@ -5,15 +5,6 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-def ignore_signals(worker: int) -> None:
-    """For data loading processes: a signal to the whole group (Ctrl-C, a scheduler) is the training process's affair.
-
-    Workers that died of it would take the running step, and the checkpoint, with them. They end with their parent.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
 class Interruption:
     """Within the context a first signal sets ``requested``; a second Ctrl-C interrupts at once, as Python does."""
 

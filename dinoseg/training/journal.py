@@ -42,8 +42,8 @@ class Journal:
         """To the console and to train.log; text or anything rich can draw."""
         # Paths and commands in plain text must stay in one piece to be copied.
         whole_lines = isinstance(message, str)
-        self.console.print(message, soft_wrap=whole_lines)
-        self._file_console.print(message, soft_wrap=whole_lines)
+        self.console.print(message, soft_wrap=whole_lines, markup=not whole_lines)
+        self._file_console.print(message, soft_wrap=whole_lines, markup=not whole_lines)
         self._log.flush()
 
     def record(self, kind: str, step: int, figures: dict[str, Any]) -> None:

@@ -14,18 +14,19 @@ from torch.utils.data import DataLoader
 
 from dinoseg.config import Config
 from dinoseg.data.dataset import EvaluationDataset, Sample, SegmentationDataset
+from dinoseg.data.loading import outlive_signals, samples_of
 from dinoseg.data.sampler import EpochBatchSampler, mixed_seed, spread_subset
 from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from dinoseg.inference.windows import WindowPolicy
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
-from dinoseg.processes import sum_over_processes
+from dinoseg.processes import copy_from_first_process, sum_over_processes
 from dinoseg.report.sample import draw_sample
 from dinoseg.report.table import evaluation_table
 from dinoseg.run_folder import RunFolder
 from dinoseg.training.checkpoint import model_state, write_checkpoint
 from dinoseg.training.device import DTYPES
-from dinoseg.training.interruption import Interruption, ignore_signals
+from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
 from dinoseg.training.optim import build_optimizer, build_schedule
 
@@ -69,6 +70,8 @@ class Trainer:
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
+        if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
+            self.segmenter = nn.SyncBatchNorm.convert_sync_batchnorm(self.segmenter)
         self.optimizer = build_optimizer(self.segmenter, self.config.optimizer)
         self.schedule = build_schedule(self.config.scheduler)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -120,9 +123,9 @@ class Trainer:
             batch_sampler=sampler,
             num_workers=self.config.num_workers,
             pin_memory=self.accelerator.device.type == "cuda",
-            worker_init_fn=ignore_signals,
+            worker_init_fn=outlive_signals,
         )
-        return iter(loader)
+        return samples_of(loader)
 
     def _step(self, batches: Iterator[dict[str, Any]]) -> None:
         config, step = self.config, self.progress.step
@@ -194,6 +197,9 @@ class Trainer:
     def _validate(self) -> None:
         """Evaluates on the validation split; the best model so far becomes the checkpoint ``best``."""
         config, step = self.config, self.progress.step
+        # BatchNorm statistics are each process's own between forward passes; what is saved is the first one's.
+        for buffer in self.segmenter.buffers():
+            copy_from_first_process(buffer)
         evaluation = evaluate(
             self.segmenter.eval(),
             self.val_data,
@@ -217,7 +223,8 @@ class Trainer:
     def _draw_sample(self, sample: Sample, prediction: Tensor) -> None:
         """Draws the fixed few validation images that ``eval.num_visualizations`` asks for."""
         most = self.config.eval.num_visualizations
-        if most and sample["index"] in spread_subset(len(self.val_data), most):
+        chosen = spread_subset(len(self.val_data), self.config.eval.max_val_samples)
+        if most and sample["index"] in {chosen[row] for row in spread_subset(len(chosen), most)}:
             folder = self.run_folder.overlays / "val"
             draw_sample(sample, prediction, self.label_space, self.config.transforms, folder)
 

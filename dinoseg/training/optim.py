@@ -18,12 +18,16 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
 
     Parameters under ``backbone.`` get ``backbone_lr_factor`` times the learning rate.
     """
-    assert config.lr is not None and config.weight_decay is not None  # filled in by resolve()
+    assert config.lr is not None and config.weight_decay is not None  # filled in when the config was loaded
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            undecayed = parameter.ndim <= 1 or id(parameter) in embeddings or name.endswith(("embed", "token"))
+            undecayed = (
+                parameter.ndim <= 1
+                or id(parameter) in embeddings
+                or name.endswith(("embed", "token", "level_encoding"))
+            )
             groups.setdefault((name.startswith("backbone."), undecayed), []).append(parameter)
     settings = [
         {

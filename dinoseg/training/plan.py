@@ -4,8 +4,10 @@ import time
 
 import torch
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+from torch import nn
 
 from dinoseg.config import Config
 from dinoseg.data.check import CheckReport
@@ -24,6 +26,7 @@ def describe_plan(trainer: Trainer, report: CheckReport, seconds: float) -> Grou
     epochs = steps * images_a_step / len(trainer.train_data)
     lines = [
         f"backbone     {config.model.dino_hub} ({config.model.mode}), head {config.decoder_head.type}",
+        f"weights      {segmenter.backbone.weights_report or 'random initialisation'}",
         f"parameters   {trainable:,} trained of {total:,}",
         f"images       {len(trainer.train_data)} train, {len(trainer.val_data)} val",
         f"steps        {steps} of {images_a_step} images ({epochs:.1f} epochs), "
@@ -44,7 +47,7 @@ def _label_table(trainer: Trainer, report: CheckReport) -> Table:
     everything = max(1, sum(pixels))
     for index, label_class in enumerate(space.classes):
         share = f"{100 * pixels[index] / everything:.2f} %"
-        table.add_row(show_labels(label_class.label_ids, space.kind), str(index), label_class.name, share)
+        table.add_row(show_labels(label_class.label_ids, space.kind), str(index), escape(label_class.name), share)
     return table
 
 
@@ -60,8 +63,11 @@ def estimate_seconds(trainer: Trainer) -> float:
     image = torch.zeros(config.bs, 3, height, width, device=device)
     class_map = torch.zeros(config.bs, height, width, dtype=torch.int64, device=device)
     enabled = trainer.autocast_dtype is not None
-    # Evaluation mode: a probe must not move BatchNorm statistics.
-    trainer.segmenter.eval()
+    # As in training, activation checkpointing included; only BatchNorm statistics must not move.
+    trainer.segmenter.train()
+    for module in trainer.segmenter.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
     seconds = []
     for _ in range(2):  # the first pass also pays for allocations
         started = time.perf_counter()

@@ -18,6 +18,7 @@ from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
 from dinoseg.losses.build import build_criterion
 from dinoseg.models.segmenter import build_segmenter
+from dinoseg.processes import process_rank
 from dinoseg.run_folder import RunFolder
 from dinoseg.training.checkpoint import find_checkpoint, load_weights, read_trainer
 from dinoseg.training.device import pick_device
@@ -40,6 +41,8 @@ def train(config: Config, console: Console, resume: bool = False) -> RunFolder:
     run = RunFolder(Path(config.output_dir))
     _check_folder(run, resume)
     label_space, report = _check_data(config, console)
+    if resume and run.read_labels() != label_space:
+        raise ValueError(f"{run.path}: the masks now give other labels than labels.json; resume on the same data")
     trainer = _build_trainer(config, run, label_space, report, accelerator)
     started_from = ""
     if resume:
@@ -50,13 +53,15 @@ def train(config: Config, console: Console, resume: bool = False) -> RunFolder:
     if accelerator.is_main_process:
         trainer.journal = _open_journal(trainer, console, resume)
         trainer.journal.say(describe_plan(trainer, report, seconds))
+        if any(finding.severity == "warning" for finding in report.findings):
+            trainer.journal.say(render_findings(report))
         if started_from:
             trainer.journal.say(started_from)
     try:
         with Interruption() as interruption:
             trainer.run(interruption)
         if trainer.journal:
-            trainer.journal.say(_last_words(trainer, interruption.requested))
+            trainer.journal.say(_last_words(trainer))
     finally:
         if trainer.journal:
             trainer.journal.close()
@@ -74,12 +79,14 @@ def _check_folder(run: RunFolder, resume: bool) -> None:
 
 
 def _check_data(config: Config, console: Console) -> tuple[LabelSpace, CheckReport]:
-    report = check_dataset(config.datasets, config.decoder_head.num_classes)
+    main = process_rank() == 0
+    report = check_dataset(config.datasets, config.decoder_head.num_classes, console=console if main else None)
     if not report.ok or report.label_space is None:
         errors = [finding for finding in report.findings if finding.severity == "error"]
         if len(errors) == 1:
             raise ValueError("; ".join(text for text in (errors[0].message, errors[0].advice) if text))
-        console.print(render_findings(report))
+        if main:
+            console.print(render_findings(report))
         raise ValueError(f"the data set is not fit for training ({len(errors)} errors, listed above)")
     return report.label_space, report
 
@@ -90,7 +97,7 @@ def _build_trainer(
     # The transforms and the window are checked before the weights are loaded: a wrong option costs no waiting.
     train_transform = build_train_transform(config.transforms, label_space.ignore_index)
     window = window_policy(config)
-    criterion = build_criterion(config, label_space, report.class_pixels("train"))
+    criterion = build_criterion(config, label_space, report.class_pixels("train"), report.most_classes)
     torch.manual_seed(config.seed)
     segmenter = build_segmenter(config, label_space.num_classes)
     metadata = {
@@ -138,9 +145,9 @@ def _open_journal(trainer: Trainer, console: Console, resume: bool) -> Journal:
     return Journal(run, console, trainer.progress.step if resume else None)
 
 
-def _last_words(trainer: Trainer, interrupted: bool) -> str:
+def _last_words(trainer: Trainer) -> str:
     run, progress, metric = trainer.run_folder.path, trainer.progress, trainer.config.metric_to_save
-    if interrupted:
+    if progress.step < trainer.config.scheduler.total_iter:
         return (
             f"stopped after step {progress.step}; saved as {run}/checkpoints/last\n"
             f"go on with: dinoseg train config={run}/config.yaml --resume"
