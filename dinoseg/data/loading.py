@@ -25,7 +25,11 @@ def samples_of(loader: DataLoader[Any]) -> Iterator[Any]:
     Raises:
         ValueError: a file cannot be read, or holds a label id outside the label space.
     """
-    iterator = iter(loader)
+    # At once, not at the first sample: starting the workers draws from the random state, which a step seeds.
+    return _plain_errors(iter(loader))
+
+
+def _plain_errors(iterator: Iterator[Any]) -> Iterator[Any]:
     try:
         yield from iterator
         return

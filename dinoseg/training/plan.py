@@ -7,7 +7,6 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
-from torch import nn
 
 from dinoseg.config import Config
 from dinoseg.data.check import CheckReport
@@ -63,11 +62,8 @@ def estimate_seconds(trainer: Trainer) -> float:
     image = torch.zeros(config.bs, 3, height, width, device=device)
     class_map = torch.zeros(config.bs, height, width, dtype=torch.int64, device=device)
     enabled = trainer.autocast_dtype is not None
-    # As in training, activation checkpointing included; only BatchNorm statistics must not move.
-    trainer.segmenter.train()
-    for module in trainer.segmenter.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
+    # Evaluation mode: a probe must not move BatchNorm statistics.
+    trainer.segmenter.eval()
     seconds = []
     for _ in range(2):  # the first pass also pays for allocations
         started = time.perf_counter()
