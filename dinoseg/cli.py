@@ -143,7 +143,9 @@ def backbones() -> None:
     """List backbones: name, parameters, patch size, licence, where the weights come from."""
     from dinoseg.backbone_catalogue import list_backbones
 
-    table = Table("name", "parameters", "patch", "width", "licence", "weights", box=None)
+    table = Table("name", "parameters", "patch", "width", "licence", box=None)
+    # An address that is cut off is of no use.
+    table.add_column("weights", overflow="fold")
     for spec in list_backbones():
         table.add_row(
             spec.name, f"{spec.parameters:.1f} M", str(spec.patch_size), str(spec.embed_dim), spec.licence, spec.origin

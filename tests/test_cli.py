@@ -153,3 +153,16 @@ def test_a_second_training_into_the_same_folder_is_refused(
     assert run_cli(["train", *tiny_settings(data, run)], monkeypatch) == 1
     assert "add --resume" in capsys.readouterr().err
     assert (run / "config.yaml").read_bytes() == before
+
+
+def test_a_mask_of_another_size_is_named(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    (tmp_path / "masks").mkdir()
+    Image.new("L", (10, 10)).save(tmp_path / "masks" / "test_0.png")
+    image = data / "test" / "images" / "test_0.png"
+    out = tmp_path / "out"
+    assert run_cli(["predict", run, image, "--out", out, "--mask-ignored", tmp_path / "masks"], monkeypatch) == 1
+    assert "10 x 10" in capsys.readouterr().err
+    assert not (out / "labels").exists()

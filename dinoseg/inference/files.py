@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dinoseg.data.folders import list_images
-from dinoseg.data.masks import read_mask, write_label_map
+from dinoseg.data.folders import Pair, list_images
+from dinoseg.data.masks import read_pair, write_label_map
 from dinoseg.inference.predictor import Predictor
 
 
@@ -97,7 +97,7 @@ def _predict_one(predictor: Predictor, image: InputImage, out: Path, mask_ignore
     prediction = predictor.predict(image.path)
     labels, space = prediction.labels, predictor.label_space
     if mask_ignored is not None:
-        truth = read_mask(_find_mask(mask_ignored, image), space.kind)
+        _, truth = read_pair(Pair(image.name, image.path, _find_mask(mask_ignored, image)), space.kind)
         labels = space.mask_ignored(labels, truth)
         prediction = prediction.hide_ignored(truth)
     _replace(out / "labels" / f"{image.name}.png", lambda path: write_label_map(path, labels, space, palette=palette))

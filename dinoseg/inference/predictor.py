@@ -30,11 +30,13 @@ class Prediction:
         image: the input as RGB, after EXIF rotation.
         class_map: (H, W) class indices at the image's native size.
         label_space: turns class indices into label ids and names.
+        ignored_hidden: whether pixels that a true mask ignores are marked as ignored.
     """
 
     image: Image.Image
     class_map: Integer[np.ndarray, "height width"]
     label_space: LabelSpace
+    ignored_hidden: bool = False
 
     @property
     def labels(self) -> Integer[np.ndarray, "height width"]:
@@ -52,14 +54,15 @@ class Prediction:
         # 255 stands among the ignored ids by default; only what a mask is said to hold deserves a remark.
         without_output = [label_id for label_id in space.ignored_ids if label_id != 255 or space.kind == "colours"]
         note = None
-        if without_output:
+        if without_output and not self.ignored_hidden:
             ids = show_labels(without_output, space.kind)
             note = f"label id {ids} has no output: pixels of it show the model's best guess"
         return overlay(self.image, self.class_map, space, opacity=opacity, legend=legend, note=note)
 
     def hide_ignored(self, mask: Integer[np.ndarray, "height width"]) -> "Prediction":
         """The same prediction with the ignored pixels of a true mask (label ids) marked as ignored."""
-        return Prediction(self.image, mask_ignored_pixels(self.class_map, mask, self.label_space), self.label_space)
+        class_map = mask_ignored_pixels(self.class_map, mask, self.label_space)
+        return Prediction(self.image, class_map, self.label_space, ignored_hidden=True)
 
 
 class Predictor:
