@@ -63,11 +63,11 @@ class MaskDecoder(nn.Module):
             levels: encoded maps at strides 32, 16 and 8.
         """
         batch = mask_features.shape[0]
-        memory, positions, resized = [], [], []
+        memory, keys, resized = [], [], []
         for encoded, embedding in zip(levels, self.level_embed.weight, strict=True):
             size = (encoded.shape[-2], encoded.shape[-1])
             memory.append(encoded.flatten(2).transpose(1, 2) + embedding)
-            positions.append(sine_positions(*size, encoded.shape[1], encoded.device))
+            keys.append(memory[-1] + sine_positions(*size, encoded.shape[1], encoded.device))
             # Resizing and the product with the queries commute: three small maps do for the attention masks of all
             # layers, and the masks at stride 4 are never formed here. No gradient goes through an attention mask.
             resized.append(_resize(mask_features.detach(), size))
@@ -80,7 +80,7 @@ class MaskDecoder(nn.Module):
             if layer < self.num_layers:
                 level = layer % _LEVELS
                 attend = attention_mask(embeddings[-1].detach(), resized[level])
-                arguments = (layer, queries, memory[level], positions[level], attend)
+                arguments = (layer, queries, keys[level], memory[level], attend)
                 if self.activation_checkpointing and self.training:
                     queries = checkpoint(self._layer, *arguments, use_reentrant=False)
                 else:
@@ -91,12 +91,12 @@ class MaskDecoder(nn.Module):
         self,
         layer: int,
         queries: Float[Tensor, "batch queries dim"],
+        keys: Float[Tensor, "batch cells dim"],
         memory: Float[Tensor, "batch cells dim"],
-        positions: Float[Tensor, "cells dim"],
         attend: Bool[Tensor, "batch queries cells"],
     ) -> Float[Tensor, "batch queries dim"]:
         query_embed = self.query_embed.weight
-        queries = self.transformer_cross_attention_layers[layer](queries, memory, positions, query_embed, attend)
+        queries = self.transformer_cross_attention_layers[layer](queries, keys, memory, query_embed, attend)
         queries = self.transformer_self_attention_layers[layer](queries, query_embed)
         return self.transformer_ffn_layers[layer](queries)
 
@@ -154,13 +154,13 @@ class CrossAttention(nn.Module):
     def forward(
         self,
         queries: Float[Tensor, "batch queries dim"],
+        keys: Float[Tensor, "batch cells dim"],
         memory: Float[Tensor, "batch cells dim"],
-        positions: Float[Tensor, "cells dim"],
         query_embed: Float[Tensor, "queries dim"],
         attend: Bool[Tensor, "batch queries cells"],
     ) -> Float[Tensor, "batch queries dim"]:
-        """The queries after one cross-attention."""
-        return self.norm(queries + self.multihead_attn(queries + query_embed, memory + positions, memory, attend))
+        """The queries after one cross-attention; ``keys`` are the memory with its positions added."""
+        return self.norm(queries + self.multihead_attn(queries + query_embed, keys, memory, attend))
 
 
 class SelfAttention(nn.Module):

@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from dinoseg.models.deformable import DeformableAttention, cell_centres
+from dinoseg.models.feed_forward import feed_forward
 from dinoseg.models.position import sine_positions
 from dinoseg.models.sampling import Shapes
 
@@ -144,4 +145,4 @@ class DeformableEncoderLayer(nn.Module):
     ) -> Float[Tensor, "batch tokens dim"]:
         """The tokens after one layer."""
         tokens = self.norm1(tokens + self.self_attn(tokens + positions, references, tokens, shapes))
-        return self.norm2(tokens + self.linear2(functional.relu(self.linear1(tokens))))
+        return self.norm2(tokens + feed_forward(tokens, self.linear1, self.linear2))
