@@ -14,10 +14,12 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from dinoseg.backbone_catalogue import BackboneSpec
+from dinoseg.backbone_lora import add_lora, is_adapter, merge_lora, train_adapters, without_adapters
 from dinoseg.backbone_timm import create_model, find_or_describe, model_from_hub
 from dinoseg.backbone_weights import WeightsReport, load_weights
+from dinoseg.config import LoraConfig
 
-MODES = ("freeze", "full")
+MODES = ("freeze", "lora", "full")
 LAYER_SETS = ("LAST", "FOUR_LAST", "FOUR_EVEN_INTERVALS")
 
 
@@ -38,7 +40,8 @@ class Backbone(nn.Module):
 
     ``layers`` are indices of blocks (ViT) or stages (ConvNeXt), ``out_channels`` and ``strides`` (pixels of the
     resized image per cell) have one entry per tapped layer. Mode "freeze": no gradients, always in eval mode,
-    forward without autograd graph. Mode "full": every parameter that the tapped layers depend on is trained.
+    forward without autograd graph. Mode "lora": adapters beside the attention projections are trained, all else stays
+    frozen and in eval mode. Mode "full": every parameter that the tapped layers depend on is trained.
 
     With ``use_norm`` the model's final norm is applied to each tapped layer. A ConvNeXt's final norm fits the
     last stage only: earlier stages come without.
@@ -52,13 +55,16 @@ class Backbone(nn.Module):
         use_norm: bool = True,
         mode: str = "freeze",
         weights_report: WeightsReport | None = None,
+        lora: LoraConfig | None = None,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.spec = spec
         self.layers = tuple(layers)
         self.use_norm = use_norm
         self.weights_report = weights_report
+        self.gradient_checkpointing = gradient_checkpointing
         if isinstance(model, ConvNeXt):
             stages: Any = model.feature_info
             self.out_channels = tuple(int(stages[layer]["num_chs"]) for layer in self.layers)
@@ -66,20 +72,44 @@ class Backbone(nn.Module):
         else:
             self.out_channels = (spec.embed_dim,) * len(self.layers)
             self.strides = (spec.patch_size,) * len(self.layers)
+        if mode == "lora":
+            add_lora(model, spec, self.layers[-1], lora or LoraConfig())
         self.set_mode(mode)
 
     def set_mode(self, mode: str) -> None:
-        """Decide what is trained: "freeze" nothing, "full" all parameters that the output depends on.
+        """Decide what is trained: "freeze" nothing, "lora" adapters, "full" all that the output depends on.
 
         Raises:
-            ValueError: another mode.
+            ValueError: another mode, or "lora" for a backbone that was built without adapters.
         """
         if mode not in MODES:
             raise ValueError(f"model.mode: {mode!r} is not one of {', '.join(MODES)}")
+        if mode == "lora" and not any(is_adapter(name) for name, _ in self.model.named_parameters()):
+            raise ValueError("model.mode=lora: this backbone was built without adapters; build it in that mode")
         self.mode = mode
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(mode == "full" and self._reaches_output(name))
+            trained = is_adapter(name) if mode == "lora" else mode == "full" and self._reaches_output(name)
+            parameter.requires_grad_(trained)
         self.train(self.training)
+
+    def merge_adapters(self) -> None:
+        """Makes one weight of every projection and its adapter: a frozen backbone of the same features."""
+        merge_lora(self.model)
+        self.set_mode("freeze")
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """The state dict that the backbone would have without adapters, under the names it would have then."""
+        return {without_adapters(name): value for name, value in self.state_dict().items() if not is_adapter(name)}
+
+    def layer_of(self, parameter_name: str) -> int:
+        """The layer that a parameter belongs to: -1 before the first block (embeddings), the number of layers that
+        the output depends on after the last (final norm). ``parameter_name`` is one of ``named_parameters``."""
+        parts = parameter_name.removeprefix("model.").split(".")
+        if parts[0] in ("blocks", "stages"):
+            return int(parts[1])
+        # A norm before the blocks of a ViT has the name of a ConvNeXt's final one.
+        final = ("norm", "head") if self.spec.kind == "vit" else ("norm_pre", "head")
+        return self.layers[-1] + 1 if parts[0] in final else -1
 
     def _reaches_output(self, parameter_name: str) -> bool:
         # A parameter without gradient would stall DistributedDataParallel and gain nothing but weight decay.
@@ -91,8 +121,12 @@ class Backbone(nn.Module):
         return True
 
     def train(self, mode: bool = True) -> "Backbone":
-        """A frozen backbone stays in eval mode whatever its parent does."""
-        super().train(mode and self.mode != "freeze")
+        """What is frozen stays in eval mode whatever the parent does; the adapters' dropout follows."""
+        super().train(mode and self.mode == "full")
+        if self.mode == "lora":
+            train_adapters(self.model, mode)
+        if self.gradient_checkpointing:
+            self.model.set_grad_checkpointing(mode and self.mode != "freeze")
         return self
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
@@ -189,15 +223,19 @@ def build_backbone(
     use_norm: bool = True,
     mode: str = "freeze",
     drop_path: float = 0.0,
+    lora: LoraConfig | None = None,
+    gradient_checkpointing: bool = False,
 ) -> Backbone:
     """A backbone by catalogue name, alias or ``timm:<model name>``.
 
     ``weights``: "hub" (downloaded by timm), "none" (random initialisation, with a warning), or a local file or
     folder in any of the dialects of ``dinoseg.backbone_weights``. ``drop_path``: stochastic depth rate, which acts
-    in mode "full" only.
+    in mode "full" only. ``lora``: the adapters of mode "lora", defaults when left out. ``gradient_checkpointing``:
+    the blocks are computed a second time in the backward pass, which saves memory; in training, where there is one.
 
     Raises:
-        ValueError: unknown name, layers or mode; weights that cannot be had, read, or matched in full.
+        ValueError: unknown name, layers or mode; weights that cannot be had, read, or matched in full; adapters that
+            this backbone cannot have.
     """
     spec = find_or_describe(name)
     tapped = layer_indices(layers, spec.depth)
@@ -213,7 +251,7 @@ def build_backbone(
         )
     elif weights != "hub":
         report = load_weights(model, weights, spec.name)
-    return Backbone(model, spec, tapped, use_norm=use_norm, mode=mode, weights_report=report)
+    return Backbone(model, spec, tapped, use_norm, mode, report, lora, gradient_checkpointing)
 
 
 def backbone_hash(state: Mapping[str, Tensor]) -> str:

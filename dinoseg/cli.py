@@ -3,8 +3,10 @@
 Heavy imports stand inside the verbs, so that ``--help`` answers at once.
 """
 
+import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperCommand
+
+from dinoseg.out_of_memory import memory_advice
 
 app = typer.Typer(
     name="dinoseg",
@@ -66,29 +70,93 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command(cls=CommandWithKeys)
+class TrainCommand(CommandWithKeys):
+    """``train``, whose ``--resume`` may stand without a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _with_resume_value(args) if "--resume" in args else args)
+
+
+def _with_resume_value(arguments: list[str]) -> list[str]:
+    from dinoseg.training.resume import RESUME_CHOICES
+
+    position = arguments.index("--resume") + 1
+    named = position < len(arguments) and arguments[position] in RESUME_CHOICES
+    return arguments if named else [*arguments[:position], "last", *arguments[position:]]
+
+
+@app.command(cls=TrainCommand)
 def train(
-    settings: KeyValues = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from checkpoints/last of output_dir.")] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN] [KEY=VALUE]...", help="Run folder to go on with; config=FILE and overrides."),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[last|auto|previous|best]",
+            help="Go on with the run in output_dir: from its last checkpoint; auto: start when there is none yet; "
+            "previous: from the one before the last; best.",
+        ),
+    ] = None,
 ) -> None:
-    """Train a head on a frozen backbone and write a run folder."""
+    """Train a head on a backbone, frozen or not, and write a run folder."""
     from dinoseg.config_loading import load_config
+    from dinoseg.run_folder import settings_of_run
     from dinoseg.training.setup import train as run_training
 
-    run_training(load_config(settings or []), Console(), resume)
+    run_training(load_config(settings_of_run(settings or [])), Console(), resume)
 
 
 @app.command("eval", cls=CommandWithKeys)
 def evaluate(
-    run: RunArgument,
-    settings: KeyValues = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
-    checkpoint: CheckpointOption = "best",
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN] [KEY=VALUE]...", help="Run folder; settings, any order.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test; val when left out.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="best or last; best when left out.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="i/n", help="Count the i-th of n parts of the images, for job arrays.")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Put the shards together; loads no model.")] = False,
+    predictions: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Score label maps of any tool, in place of a run.")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(metavar="DIR", help="The true masks for --predictions.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --predictions: folder for the figures; PREDICTIONS/eval.")
+    ] = None,
 ) -> None:
-    """Evaluate a run on one split at native size."""
-    from dinoseg.evaluation.run import evaluate_run
+    """Evaluate a run on one split at native size, or label maps of any tool."""
+    from dinoseg.evaluation.request import EvaluationRequest, run_request
 
-    evaluate_run(run, settings or [], split, checkpoint, Console())
+    request = EvaluationRequest(arguments or [], split, checkpoint, shard, merge, predictions, masks, out)
+    run_request(request, Console())
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="FIRST", help="Run folder, or a folder with a metrics.json.")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND", help="The same; differences are second less first.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as JSON, too.")] = None,
+) -> None:
+    """Compare two evaluations of the same images: differences with intervals, images that differ most."""
+    import json
+
+    from dinoseg.atomic_file import replace_text
+    from dinoseg.evaluation.compare import compare as compare_evaluations
+    from dinoseg.report.compare_table import comparison_table
+
+    comparison = compare_evaluations(first, second, split)
+    text = json.dumps(comparison.to_dict(), indent=2)
+    if out is not None:
+        replace_text(out, text + "\n")
+    if as_json:
+        print(text)
+    else:
+        Console().print(comparison_table(comparison))
 
 
 @app.command(cls=CommandWithKeys)
@@ -119,23 +187,32 @@ def predict(
         Path | None, typer.Option(metavar="MASKS", help="Folder of true masks whose ignored pixels stay ignored.")
     ] = None,
     palette: Annotated[bool, typer.Option(help="Write label maps with colours (PNG mode P).")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict finished outputs anew.")] = False,
+    engine: Annotated[str, typer.Option(help="local (also under torchrun), or ray.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="ray: actors; one a GPU, or one for two CPU cores, when left out.")
+    ] = None,
 ) -> None:
-    """Predict images from a run folder: label ids, overlays, predictions.json."""
-    from dinoseg.inference.files import list_inputs, predict_files
-    from dinoseg.inference.predictor import load
-    from dinoseg.report.progress import image_progress
+    """Predict images from a run folder: label ids, overlays, predictions.json. Finished outputs are kept."""
+    from dinoseg.inference.outputs import OutputFolder
+    from dinoseg.inference.run import predict_run
 
-    console = Console()
-    overrides = tuple(entry for entry in inputs if "=" in entry and not Path(entry).exists())
-    images = list_inputs(entry for entry in inputs if entry not in overrides)
-    predictor = load(run, checkpoint, device, overrides)
-    with image_progress(console, len(images), "predicting") as advance:
-        summary = predict_files(predictor, images, out, mask_ignored, palette, advance)
-    console.print(f"{len(summary.written)} predicted, {len(summary.failed)} failed; see {out}", soft_wrap=True)
-    for message in summary.failed.values():
-        Console(stderr=True).print(f"error: {message}", style="red", markup=False)
-    if summary.failed:
+    outputs = OutputFolder(out, mask_ignored, palette, overwrite)
+    if predict_run(run, inputs, outputs, Console(), checkpoint, device, engine, workers).failed:
         raise typer.Exit(1)
+
+
+@app.command(cls=CommandWithKeys)
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder.")],
+    settings: KeyValues = None,
+    checkpoint: CheckpointOption = "best",
+) -> None:
+    """Write a run as a folder that needs nothing else: whole backbone, LoRA adapters merged."""
+    from dinoseg.training.export import export_run
+
+    export_run(run, out, settings or [], checkpoint, Console())
 
 
 @app.command()
@@ -169,17 +246,34 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app(args=arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app(args=arguments)
     except (ValueError, OSError) as error:
         if debug:
             traceback.print_exc()
         message: Any = (
             error if isinstance(error, ValueError) else f"{error.filename or 'file'}: {error.strerror or error}"
         )
-        Console(stderr=True).print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _fail(message)
+    except (RuntimeError, MemoryError) as error:
+        advice = memory_advice(error)
+        if advice is None or debug:
+            raise
+        _fail(advice)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _fail(message: Any) -> None:
+    Console(stderr=True).print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(1)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+    """A warning to users is one line without the place in the code; of several processes the first one says it."""
+    if issubclass(category, UserWarning) and os.environ.get("RANK", "0") == "0":
+        Console(stderr=True).print(f"note: {message}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

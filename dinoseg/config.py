@@ -19,9 +19,20 @@ def _key(default: Any, help: str) -> Any:
 class ModelConfig:
     dino_hub: str = _key("dinov3_vits16", "backbone name; `dinoseg backbones` lists them")
     weights: str = _key("hub", "hub | file or folder (Meta .pth, transformers folder, timm safetensors) | none")
-    mode: str = _key("freeze", "freeze | full: what of the backbone is trained")
+    mode: str | None = _key(None, "freeze | lora | full: what of the backbone is trained; freeze when left out")
     save_backbone: bool = _key(False, "write the whole backbone into checkpoints, not only its name and hash")
     drop_path: float = _key(0.0, "drop-path rate of the backbone when it is trained (mode=full)")
+    gradient_checkpointing: bool = _key(False, "lora, full: recompute the backbone's blocks backwards to save memory")
+
+
+@dataclass
+class LoraConfig:
+    enabled: bool | None = _key(None, "the research fork's spelling: true is model.mode=lora")
+    rank: int = _key(8, "rank of the update of a projection")
+    alpha: float = _key(16.0, "the update is scaled by alpha / rank")
+    dropout: float = _key(0.0, "dropout before the adapters, in training")
+    layers: Any = _key(None, "list of the block indices that get adapters; all when left out")
+    targets: list[str] = _key(["attn.qkv", "attn.proj"], "linear layers of a block that get adapters")
 
 
 @dataclass
@@ -68,7 +79,7 @@ class DecoderHeadConfig:
 @dataclass
 class SchedulerConfig:
     type: str = _key("WarmupOneCycleLR", "WarmupOneCycleLR | WarmupMultiStepLR | WarmupPolyLR | Constant")
-    total_iter: int = _key(40000, "optimiser steps")
+    total_iter: int = _key(40000, "optimiser steps; 0 evaluates what load_from gives and writes a run folder of it")
     constructor_kwargs: dict[str, Any] = _key({}, "options of the scheduler, e.g. {warmup_iters: 1500}")
 
 
@@ -80,8 +91,15 @@ class OptimizerConfig:
     weight_decay: float | None = _key(
         None, "1e-2 for linear, 5e-2 for m2f when left out; none on norms, biases, embeddings"
     )
-    gradient_clip: float | None = _key(None, "largest gradient norm; inf for linear, 0.01 for m2f when left out")
-    backbone_lr_factor: float = _key(0.1, "model.mode=full: the backbone's learning rate over the head's")
+    gradient_clip: float | None = _key(
+        None, "largest gradient norm, 0 for none; inf (none) for linear, 0.01 for m2f when left out"
+    )
+    backbone_lr_factor: float | None = _key(
+        None, "the backbone's learning rate over the head's; 0.1 for model.mode=full, 1 for lora when left out"
+    )
+    layer_decay: float = _key(
+        1.0, "the learning rate of a backbone block is this to the power of its distance from the head"
+    )
 
 
 @dataclass
@@ -117,6 +135,9 @@ class TrainConfig:
     class_weights: Any = _key("none", "none | auto (inverse square root of pixel share) | {name: weight}")
     accumulation_steps: int = _key(1, "batches per optimiser step")
     log_interval: int = _key(10, "optimiser steps between lines of metrics.jsonl")
+    checkpoint_interval: int | None = _key(
+        None, "optimiser steps between checkpoints beside those of each evaluation; none of them when left out"
+    )
 
 
 @dataclass
@@ -140,6 +161,14 @@ class EvalConfig:
     eval_interval: int = _key(0, "optimiser steps between evaluations; 0: a tenth of total_iter")
     use_tta: bool = _key(False, "average over tta_ratios and horizontal flips")
     blend: str = _key("uniform", "uniform | gaussian | hann weight of a pixel within its window")
+    absent_classes: str = _key(
+        "skip_empty",
+        "classes left out of means: skip_empty (in neither truth nor prediction) | skip_absent (not in truth) | zero",
+    )
+    beta: float = _key(1.0, "weight of recall against precision in the F-score")
+    boundary_iou: bool = _key(False, "also report boundary IoU")
+    boundary_width: float = _key(0.02, "width of its band along contours, as a share of the image diagonal")
+    cldice: list[str] = _key([], "names of thin classes whose clDice is reported (pip install 'dinoseg[thin]')")
     compute_metric_per_image: bool = _key(False, "also report the mean of per-image metrics")
     max_val_samples: int | None = _key(None, "evaluate an evenly spread, fixed subset of this size")
     num_visualizations: int = _key(4, "validation images drawn into overlays/val at each evaluation")
@@ -148,7 +177,6 @@ class EvalConfig:
 @dataclass
 class Config:
     bs: int = _key(2, "images per step and process")
-    n_gpus: int | None = _key(None, "no meaning here: use `accelerate launch --num_processes N`")
     num_workers: int = _key(2, "data loading processes")
     model_dtype: str = _key("FLOAT32", "FLOAT32 | BFLOAT16: precision of the forward pass")
     seed: int = _key(100, "seed of everything random")
@@ -157,6 +185,7 @@ class Config:
     output_dir: str = _key("runs/dinoseg", "run folder")
     load_from: str | None = _key(None, "run folder, or state dict of DINOv3's code, whose head to start from")
     model: ModelConfig = field(default_factory=ModelConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     datasets: DatasetsConfig = field(default_factory=DatasetsConfig)
     decoder_head: DecoderHeadConfig = field(default_factory=DecoderHeadConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)

@@ -4,6 +4,7 @@ An unknown key names the nearest known one; a wrong type names the key, the valu
 """
 
 import difflib
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -13,17 +14,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
+from dinoseg.atomic_file import replace_text
 from dinoseg.config import Config
+from dinoseg.config_dialect import scale_to_unit_range, translate
+from dinoseg.config_fine_tuning import settle_fine_tuning
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "model_dtype": ("FLOAT32", "BFLOAT16"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "metric_to_save": ("mIoU", "mAcc", "aAcc", "mDice", "mFscore"),
-    "model.mode": ("freeze", "full"),
+    "model.mode": ("freeze", "lora", "full"),
     "decoder_head.type": ("linear", "m2f"),
     "scheduler.type": ("WarmupOneCycleLR", "WarmupMultiStepLR", "WarmupPolyLR", "Constant"),
     "eval.mode": ("whole", "slide"),
     "eval.blend": ("uniform", "gaussian", "hann"),
+    "eval.absent_classes": ("skip_empty", "skip_absent", "zero"),
 }
 
 REPLACED = (
@@ -34,12 +39,16 @@ REPLACED = (
     "scheduler.constructor_kwargs",
 )
 
+# Options of scheduler.constructor_kwargs that are numbers; the factors one divides by are above zero.
+SCHEDULE_NUMBERS = ("warmup_iters", "warmup_ratio", "pct_start", "div_factor", "final_div_factor", "gamma", "power")
+
 MINIMUM: dict[str, float] = {
     "bs": 1,
     "num_workers": 0,
-    "scheduler.total_iter": 1,
+    "scheduler.total_iter": 0,
     "train.accumulation_steps": 1,
     "train.log_interval": 1,
+    "train.checkpoint_interval": 1,
     "eval.eval_interval": 0,
     "eval.batch_size": 1,
     "eval.max_val_samples": 1,
@@ -52,6 +61,8 @@ MINIMUM: dict[str, float] = {
     "train.diceloss_weight": 0,
     "optimizer.lr": 0,
     "optimizer.gradient_clip": 0,
+    "optimizer.backbone_lr_factor": 0,
+    "lora.rank": 1,
 }
 
 
@@ -87,7 +98,8 @@ def _type_in_words(annotation: Any) -> str:
     )
     text = text.replace("typing.", "")
     base, _, optional = text.partition(" | ")
-    named = words.get(base, {"list[float]": "a list of numbers", "dict[str, Any]": "a mapping"}.get(base, base))
+    words |= {"list[float]": "a list of numbers", "list[str]": "a list of words", "dict[str, Any]": "a mapping"}
+    named = words.get(base, base)
     return f"{named} or null" if optional else named
 
 
@@ -101,6 +113,8 @@ def load_config(arguments: Iterable[str] = (), base: Config | None = None) -> Co
     Raises:
         ValueError: an unknown key (names the nearest known one), a wrong type (key, value, expected type), a value
             outside its choices, two spellings of one option that disagree, a file that cannot be read.
+
+    Warns of a key of DINOv3's configs that is passed over here, with what takes its place.
     """
     files, overrides = _split_arguments(arguments)
     merged = OmegaConf.structured(base or Config())
@@ -108,9 +122,9 @@ def load_config(arguments: Iterable[str] = (), base: Config | None = None) -> Co
         merged = _merge(merged, _read_yaml(file), f"config={file}")
     for argument in overrides:
         merged = _merge(merged, _parse_override(argument), argument)
-    config = OmegaConf.to_object(merged)
-    assert isinstance(config, Config)
+    config = _resolve(merged)
     _join_spellings(config)
+    settle_fine_tuning(config)
     _check_values(config)
     _fill_in(config)
     return config
@@ -118,7 +132,7 @@ def load_config(arguments: Iterable[str] = (), base: Config | None = None) -> Co
 
 def save_config(config: Config, path: Path) -> None:
     """Writes the config as YAML, so that ``config=path`` reproduces the run."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    replace_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def get_key(config: Config, key: str) -> Any:
@@ -165,6 +179,8 @@ def _parse_override(argument: str) -> DictConfig:
 
 
 def _merge(base: DictConfig, addition: DictConfig, source: str) -> DictConfig:
+    for remark in translate(addition, source):
+        warnings.warn(remark, stacklevel=3)
     known = [entry.key for entry in describe_keys()]
     sections = {key.rsplit(".", 1)[0] for key in known if "." in key}
     for key in _leaves(addition, ""):
@@ -192,6 +208,16 @@ def _merge(base: DictConfig, addition: DictConfig, source: str) -> DictConfig:
     return merged
 
 
+def _resolve(merged: DictConfig) -> Config:
+    """The config object; ``${key}`` takes the value of another key."""
+    try:
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error.full_key}: its ${{...}} cannot be filled in ({error.msg}); give a value") from None
+    assert isinstance(config, Config)
+    return config
+
+
 def _leaves(node: DictConfig, prefix: str) -> Iterator[str]:
     for name in node:
         key, child = prefix + str(name), node._get_node(name)
@@ -209,6 +235,9 @@ def _join_spellings(config: Config) -> None:
             "of one option (it changes labels in training and evaluation alike): give one of them"
         )
     config.datasets.reduce_zero_label = config.eval.reduce_zero_label = ours if ours is not None else theirs
+    transforms, scheduler = config.transforms, config.scheduler
+    transforms.mean, transforms.std = scale_to_unit_range(transforms.mean), scale_to_unit_range(transforms.std)
+    scheduler.constructor_kwargs = {k: v for k, v in scheduler.constructor_kwargs.items() if v is not None}
 
 
 def _check_values(config: Config) -> None:
@@ -225,6 +254,16 @@ def _check_values(config: Config) -> None:
         )
     for key in ("transforms.train.crop_size", "eval.crop_size", "eval.stride"):
         _check_size(key, get_key(config, key))
+    _check_schedule(config.scheduler.constructor_kwargs)
+
+
+def _check_schedule(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        if name in SCHEDULE_NUMBERS and (not number or (name.endswith("div_factor") and value == 0)):
+            raise ValueError(f"scheduler.constructor_kwargs.{name} is {value!r}; expected a number, not below zero")
+        if name == "milestones" and not (isinstance(value, list) and all(isinstance(step, int) for step in value)):
+            raise ValueError(f"scheduler.constructor_kwargs.milestones is {value!r}; expected a list of steps")
 
 
 def _check_size(key: str, value: Any) -> None:

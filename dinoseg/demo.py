@@ -17,8 +17,8 @@ from dinoseg.data.check import check_dataset
 from dinoseg.data.check_report import render_report
 from dinoseg.data.synthetic import generate_dataset
 from dinoseg.evaluation.run import evaluate_run
-from dinoseg.inference.files import list_inputs, predict_files
-from dinoseg.inference.predictor import load
+from dinoseg.inference.outputs import OutputFolder
+from dinoseg.inference.run import predict_run
 from dinoseg.training.setup import train
 
 SETTINGS = [
@@ -92,7 +92,7 @@ def run_demo(out: Path, head: str, console: Console) -> Path:
     _show(console, "eval", [str(run), "--split", "test"])
     evaluate_run(run, [], "test", "best", console)
     _show(console, "predict", [str(run), str(data / "test" / "images"), "--out", str(predictions)])
-    predict_files(load(run), list_inputs([str(data / "test" / "images")]), predictions)
+    predict_run(run, [str(data / "test" / "images")], OutputFolder(predictions), console)
     console.rule("done")
     console.print(f"{time.perf_counter() - started:.0f} s in all. Look at:")
     for path in sorted((predictions / "overlays").glob("*.png"))[:4]:

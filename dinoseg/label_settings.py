@@ -77,7 +77,7 @@ def parse_ignore(ignore: Any) -> tuple[Kind | None, tuple[int, ...] | None]:
     """
     if ignore is None:
         return None, None
-    entries = [ignore] if isinstance(ignore, (int, str)) else list(ignore)
+    entries = list(ignore) if isinstance(ignore, Iterable) and not isinstance(ignore, str) else [ignore]
     parsed = [parse_label(entry, "datasets.ignore") for entry in entries]
     return _single_kind({kind for kind, _ in parsed}, "datasets.ignore"), tuple(
         dict.fromkeys(label_id for _, label_id in parsed)

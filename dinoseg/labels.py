@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
+from dinoseg.atomic_file import replace_text
 from dinoseg.label_consistency import resolve_labels
 from dinoseg.label_settings import Kind, LabelClass, show_label
 from dinoseg.zero_label import ReduceZeroLabel, preprocess_nonzero_labels, restore_original_labels
@@ -178,9 +178,7 @@ class LabelSpace:
 
     def save(self, path: Path) -> None:
         """Writes ``labels.json``; the file appears whole or not at all."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        replace_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
 
     @staticmethod
     def load(path: Path) -> "LabelSpace":

@@ -85,6 +85,32 @@ class RunFolder:
         return LabelSpace.load(self.labels)
 
 
+def settings_of_run(arguments: Iterable[str]) -> list[str]:
+    """Arguments of ``train`` in which a run folder may stand for its ``config=`` and ``output_dir=``.
+
+    Beside a ``config=`` of its own the folder is only where the run is, or will be.
+
+    Raises:
+        ValueError: an argument that is neither key=value nor a run folder, or two folders.
+    """
+    arguments = list(arguments)
+    folders = [entry for entry in arguments if "=" not in entry or Path(entry).is_dir()]
+    if not folders:
+        return arguments
+    if len(folders) > 1:
+        raise ValueError(f"{folders[0]} and {folders[1]}: give one run folder, and options as key=value")
+    run, rest = RunFolder(Path(folders[0])), [entry for entry in arguments if entry != folders[0]]
+    base = [f"output_dir={run.path}"]
+    if not any(entry.startswith("config=") for entry in rest):
+        if not run.config.is_file():
+            raise ValueError(
+                f"{run.path}: neither key=value nor a run folder (no config.yaml in it): nothing to resume; "
+                f"start with: dinoseg train config=FILE output_dir={run.path}"
+            )
+        base.append(f"config={run.config}")
+    return base + rest
+
+
 def load_segmenter(run: RunFolder, config: Config, label_space: LabelSpace, checkpoint: str = "best") -> Segmenter:
     """The trained segmenter in evaluation mode.
 
@@ -103,7 +129,7 @@ def load_segmenter(run: RunFolder, config: Config, label_space: LabelSpace, chec
         segmenter = build_segmenter(config, label_space.num_classes)
     load_weights(folder, segmenter)
     expected = metadata.get("backbone_sha256")
-    if not whole and expected and backbone_hash(segmenter.backbone.state_dict()) != expected:
+    if not whole and expected and backbone_hash(segmenter.backbone.frozen_state()) != expected:
         raise ValueError(
             f"{folder}: trained on other weights of {metadata.get('backbone')} than "
             f"model.weights={config.model.weights} holds; give the file it was trained with as model.weights=PATH"

@@ -282,7 +282,7 @@ def test_set_mode_back_to_freeze() -> None:
 
 
 def test_unknown_mode() -> None:
-    with pytest.raises(ValueError, match=r"model\.mode: 'thaw' is not one of freeze, full"):
+    with pytest.raises(ValueError, match=r"model\.mode: 'thaw' is not one of freeze, lora, full"):
         tiny(mode="thaw")
 
 

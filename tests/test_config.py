@@ -54,6 +54,8 @@ def test_window_follows_the_training_crop() -> None:
         (["bs=0"], ["bs=0", "1 or more"]),
         (["optimizer.lr=nan"], ["optimizer.lr=nan"]),
         (["eval.max_val_samples=0"], ["eval.max_val_samples=0"]),
+        (["eval.absent_classes=skip"], ["eval.absent_classes='skip'", "skip_empty, skip_absent, zero"]),
+        (["eval.cldice=artery"], ["eval.cldice is 'artery'", "a list of words"]),
         (["transforms.train.crop_size=big"], ["transforms.train.crop_size is 'big'", "[height, width]"]),
         (["transforms.train.crop_size=null"], ["transforms.train.crop_size is None"]),
         (["train.celoss_weight=0"], ["both 0"]),

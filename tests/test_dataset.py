@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from dinoseg.config import TrainTransformConfig, TransformsConfig
-from dinoseg.data.dataset import EvaluationDataset, Sample, SegmentationDataset, collate_evaluation
+from dinoseg.data.dataset import EvaluationDataset, Sample, SegmentationDataset
 from dinoseg.data.folders import Pair
 from dinoseg.data.sampler import EpochBatchSampler, evaluation_shard
 from dinoseg.data.transforms import build_eval_transform, build_train_transform
@@ -117,8 +117,7 @@ def test_label_ids_are_encoded_exactly_once(pairs: list[Pair], tmp_path: Path) -
 def test_evaluation_samples_come_at_native_size(pairs: list[Pair]) -> None:
     dataset = evaluation_set(pairs)
     indices = evaluation_shard(len(dataset), rank=1, world_size=2)
-    loader = DataLoader(dataset, sampler=indices, batch_size=1, collate_fn=collate_evaluation, num_workers=0)
-    samples = [sample for (sample,) in loader]
+    samples = list(DataLoader(dataset, sampler=indices, batch_size=None))
     assert [sample["index"] for sample in samples] == [1, 3]
     assert [sample["name"] for sample in samples] == ["image1", "image3"]
     assert [tuple(sample["class_map"].shape) for sample in samples] == [(24, 32), (50, 33)]

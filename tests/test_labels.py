@@ -226,3 +226,9 @@ def test_an_ignore_index_that_does_not_fit_the_dtype_is_refused() -> None:
 
 def test_colours_of_300_classes_are_distinct() -> None:
     assert len({class_colour(index) for index in range(300)}) == 300
+
+
+@pytest.mark.parametrize("ignore", [3.5, [3, 3.5], True])
+def test_an_ignored_label_that_is_none_is_named(ignore: object) -> None:
+    with pytest.raises(ValueError, match=r"datasets\.ignore: (3\.5|True) is neither a label id nor a colour"):
+        LabelSpace.build(None, ignore, None, found_ids=[0, 1])

@@ -11,13 +11,18 @@ ROOT = Path(dinoseg.__file__).parent
 
 # A module may import from its own row and from rows above it.
 ROWS = [
-    ["palette", "zero_label", "label_settings", "label_consistency", "labels", "processes", "config", "config_loading"],
+    ["atomic_file", "out_of_memory", "palette", "processes"],
+    ["zero_label", "label_settings", "label_consistency", "labels"],
+    ["config", "config_dialect", "config_fine_tuning", "config_loading"],
     ["data"],
-    ["backbone", "backbone_catalogue", "backbone_dialects", "backbone_mismatch", "backbone_timm", "backbone_weights"],
+    [
+        *("backbone", "backbone_catalogue", "backbone_dialects", "backbone_lora"),
+        *("backbone_mismatch", "backbone_timm", "backbone_weights"),
+    ],
     ["models"],
     ["losses"],
-    ["training.optim", "training.checkpoint", "training.device", "run_folder"],
-    ["report.overlay", "report.table", "report.progress", "report.policy", "report.sample"],
+    ["training.optim", "training.checkpoint", "training.checkpoint_contents", "training.device", "run_folder"],
+    ["report.overlay", "report.table", "report.progress", "report.policy", "report.sample", "report.recorded"],
     ["inference"],
     ["evaluation"],
     ["training"],

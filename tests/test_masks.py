@@ -252,3 +252,15 @@ def test_ignored_pixels_of_a_truth_are_ignored_in_a_class_map() -> None:
     space = LabelSpace.build({0: "a", 1: "b"}, [3], False, ())
     hidden = mask_ignored_pixels(np.array([[0, 1, 1]], dtype=np.uint8), np.array([[0, 3, 1]]), space)
     assert hidden.tolist() == [[0, 255, 1]]
+
+
+def test_a_picture_beyond_the_pixel_limit_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (30, 20)).save(tmp_path / "scan.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError) as raised:
+        read_image(tmp_path / "scan.png")
+    for part in ("scan.png", "more than 200 pixels", "tiles", "PIL.Image.MAX_IMAGE_PIXELS"):
+        assert part in str(raised.value)
+    assert "damaged" not in str(raised.value)

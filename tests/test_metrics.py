@@ -67,12 +67,22 @@ def test_large_maps_are_counted_exactly_across_chunks(side: int) -> None:
     assert confusion_matrix(torch.from_numpy(prediction), torch.from_numpy(truth), 150).tolist() == expected
 
 
-def test_the_confusion_matrix_is_that_of_scikit_learn() -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
-    prediction, truth = label_maps(11, 255, 90, 70, 4)
+@pytest.mark.parametrize(("num_classes", "side", "seed"), [(2, 1, 1), (11, 1, 2), (11, 6, 3), (150, 1, 4), (150, 9, 5)])
+def test_matrix_and_figures_are_those_of_scikit_learn(num_classes: int, side: int, seed: int) -> None:
+    sklearn = pytest.importorskip("sklearn.metrics")
+    prediction, truth = label_maps(num_classes, 255, 90, 70, seed, side)
     counted = truth != 255
-    expected = metrics.confusion_matrix(truth[counted], prediction[counted], labels=range(11))
-    assert confusion_matrix(prediction, truth, 11).tolist() == expected.tolist()
+    flat, labels = (truth[counted], prediction[counted]), range(num_classes)
+    matrix = confusion_matrix(prediction, truth, num_classes)
+    assert matrix.tolist() == sklearn.confusion_matrix(*flat, labels=labels).tolist()
+    found = metrics_from_confusion(matrix, "zero", beta=2.0)
+    options = {"labels": labels, "average": None, "zero_division": 0.0}
+    assert found.iou == pytest.approx(100 * sklearn.jaccard_score(*flat, **options))
+    assert found.dice == pytest.approx(100 * sklearn.f1_score(*flat, **options))
+    assert found.fscore == pytest.approx(100 * sklearn.fbeta_score(*flat, beta=2.0, **options))
+    assert found.precision == pytest.approx(100 * sklearn.precision_score(*flat, **options))
+    assert found.recall == pytest.approx(100 * sklearn.recall_score(*flat, **options))
+    assert found.means["aAcc"] == pytest.approx(100 * sklearn.accuracy_score(*flat))
 
 
 def test_one_image_and_its_parts_give_the_same_matrix() -> None:
@@ -157,16 +167,21 @@ def test_absent_classes_under_each_policy(policy: str, iou: tuple, precision: tu
 
 
 def test_nothing_counted_is_none_and_never_nan() -> None:
-    metrics = metrics_from_confusion(matrix_of([0, 0], [0, 0]))
+    everything_ignored = confusion_matrix(np.arange(12).reshape(3, 4), np.full((3, 4), 255), 2)
+    assert everything_ignored.tolist() == [[0, 0], [0, 0]]
+    metrics = metrics_from_confusion(everything_ignored)
     assert metrics.iou == metrics.fscore == (None, None)
     assert set(metrics.means.values()) == {None}
     assert metrics.miou_by_policy == {"skip_empty": None, "skip_absent": None, "zero": 0}
 
 
 def test_one_pixel() -> None:
-    metrics = metrics_from_confusion(matrix_of([0, 0], [0, 1]))
+    metrics = metrics_from_confusion(confusion_matrix(np.array([[1]]), np.array([[1]]), 2))
     assert metrics.iou == (None, 100)
-    assert {metrics.means[name] for name in metrics.means} == {100}
+    assert set(metrics.means.values()) == {100}
+    wrong = metrics_from_confusion(confusion_matrix(np.array([[0]]), np.array([[1]]), 3))
+    assert wrong.iou == (0, 0, None) and set(wrong.means.values()) == {0}
+    assert wrong.precision == (0, None, None) and wrong.recall == (None, 0, None)
 
 
 @given(

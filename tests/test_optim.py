@@ -1,10 +1,13 @@
 """Learning-rate schedules by hand, and who gets weight decay."""
 
 import pytest
-from torch import nn
 
-from dinoseg.config import OptimizerConfig, SchedulerConfig
+from dinoseg.config import SchedulerConfig
+from dinoseg.config_loading import load_config
+from dinoseg.models.segmenter import Segmenter, build_segmenter
 from dinoseg.training.optim import build_optimizer, build_schedule
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation.*")
 
 
 def test_one_cycle_warms_up_then_falls_by_cosine() -> None:
@@ -57,25 +60,56 @@ def test_mistakes_name_the_option() -> None:
         build_schedule(SchedulerConfig(constructor_kwargs={"anneal_strategy": "exp"}))
 
 
-class _Model(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = nn.Linear(4, 4)
-        self.head = nn.Sequential(nn.Conv2d(4, 4, 1), nn.GroupNorm(2, 4), nn.Embedding(3, 4))
-        self.frozen = nn.Linear(2, 2).requires_grad_(False)
+def _segmenter(*settings: str) -> tuple[Segmenter, dict[str, tuple[float, float]]]:
+    """A tiny segmenter, and the learning rate and weight decay of its trained parameters by name."""
+    config = load_config(["model.dino_hub=tiny_vit8", "model.weights=none", "optimizer.lr=1.0", *settings])
+    segmenter = build_segmenter(config, 3)
+    groups = build_optimizer(segmenter, config.optimizer).param_groups
+    found = {id(parameter): (group["lr"], group["weight_decay"]) for group in groups for parameter in group["params"]}
+    return segmenter, {n: found[id(p)] for n, p in segmenter.named_parameters() if id(p) in found}
 
 
 def test_decay_only_on_weights_and_a_smaller_rate_for_the_backbone() -> None:
-    model = _Model()
-    optimizer = build_optimizer(model, OptimizerConfig(lr=1.0, weight_decay=0.5, backbone_lr_factor=0.1))
-    settings = {
-        id(parameter): (group["lr"], group["weight_decay"])
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
-    assert settings[id(model.backbone.weight)] == (0.1, 0.5)
-    assert settings[id(model.backbone.bias)] == (0.1, 0.0)
-    assert settings[id(model.head[0].weight)] == (1.0, 0.5)
-    assert settings[id(model.head[1].weight)] == (1.0, 0.0)
-    assert settings[id(model.head[2].weight)] == (1.0, 0.0)
-    assert id(model.frozen.weight) not in settings
+    m2f = ["decoder_head.type=m2f", "decoder_head.hidden_dim=32", "decoder_head.decoder_layers=1"]
+    segmenter, settings = _segmenter("model.mode=full", "optimizer.weight_decay=0.5", *m2f)
+    assert set(settings) == {name for name, parameter in segmenter.named_parameters() if parameter.requires_grad}
+    assert settings["backbone.model.blocks.0.attn.qkv.weight"] == (0.1, 0.5)
+    assert settings["backbone.model.blocks.0.attn.qkv.bias"] == (0.1, 0.0)
+    assert settings["backbone.model.pos_embed"] == settings["backbone.model.cls_token"] == (0.1, 0.0)
+    assert settings["head.predictor.class_embed.weight"] == (1.0, 0.5)
+    assert settings["head.predictor.post_norm.weight"] == (1.0, 0.0)
+    assert settings["head.predictor.query_feat.weight"] == (1.0, 0.0)
+
+
+def test_a_frozen_backbone_is_not_in_the_optimiser() -> None:
+    _, settings = _segmenter()
+    assert not [name for name in settings if name.startswith("backbone.")]
+
+
+@pytest.mark.parametrize(("mode", "factor"), [("full", 0.1), ("lora", 1.0)])
+def test_layer_decay_falls_from_the_last_block_to_the_embeddings(mode: str, factor: float) -> None:
+    _, settings = _segmenter(f"model.mode={mode}", "optimizer.layer_decay=0.5")
+    for name, (rate, _) in settings.items():
+        if name.startswith("backbone.model.blocks."):
+            block = int(name.split(".")[3])
+            assert rate == pytest.approx(factor * 0.5 ** (4 - block)), name
+    assert settings["head.conv.weight"][0] == 1.0
+    if mode == "full":
+        assert settings["backbone.model.norm.weight"][0] == pytest.approx(0.1)
+        for name in ("patch_embed.proj.weight", "pos_embed", "cls_token"):
+            assert settings[f"backbone.model.{name}"][0] == pytest.approx(0.1 * 0.5**5)
+
+
+def test_layer_decay_counts_from_the_last_tapped_layer() -> None:
+    _, settings = _segmenter("model.mode=full", "optimizer.layer_decay=0.5", "decoder_head.backbone_out_layers=[1]")
+    assert settings["backbone.model.blocks.1.norm1.weight"][0] == pytest.approx(0.1 * 0.5)
+    assert settings["backbone.model.pos_embed"][0] == pytest.approx(0.1 * 0.5**3)
+
+
+def test_the_rate_that_is_logged_is_the_heads() -> None:
+    config = load_config(["model.dino_hub=tiny_vit8", "model.weights=none", "model.mode=full", "optimizer.lr=0.5"])
+    assert build_optimizer(build_segmenter(config, 3), config.optimizer).param_groups[0]["lr"] == 0.5
+
+
+def test_a_run_without_steps_needs_no_room_for_its_warm_up() -> None:
+    build_schedule(SchedulerConfig(total_iter=0, constructor_kwargs={"warmup_iters": 1500}))

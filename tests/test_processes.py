@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as distributed
@@ -18,6 +19,7 @@ from dinoseg.data.dataset import EvaluationDataset
 from dinoseg.data.folders import find_pairs
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.evaluation.evaluate import Evaluation, evaluate
+from dinoseg.evaluation.measures import Measures
 from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
 
@@ -27,7 +29,8 @@ def _evaluate(root: Path) -> Evaluation:
     space = LabelSpace.build({0: "back", 1: "red", 2: "green"}, None, None, found_ids=[0, 1, 2])
     pairs = find_pairs(config.datasets, "val").pairs
     dataset = EvaluationDataset(pairs, space, build_eval_transform(config.transforms))
-    return evaluate(TruthTeller(3), dataset, window_policy(config), space, torch.device("cpu"))
+    measures = Measures(boundary_width=0.02, thin_classes=(1, 2))
+    return evaluate(TruthTeller(3), dataset, window_policy(config), space, torch.device("cpu"), measures=measures)
 
 
 def _worker(rank: int, root: str, out: str, port: int) -> None:
@@ -35,7 +38,8 @@ def _worker(rank: int, root: str, out: str, port: int) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", rank=rank, world_size=2)
     evaluation = _evaluate(Path(root))
-    torch.save((evaluation.matrix, evaluation.policy["images"]), f"{out}/{rank}.pt")
+    np.savez(f"{out}/{rank}.npz", **evaluation.counts.to_arrays())
+    Path(f"{out}/{rank}.json").write_text(json.dumps(evaluation.to_dict()))
     distributed.destroy_process_group()
 
 
@@ -48,9 +52,11 @@ def test_two_processes_count_what_one_counts(images: int, tmp_path: Path) -> Non
     assert (alone.matrix - alone.matrix.diag().diag()).sum() > 0
     multiprocessing.spawn(_worker, (str(root), str(tmp_path), 29500 + os.getpid() % 1000), nprocs=2)
     for rank in range(2):
-        matrix, counted = torch.load(tmp_path / f"{rank}.pt")
-        assert counted == images
-        assert torch.equal(matrix, alone.matrix)
+        with np.load(tmp_path / f"{rank}.npz") as counts:
+            assert len(counts) == 4
+            for name, values in alone.counts.to_arrays().items():
+                np.testing.assert_array_equal(counts[name], values)
+        assert (tmp_path / f"{rank}.json").read_text() == json.dumps(alone.to_dict())
 
 
 def _losses(run: Path) -> list[float]:

@@ -194,7 +194,7 @@ def test_a_run_without_evaluation_says_what_to_do(copied: Path) -> None:
     [
         ("metrics.json", b'{"mIoU": 3', "Expecting"),
         ("metrics.json", b"[]", "not an object"),
-        ("metrics.json", b'{"mIoU": 3}', "without mDice, mAcc, aAcc, per_class, policy"),
+        ("metrics.json", b'{"mIoU": 3}', "without mDice, mAcc, aAcc, confidence, per_class, policy"),
         ("metrics.json", b"\xff\xfe", "codec can't decode"),
         ("confusion.csv", b"truth,a\na,1\n", "where 4 x 4 are expected"),
         ("confusion.csv", b"truth,a\na,x\n", "invalid literal"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from torch import Tensor, nn
 
 from dinoseg.config_loading import load_config
@@ -17,9 +18,11 @@ from dinoseg.data.folders import find_pairs
 from dinoseg.data.masks import read_mask
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.evaluation.evaluate import evaluate
-from dinoseg.inference.files import list_inputs, predict_files
+from dinoseg.inference.files import list_inputs
+from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.policy import window_policy
 from dinoseg.inference.predictor import Predictor
+from dinoseg.inference.run import predict_files
 from dinoseg.labels import LabelSpace
 
 SIZES = [(37, 53), (17, 120), (64, 31)]
@@ -124,7 +127,8 @@ def test_the_truth_scores_100_and_comes_back(name: str, tmp_path: Path) -> None:
 
     predictor = Predictor(model, space, config, torch.device("cpu"))
     masks = root / "val" / "masks"
-    summary = predict_files(predictor, list_inputs([str(root / "val" / "images")]), out, mask_ignored=masks)
+    images = list_inputs([str(root / "val" / "images")])
+    summary = predict_files(predictor, images, OutputFolder(out, mask_ignored=masks), Console(quiet=True))
     assert not summary.failed
     canonical = {label_id: entry.label_ids[0] for entry in space.classes for label_id in entry.label_ids}
     for mask in masks.iterdir():

@@ -51,3 +51,22 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "photo.png")
     with pytest.raises(ValueError, match="not empty"):
         generate_dataset(tmp_path, train=1, val=1, test=1, side=64)
+
+
+def test_an_interrupted_generation_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"train": 2, "val": 1, "test": 1, "side": 96}
+    generate_dataset(tmp_path / "whole", **sizes)
+    drawn = draw_retina
+
+    def interrupted(side: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        if (tmp_path / "half" / "train" / "masks" / "000.png").exists():
+            raise KeyboardInterrupt
+        return drawn(side, generator)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("dinoseg.data.synthetic.draw_retina", interrupted)
+        generate_dataset(tmp_path / "half", **sizes)
+    with pytest.raises(ValueError, match="not empty"):
+        generate_dataset(tmp_path / "half", **(sizes | {"seed": 5}))
+    generate_dataset(tmp_path / "half", **sizes)
+    assert _digests(tmp_path / "half") == _digests(tmp_path / "whole")

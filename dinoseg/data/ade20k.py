@@ -4,7 +4,6 @@ from pathlib import Path
 
 _FOLDER_OF_SPLIT = {"TRAIN": "training", "VAL": "validation"}
 _TOP_FOLDER = "ADEChallengeData2016"
-NUM_CLASSES = 150
 
 
 def is_descriptor(text: str) -> bool:

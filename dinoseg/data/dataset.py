@@ -27,15 +27,6 @@ class Sample(TypedDict):
     name: str
 
 
-class Batch(TypedDict):
-    """What PyTorch's default collation makes of samples of one size."""
-
-    image: Float[Tensor, "batch 3 height width"]
-    class_map: Int64[Tensor, "batch height width"]
-    index: Int64[Tensor, " batch"]
-    name: list[str]
-
-
 def _checked_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
     unpaired = [str(pair.image) for pair in pairs if pair.mask is None]
     if unpaired:
@@ -94,8 +85,3 @@ class EvaluationDataset(Dataset[Sample]):
         pair = self.pairs[index]
         image, class_map = self.transform(*_read_encoded(pair, self.label_space))
         return Sample(image=image, class_map=class_map, index=index, name=pair.name)
-
-
-def collate_evaluation(samples: list[Sample]) -> list[Sample]:
-    """Images of native size differ in size, so that a batch of them stays a list."""
-    return samples

@@ -60,6 +60,18 @@ def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
     return _pair(_folder_files(folders[0], IMAGE_SUFFIXES, "images"), _folder_files(folders[1], MASK_SUFFIXES, "masks"))
 
 
+def pair_label_maps(predictions: Path, masks: Path) -> SplitListing:
+    """Label maps and masks of two folders by the rules that pair images with masks: predictions stand for images.
+
+    Raises:
+        ValueError: no such folder, or two files of one name in it.
+    """
+    for option, folder in (("--predictions", predictions), ("--masks", masks)):
+        if not folder.is_dir():
+            raise ValueError(f"{option} {folder}: no such folder")
+    return _pair(_folder_files(predictions, MASK_SUFFIXES, "predictions"), _folder_files(masks, MASK_SUFFIXES, "masks"))
+
+
 def list_images(folder: Path) -> list[Path]:
     """Every image file below a folder, sorted; hidden files and other kinds of file are passed over."""
     return sorted(_visible_files(folder, IMAGE_SUFFIXES))

@@ -1,14 +1,15 @@
 """Reading images and masks from files, and writing label maps back, whatever the file format and bit depth."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Integer
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
+from dinoseg.atomic_file import replaced_file
 from dinoseg.data.folders import Pair
 from dinoseg.label_settings import Kind
 from dinoseg.labels import LabelSpace
@@ -115,7 +116,12 @@ def load_file(path: Path, source: Any = None) -> Image.Image:
         raise ValueError(f"{path}: no such file") from None
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not an image that can be read; replace or remove the file") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise ValueError(
+            f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, Pillow's guard against files that fill "
+            "the memory; cut the image into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS from Python if you trust it"
+        ) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ValueError(f"{path}: truncated or damaged ({error}); replace or remove the file") from None
     image.info |= {"orientation": orientation, "stored_size": size}
     if rawmode in _STRETCHED:
@@ -174,25 +180,25 @@ def mask_ignored_pixels(
 
 
 def write_label_map(
-    path: Path, decoded: Integer[np.ndarray, "height width"], label_space: LabelSpace, palette: bool = False
+    path: Path,
+    decoded: Integer[np.ndarray, "height width"],
+    label_space: LabelSpace,
+    palette: bool = False,
+    pnginfo: PngInfo | None = None,
 ) -> None:
     """Writes label ids as ``LabelSpace.decode`` gives them; the file appears whole or not at all.
 
     The suffix names the format (.png, .tif, .npy). Colours become RGB; ids up to 255 8-bit grey, or a palette with the
-    drawing colours when ``palette`` is set; ids up to 65535 16-bit grey.
+    drawing colours when ``palette`` is set; ids up to 65535 16-bit grey. ``pnginfo`` holds text chunks of a PNG.
 
     Raises:
         ValueError: label ids beyond 65535 in a PNG.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
+    with replaced_file(path) as temporary:
         if path.suffix.lower() == ".npy":
             np.save(temporary, decoded)
         else:
-            _label_image(decoded, label_space, palette, path).save(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            _label_image(decoded, label_space, palette, path).save(temporary, pnginfo=pnginfo)
 
 
 def _rawmode(image: Image.Image) -> str:

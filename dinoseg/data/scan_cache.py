@@ -4,9 +4,12 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
+
+from dinoseg.atomic_file import replaced_file
 
 Facts = TypeVar("Facts")
 
@@ -58,13 +61,9 @@ class ScanCache:
         kept = {key: entry for key, entry in self._known.items() if os.path.exists(key.partition(":")[2])}
         self._known = kept | self._fresh
         self._fresh = {}
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        # A cache that cannot be written costs the next scan its time and nothing else.
+        with suppress(OSError), replaced_file(self.path, shared=True) as temporary:
             temporary.write_text(json.dumps({"version": VERSION, "files": self._known}), encoding="utf-8")
-            temporary.replace(self.path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
+from dinoseg.atomic_file import replace_text
+
 BACKGROUND, ARTERY, VEIN, CROSSING = 0, 1, 2, 3
 
 _SUPERSAMPLING = 2
@@ -32,26 +34,29 @@ class Vessel:
 def generate_dataset(root: Path, train: int = 32, val: int = 6, test: int = 6, side: int = 192, seed: int = 0) -> None:
     """Writes ``root/{train,val,test}/{images,masks}/NNN.png``; masks hold label ids 0 background .. 3 crossing.
 
-    The same numbers give the same files. Nothing is written when the folder holds them already.
+    The same numbers give the same files. Nothing is written when the folder holds them already; a generation that was
+    interrupted is done again.
 
     Raises:
         ValueError: the folder holds something else.
     """
     recipe = {"train": train, "val": val, "test": test, "side": side, "seed": seed}
-    marker = root / _MARKER
-    if marker.is_file() and json.loads(marker.read_text()) == recipe:
+    marker, begun = root / _MARKER, {"unfinished": recipe}
+    found = json.loads(marker.read_text()) if marker.is_file() else None
+    if found == recipe:
         return
-    if root.exists() and any(root.iterdir()):
+    if found != begun and root.exists() and any(root.iterdir()):
         raise ValueError(f"{root}: not empty; a data set can only be generated into an empty or a new folder")
+    replace_text(marker, json.dumps(begun))
     for split_number, split in enumerate(("train", "val", "test")):
         for kind in ("images", "masks"):
-            (root / split / kind).mkdir(parents=True)
+            (root / split / kind).mkdir(parents=True, exist_ok=True)
         for number in range(recipe[split]):
             picture, mask = draw_retina(side, np.random.default_rng([seed, split_number, number]))
             Image.fromarray(picture).save(root / split / "images" / f"{number:03d}.png")
             Image.fromarray(mask).save(root / split / "masks" / f"{number:03d}.png")
     # Last, so that an interrupted generation is not taken for a whole one.
-    marker.write_text(json.dumps(recipe))
+    replace_text(marker, json.dumps(recipe))
 
 
 def draw_retina(side: int, generator: np.random.Generator) -> tuple[Rgb, UInt8[np.ndarray, "side side"]]:

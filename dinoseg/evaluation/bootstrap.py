@@ -15,7 +15,9 @@ from dinoseg.evaluation.metrics import AbsentPolicy, apply_policy, iou
 Interval = tuple[float, float]
 ImageCounts = Int[np.ndarray, "images 3 classes"]
 
-_COVERAGE = 95
+# Percent of resamples within an interval, and resamples of an evaluation.
+COVERAGE = 95
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class BootstrapIntervals:
 
 
 def bootstrap_intervals(
-    counts: ImageCounts, resamples: int = 1000, seed: int = 0, policy: AbsentPolicy = "skip_empty"
+    counts: ImageCounts, resamples: int = RESAMPLES, seed: int = 0, policy: AbsentPolicy = "skip_empty"
 ) -> BootstrapIntervals:
     """Intervals of IoU by class and of mIoU.
 
@@ -51,7 +53,11 @@ def bootstrap_intervals(
 
 
 def paired_bootstrap_intervals(
-    first: ImageCounts, second: ImageCounts, resamples: int = 1000, seed: int = 0, policy: AbsentPolicy = "skip_empty"
+    first: ImageCounts,
+    second: ImageCounts,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    policy: AbsentPolicy = "skip_empty",
 ) -> BootstrapIntervals:
     """Intervals of the differences ``second - first``, both on the same resampled images.
 
@@ -105,6 +111,6 @@ def _interval(values: Float[np.ndarray, " resamples"]) -> Interval | None:
     defined = values[~np.isnan(values)]
     if not len(defined):
         return None
-    tail = (100 - _COVERAGE) / 2
+    tail = (100 - COVERAGE) / 2
     lower, upper = np.percentile(defined, [tail, 100 - tail])
     return 100 * float(lower), 100 * float(upper)

@@ -3,9 +3,9 @@
 import csv
 import io
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,23 @@ from jaxtyping import Int, Integer
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from dinoseg.atomic_file import replace_text, replaced_file
 from dinoseg.data.dataset import EvaluationDataset, Sample
 from dinoseg.data.loading import outlive_signals, samples_of
 from dinoseg.data.sampler import evaluation_shard, spread_subset
-from dinoseg.evaluation.confusion import confusion_matrix
-from dinoseg.evaluation.metrics import Metrics, counts_from_confusion, metrics_from_confusion
-from dinoseg.evaluation.per_image import per_image_figures
+from dinoseg.evaluation.contents import evaluation_contents
+from dinoseg.evaluation.counts import Counts
+from dinoseg.evaluation.measures import STANDARD_MEASURES, Measures
+from dinoseg.evaluation.metrics import Metrics, metrics_from_counts
 from dinoseg.inference.windows import SemanticModel, WindowPolicy, predict_class_map
 from dinoseg.labels import LabelSpace
-from dinoseg.processes import process_count, process_rank, sum_over_processes
+from dinoseg.processes import any_process, failing_together, process_count, process_rank
 
 ClassMap = Integer[Tensor, "height width"]
+
+
+class BrokenOff(Exception):
+    """An evaluation was asked to stop before its last image; nothing of it counts."""
 
 
 @dataclass(frozen=True)
@@ -33,28 +39,42 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
-        matrix: rows truth, columns prediction, over all images of all processes.
+        counts: of all images of all processes.
         names: of the images, in the order of the data set.
-        image_counts: pixels in intersection, prediction and truth of every class, by image.
-        metrics: figures derived from the matrix.
-        policy: what the figures were measured with: resolution, window, TTA, absent classes, images counted.
-        per_image: whether metrics.json also has the mean of per-image figures and the worst images.
+        policy: how the images were predicted and which were counted: resolution, window, TTA, images.
+        measures: which figures are derived from the counts, and by which rules.
     """
 
-    matrix: Int[Tensor, "classes classes"]
+    counts: Counts
     names: tuple[str, ...]
-    image_counts: Int[Tensor, "images 3 classes"]
-    metrics: Metrics
     policy: dict[str, Any]
     label_space: LabelSpace
-    per_image: bool = False
+    measures: Measures
+
+    @property
+    def matrix(self) -> Int[Tensor, "classes classes"]:
+        """Rows truth, columns prediction."""
+        return self.counts.matrix
+
+    @property
+    def image_counts(self) -> Int[Tensor, "images 3 classes"]:
+        """Pixels in intersection, prediction and truth of every class, by image."""
+        return self.counts.image_counts
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """Figures derived from the counts."""
+        total = self.image_counts.sum(dim=0).numpy()
+        return metrics_from_counts(total, self.measures.absent_classes, self.measures.beta)
+
+    @cached_property
+    def _contents(self) -> dict[str, Any]:
+        # Once: thousands of images cost a second or two of resampling.
+        return evaluation_contents(self.metrics, self.counts, self.names, self.policy, self.label_space, self.measures)
 
     def to_dict(self) -> dict[str, Any]:
         """The contents of metrics.json."""
-        contents = self.metrics.to_dict(self.label_space, self.policy)
-        if self.per_image:
-            contents["per_image"] = per_image_figures(self.names, self.image_counts.numpy())
-        return contents
+        return dict(self._contents)
 
 
 def evaluate(
@@ -66,8 +86,10 @@ def evaluate(
     autocast_dtype: torch.dtype | None = None,
     num_workers: int = 0,
     max_samples: int | None = None,
-    per_image: bool = False,
+    measures: Measures = STANDARD_MEASURES,
     on_image: Callable[[Sample, ClassMap], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    shard: tuple[int, int] = (0, 1),
 ) -> Evaluation:
     """Predicts every image of the data set at native size and counts.
 
@@ -76,70 +98,83 @@ def evaluate(
 
     Args:
         max_samples: evaluate an evenly spread, fixed subset of this size.
-        per_image: see ``Evaluation``.
+        measures: see ``Evaluation``.
         on_image: called after each image of this process with the sample and its predicted class map, at native size.
+        stop: asked before each image; once it says yes in any process, the evaluation is broken off in all.
+        shard: (i, n) counts the i-th of n parts of the images alone, i from 0; the rows of the others stay 0.
 
     Raises:
         ValueError: an image or mask cannot be read.
+        BrokenOff: ``stop`` said yes.
     """
     chosen = spread_subset(len(dataset), max_samples)
-    rows = evaluation_shard(len(chosen), process_rank(), process_count())
-    classes = label_space.num_classes
-    # One row an image: a process fills those of its share, and the sum over processes has all of them.
-    counts = torch.zeros(len(chosen), 3, classes, dtype=torch.int64, device=device)
-    matrix = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    part = evaluation_shard(len(chosen), *shard)
+    rows = [part[place] for place in evaluation_shard(len(part), process_rank(), process_count())]
+    # A process fills the rows of its images, and the sum over processes has all of them.
+    counts = Counts.empty(len(chosen), label_space.num_classes, measures, device)
+    samples = _samples(dataset, [chosen[row] for row in rows], num_workers)
+    stopped = False
+    with failing_together():
+        for row, sample in zip(rows, samples, strict=True):
+            if stopped := stop():
+                break
+            prediction = predict_class_map(model, sample["image"], window, device=device, autocast_dtype=autocast_dtype)
+            truth = sample["class_map"].to(prediction.device)
+            counts.count(row, prediction, truth, label_space.ignore_index, measures)
+            if on_image:
+                on_image(sample, prediction)
+    if any_process(stopped):
+        raise BrokenOff
+    names = tuple(dataset.pairs[index].name for index in chosen)
+    policy = _policy(window, label_space, len(chosen), len(dataset))
+    return Evaluation(counts.over_processes(), names, policy, label_space, measures)
+
+
+def _samples(dataset: EvaluationDataset, indices: list[int], num_workers: int) -> Iterator[Sample]:
     loader = DataLoader(
-        Subset(dataset, [chosen[row] for row in rows]),
-        batch_size=None,
-        num_workers=num_workers,
-        worker_init_fn=outlive_signals,
+        Subset(dataset, indices), batch_size=None, num_workers=num_workers, worker_init_fn=outlive_signals
     )
-    for row, sample in zip(rows, samples_of(loader), strict=True):
-        prediction = predict_class_map(model, sample["image"], window, device=device, autocast_dtype=autocast_dtype)
-        truth = sample["class_map"].to(prediction.device)
-        found = confusion_matrix(prediction, truth, classes, label_space.ignore_index).to(device)
-        counts[row] = counts_from_confusion(found)
-        matrix += found
-        if on_image:
-            on_image(sample, prediction)
-    matrix, counts = sum_over_processes(matrix).cpu(), sum_over_processes(counts).cpu()
-    policy = {
-        "resolution": "native"
-        if window.img_size is None
-        else f"short side {window.img_size}, scores resized to native",
+    return samples_of(loader)
+
+
+def _policy(window: WindowPolicy, label_space: LabelSpace, images: int, available: int) -> dict[str, Any]:
+    resized = f"short side {window.img_size}, scores resized to native"
+    return {
+        "resolution": "native" if window.img_size is None else resized,
         "window": window.describe(),
-        "images": len(chosen),
-        "images_available": len(dataset),
+        "images": images,
+        "images_available": available,
         "ignored_label_ids": list(label_space.ignored_ids),
         "reduce_zero_label": label_space.reduce_zero_label,
     }
-    names = tuple(dataset.pairs[index].name for index in chosen)
-    return Evaluation(matrix, names, counts, metrics_from_confusion(matrix), policy, label_space, per_image)
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, extra: dict[str, Any]) -> None:
-    """Writes metrics.json, per_class.csv, confusion.csv and per_image.npz; each appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes metrics.json, per_class.csv, confusion.csv and per_image.npz; each appears whole or not at all.
+
+    metrics.json goes first and comes last: whoever finds it finds the others complete and of the same evaluation.
+    """
     contents = evaluation.to_dict() | extra
     names = list(evaluation.label_space.class_names)
-    columns = list(contents["per_class"][0])
-    write_atomically(
-        folder / "per_class.csv", _csv([columns, *([row[c] for c in columns] for row in contents["per_class"])])
-    )
+    (folder / "metrics.json").unlink(missing_ok=True)
+    replace_text(folder / "per_class.csv", _csv(_class_table(contents["per_class"])))
     rows = ([name, *row] for name, row in zip(names, evaluation.matrix.tolist(), strict=True))
-    write_atomically(folder / "confusion.csv", _csv([["truth \\ prediction", *names], *rows]))
-    temporary = folder / ".per_image.new.npz"
-    np.savez_compressed(temporary, names=np.array(evaluation.names), counts=evaluation.image_counts.numpy())
-    os.replace(temporary, folder / "per_image.npz")
-    # Last: whoever finds metrics.json finds the others complete.
-    write_atomically(folder / "metrics.json", json.dumps(contents, indent=2) + "\n")
+    replace_text(folder / "confusion.csv", _csv([["truth \\ prediction", *names], *rows]))
+    arrays: dict[str, Any] = evaluation.counts.to_arrays()
+    del arrays["matrix"]
+    with replaced_file(folder / "per_image.npz") as temporary:
+        np.savez_compressed(temporary, names=np.array(evaluation.names), counts=arrays.pop("image_counts"), **arrays)
+    replace_text(folder / "metrics.json", json.dumps(contents, indent=2) + "\n")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes beside the target and renames, so that no reader sees half a file."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+def _class_table(per_class: list[dict[str, Any]]) -> list[list[Any]]:
+    """Columns and rows of per_class.csv: an interval takes two columns."""
+    table = []
+    for row in per_class:
+        lower, upper = row["IoU_interval"] or (None, None)
+        flat = {key: value for key, value in row.items() if key != "IoU_interval"}
+        table.append(flat | {"IoU_lower": lower, "IoU_upper": upper})
+    return [list(table[0]), *(list(row.values()) for row in table)]
 
 
 def _csv(rows: list[list[Any]]) -> str:

@@ -110,7 +110,7 @@ def metrics_from_counts(
     if beta <= 0:
         raise ValueError(f"beta of the F-score is {beta}; give a number above 0")
     figures = {name: apply_policy(values, counts, policy) for name, values in class_figures(counts, beta).items()}
-    named = {name: _percent(values) for name, values in figures.items()}
+    named = {name: percents(values) for name, values in figures.items()}
     intersection, prediction, truth = (tuple(row.tolist()) for row in counts)
     return Metrics(
         policy=policy,
@@ -120,7 +120,7 @@ def metrics_from_counts(
         prediction=prediction,
         truth=truth,
         means=_means(figures, counts),
-        miou_by_policy={name: _mean(apply_policy(iou(counts), counts, name)) for name in _POLICIES},
+        miou_by_policy={name: mean_percent(apply_policy(iou(counts), counts, name)) for name in _POLICIES},
         **named,
     )
 
@@ -128,7 +128,7 @@ def metrics_from_counts(
 def iou(counts: Shaped[np.ndarray, "*images 3 classes"]) -> Float[np.ndarray, "*images classes"]:
     """Intersection over union, 0..1, NaN where both are empty."""
     intersection, prediction, truth = np.moveaxis(counts, -2, 0)
-    return _ratio(intersection, prediction + truth - intersection)
+    return ratio(intersection, prediction + truth - intersection)
 
 
 def class_figures(counts: Int[np.ndarray, "3 classes"], beta: float) -> dict[str, Float[np.ndarray, " classes"]]:
@@ -141,10 +141,10 @@ def class_figures(counts: Int[np.ndarray, "3 classes"], beta: float) -> dict[str
     square = beta * beta
     return {
         "iou": iou(counts),
-        "dice": _ratio(2 * intersection, prediction + truth),
-        "fscore": _ratio((1 + square) * intersection, square * truth + prediction),
-        "precision": _ratio(intersection, prediction),
-        "recall": _ratio(intersection, truth),
+        "dice": ratio(2 * intersection, prediction + truth),
+        "fscore": ratio((1 + square) * intersection, square * truth + prediction),
+        "precision": ratio(intersection, prediction),
+        "recall": ratio(intersection, truth),
     }
 
 
@@ -166,30 +166,31 @@ def _means(
     occurring = truth > 0
     weighted = float((figures["iou"][occurring] * truth[occurring]).sum())
     return {
-        "mIoU": _mean(figures["iou"]),
-        "mAcc": _mean(figures["recall"]),
+        "mIoU": mean_percent(figures["iou"]),
+        "mAcc": mean_percent(figures["recall"]),
         "aAcc": 100 * int(intersection.sum()) / pixels if pixels else None,
-        "mDice": _mean(figures["dice"]),
-        "mFscore": _mean(figures["fscore"]),
-        "mPrecision": _mean(figures["precision"]),
-        "mRecall": _mean(figures["recall"]),
+        "mDice": mean_percent(figures["dice"]),
+        "mFscore": mean_percent(figures["fscore"]),
+        "mPrecision": mean_percent(figures["precision"]),
+        "mRecall": mean_percent(figures["recall"]),
         "fwIoU": 100 * weighted / pixels if pixels else None,
     }
 
 
-def _mean(values: Float[np.ndarray, " classes"]) -> float | None:
-    """Mean in percent of what is defined."""
+def mean_percent(values: Float[np.ndarray, " classes"]) -> float | None:
+    """Mean in percent of what is defined, None where nothing is."""
     defined = values[~np.isnan(values)]
     return 100 * float(defined.mean()) if len(defined) else None
 
 
-def _percent(values: Float[np.ndarray, " classes"]) -> PerClass:
+def percents(values: Float[np.ndarray, " classes"]) -> PerClass:
+    """Percent, None for NaN."""
     return tuple(None if np.isnan(value) else 100 * float(value) for value in values)
 
 
-def _ratio(
+def ratio(
     numerator: Shaped[np.ndarray, "*shape"], denominator: Shaped[np.ndarray, "*shape"]
 ) -> Float[np.ndarray, "*shape"]:
-    """NaN for 0 / 0."""
+    """Quotients, NaN for 0 / 0."""
     undefined = np.full(np.shape(denominator), np.nan)
     return np.divide(numerator, denominator, out=undefined, where=denominator > 0)

@@ -11,12 +11,14 @@ from PIL import Image, ImageOps
 from dinoseg.config import Config
 from dinoseg.data.masks import mask_ignored_pixels, read_image, to_rgb
 from dinoseg.data.transforms import build_eval_transform
+from dinoseg.inference.fingerprint import file_hash, settings_fingerprint
 from dinoseg.inference.policy import window_policy
 from dinoseg.inference.windows import SemanticModel, predict_class_map
 from dinoseg.label_settings import show_labels
 from dinoseg.labels import LabelSpace
 from dinoseg.report.overlay import overlay
 from dinoseg.run_folder import RunFolder, load_segmenter
+from dinoseg.training.checkpoint import MODEL_FILE, find_checkpoint
 from dinoseg.training.device import DTYPES, pick_device
 
 ImageSource = str | Path | Image.Image | np.ndarray
@@ -73,15 +75,31 @@ class Predictor:
         label_space: of the run.
         config: of the run; its ``transforms`` and ``eval`` sections decide size, window and augmentation.
         device: where the model runs.
+        checkpoint_hash: SHA-256 of the weights file, None for a model that comes from elsewhere.
+
+    Attributes:
+        fingerprint: names what decides a prediction beside the image; None without a checkpoint hash.
     """
 
-    def __init__(self, model: SemanticModel, label_space: LabelSpace, config: Config, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: SemanticModel,
+        label_space: LabelSpace,
+        config: Config,
+        device: torch.device,
+        checkpoint_hash: str | None = None,
+    ) -> None:
         self.model = model
         self.label_space = label_space
         self.config = config
         self.device = device
         self._window = window_policy(config)
         self._transform = build_eval_transform(config.transforms)
+        self.fingerprint = (
+            None
+            if checkpoint_hash is None
+            else settings_fingerprint(checkpoint_hash, label_space, config, self._window)
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -117,16 +135,27 @@ def load(run: str | Path, checkpoint: str = "best", device: str = "auto", overri
         run: folder that a training wrote.
         checkpoint: ``best`` or ``last``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        overrides: ``key=value`` changes of the run's config, e.g. ``eval.mode=whole`` or ``model.weights=PATH``.
+        overrides: ``key=value`` changes of the run's config, e.g. ``eval.mode=whole`` or ``model.weights=PATH``;
+            ``device=cpu`` among them says the same as ``device``.
 
     Raises:
-        ValueError: not a run folder, a damaged checkpoint, or the backbone's weights are not to be had.
+        ValueError: not a run folder, a damaged checkpoint, the backbone's weights are not to be had, or two devices.
     """
     folder = RunFolder(Path(run))
     config = folder.read_config(overrides)
-    label_space, target = folder.read_labels(), pick_device(device)
+    label_space, target = folder.read_labels(), pick_device(_asked_device(device, config, overrides))
     segmenter = load_segmenter(folder, config, label_space, checkpoint).to(target)
-    return Predictor(segmenter, label_space, config, target)
+    weights = find_checkpoint(folder.checkpoint(checkpoint)) / MODEL_FILE
+    return Predictor(segmenter, label_space, config, target, file_hash(weights))
+
+
+def _asked_device(device: str, config: Config, overrides: tuple[str, ...]) -> str:
+    # The run's own device is where it was trained; another machine may have another.
+    if not any(override.partition("=")[0] == "device" for override in overrides):
+        return device
+    if device not in ("auto", config.device):
+        raise ValueError(f"--device {device} and device={config.device} disagree; give one of them")
+    return config.device
 
 
 def _open(image: ImageSource) -> Image.Image:

@@ -67,6 +67,12 @@ class WindowPolicy:
                 "would have no score; give a stride no larger than the crop"
             )
 
+    def scored_pixels(self, size: tuple[int, int]) -> int:
+        """Pixels that the model scores for an image of this height and width, over all windows and views."""
+        grids = [_grid(view, self, 1) for view in _view_sizes(size, self)]
+        windows = sum(len(grid.tops) * len(grid.lefts) * grid.window[0] * grid.window[1] for grid in grids)
+        return windows * (len(self.tta.orientations) if self.tta else 1)
+
     def describe(self) -> dict[str, Any]:
         """The policy for metrics.json; only what applies."""
         description: dict[str, Any] = {"mode": self.mode, "img_size": self.img_size}

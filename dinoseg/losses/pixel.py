@@ -79,7 +79,7 @@ def dice(
     class_map: Int[Tensor, "batch height width"],
     ignore_index: int,
 ) -> Float[Tensor, ""]:
-    """One minus the soft Dice coefficient, averaged over the classes that the image holds, then over images.
+    """One minus the soft Dice coefficient, averaged over all pairs of an image and a class that it holds.
 
     Milletari et al. 2016 (V-Net), equation 3 without squares in the denominator; both sums over valid pixels only.
     """

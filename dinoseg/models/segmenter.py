@@ -44,6 +44,7 @@ class Segmenter(nn.Module):
 def build_segmenter(config: Config, num_classes: int) -> Segmenter:
     """Backbone (weights loaded or refused) and freshly initialised head, as the config says."""
     head_config = config.decoder_head
+    assert config.model.mode is not None  # filled in when the config was loaded
     layers = head_config.backbone_out_layers
     backbone = build_backbone(
         config.model.dino_hub,
@@ -52,6 +53,8 @@ def build_segmenter(config: Config, num_classes: int) -> Segmenter:
         use_norm=head_config.use_backbone_norm,
         mode=config.model.mode,
         drop_path=config.model.drop_path,
+        lora=config.lora,
+        gradient_checkpointing=config.model.gradient_checkpointing,
     )
     return Segmenter(backbone, _build_head(config, backbone, num_classes), num_classes)
 

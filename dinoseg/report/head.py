@@ -6,16 +6,16 @@ from datetime import datetime
 from typing import Any
 
 from dinoseg.config import Config
-from dinoseg.evaluation.bootstrap import Interval
 from dinoseg.label_settings import Kind
 from dinoseg.report.policy import ABSENT_CLASSES, policy_in_words
 from dinoseg.report.recorded import RecordedEvaluation
 from dinoseg.run_folder import RunFolder
 from dinoseg.training.checkpoint import find_checkpoint, read_metadata
 
-# With beta 1 the F-score is the Dice score; accuracy of a class is its recall.
-_REPEATED = ("Fscore", "accuracy", "mFscore")
-_MODES = {"freeze": "frozen", "full": "trained with the head"}
+# Accuracy of a class is its recall; an interval has a column of its own. With beta 1 the F-score is the Dice score.
+_SHOWN_ELSEWHERE = ("accuracy", "IoU_interval")
+_FSCORES = ("Fscore", "mFscore")
+_MODES = {"freeze": "frozen", "lora": "with LoRA adapters", "full": "trained with the head"}
 _HEADS = {"linear": "linear head", "m2f": "Mask2Former head"}
 
 
@@ -24,17 +24,18 @@ def report_head(
     config: Config,
     recorded: RecordedEvaluation,
     kind: Kind,
-    interval: Interval | None,
     overrides: tuple[str, ...],
 ) -> dict[str, Any]:
-    """What the template shows above everything else; ``interval`` is that of mIoU."""
+    """What the template shows above everything else."""
     metrics = recorded.metrics
-    means = {name: value for name, value in metrics.items() if name != "mIoU" and is_figure(name, value)}
+    means = {
+        name: value for name, value in metrics.items() if name != "mIoU" and is_figure(name, value, recorded.policy)
+    }
     if "per_image" in metrics:
         means["mIoU, mean over images"] = metrics["per_image"]["mIoU"]
     return {
         "miou": metrics["mIoU"],
-        "interval": interval,
+        "confidence": metrics["confidence"],
         "images": len(recorded.names),
         "means": means,
         "by_policy": [
@@ -57,7 +58,7 @@ def _model_in_words(folder: RunFolder, config: Config, recorded: RecordedEvaluat
     with suppress(ValueError):
         step = step or read_metadata(find_checkpoint(folder.checkpoint(checkpoint))).get("step")
     where = f"checkpoint {checkpoint}" + (f", step {step} of {config.scheduler.total_iter}" if step else "")
-    mode, head = config.model.mode, config.decoder_head.type
+    mode, head = config.model.mode or "freeze", config.decoder_head.type
     return [f"{config.model.dino_hub} ({_MODES.get(mode, mode)}), {_HEADS.get(head, head)}", where]
 
 
@@ -76,6 +77,7 @@ def _commands(folder: RunFolder, recorded: RecordedEvaluation, overrides: tuple[
     ]
 
 
-def is_figure(name: str, value: object) -> bool:
-    """A percentage, possibly undefined, that is not another figure once more."""
-    return (value is None or isinstance(value, float)) and name not in _REPEATED
+def is_figure(name: str, value: object, policy: dict[str, Any]) -> bool:
+    """A percentage, possibly undefined, that is not another figure once more under this policy of metrics.json."""
+    repeated = _SHOWN_ELSEWHERE + (_FSCORES if policy.get("beta", 1.0) == 1.0 else ())
+    return (value is None or isinstance(value, float)) and name not in repeated

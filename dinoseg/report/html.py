@@ -10,10 +10,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from rich.console import Console
 
+from dinoseg.atomic_file import replace_text
 from dinoseg.config import Config
 from dinoseg.data.folders import Pair, Split, find_pairs
-from dinoseg.evaluation.bootstrap import BootstrapIntervals, bootstrap_intervals
-from dinoseg.evaluation.evaluate import write_atomically
 from dinoseg.evaluation.metrics import iou
 from dinoseg.evaluation.per_image import image_iou
 from dinoseg.inference.predictor import load
@@ -22,7 +21,6 @@ from dinoseg.labels import LabelSpace
 from dinoseg.report.curves import chart_svg, read_records, training_charts
 from dinoseg.report.head import is_figure, report_head
 from dinoseg.report.pictures import VIEWS, Picture, choose_images, data_uris, draw_pictures
-from dinoseg.report.policy import ABSENT_CLASSES
 from dinoseg.report.progress import image_progress
 from dinoseg.report.recorded import RecordedEvaluation, read_evaluation
 from dinoseg.run_folder import RunFolder
@@ -62,7 +60,7 @@ def build_report(run: Path, split: str, console: Console, max_images: int = 24, 
     pictures = _draw(folder, config, recorded, rows, console, overrides) if rows else []
     context = _context(folder, config, label_space, recorded, pictures, overrides)
     page = folder.path / ("report.html" if split == "val" else f"report-{split}.html")
-    write_atomically(page, _environment().get_template("report.html").render(context))
+    replace_text(page, _environment().get_template("report.html").render(context))
     if context["redrawn_differently"]:
         console.print(f"note: {context['redrawn_differently']}", markup=False, highlight=False)
     console.print(f"written: {page}", markup=False, soft_wrap=True)
@@ -80,19 +78,16 @@ def _context(
     """What the template shows."""
     records = read_records(folder.metrics)
     last_step = max([1, *(record["step"] for record in records)])
-    intervals = _intervals(recorded)
     return {
         "run": folder.path.resolve().name,
         "split": recorded.split,
-        "head": report_head(
-            folder, config, recorded, label_space.kind, intervals.miou if intervals else None, overrides
-        ),
+        "head": report_head(folder, config, recorded, label_space.kind, overrides),
         "charts": [
             {"title": chart.title, "log": chart.log_scale, "series": chart.series, "svg": chart_svg(chart, last_step)}
             for chart in training_charts(records)
         ],
         "figures": _figure_names(recorded),
-        "classes": _class_rows(recorded, label_space, intervals),
+        "classes": _class_rows(recorded, label_space),
         "labels": _label_rows(label_space),
         "ignored": show_labels(label_space.ignored_ids, label_space.kind),
         "redrawn_differently": _redrawn_differently(recorded, pictures),
@@ -120,30 +115,19 @@ def _count(value: int) -> str:
     return f"{value:,}"
 
 
-def _intervals(recorded: RecordedEvaluation) -> BootstrapIntervals | None:
-    """None for fewer than two images: resampling one says nothing."""
-    if len(recorded.names) < 2:
-        return None
-    absent = recorded.policy.get("absent_classes", "skip_empty")
-    return bootstrap_intervals(recorded.counts, policy=absent if absent in ABSENT_CLASSES else "skip_empty")
-
-
 def _figure_names(recorded: RecordedEvaluation) -> list[str]:
     """Columns of the class table: the usual figures, and whatever else was measured by class."""
     rows = recorded.metrics["per_class"]
-    more = [name for name in rows[0] if name not in _CLASS_FIGURES and all(is_figure(name, row[name]) for row in rows)]
-    return [*_CLASS_FIGURES, *more]
+    more = [name for name in rows[0] if all(is_figure(name, row[name], recorded.policy) for row in rows)]
+    return [*_CLASS_FIGURES, *(name for name in more if name not in _CLASS_FIGURES)]
 
 
-def _class_rows(
-    recorded: RecordedEvaluation, label_space: LabelSpace, intervals: BootstrapIntervals | None
-) -> list[dict[str, Any]]:
+def _class_rows(recorded: RecordedEvaluation, label_space: LabelSpace) -> list[dict[str, Any]]:
     return [
         {
             "index": index,
             "label": show_label(entry.label_ids[0], label_space.kind),
             "colour": _css(entry.colour),
-            "interval": intervals.iou[index] if intervals else None,
             **row,
         }
         for index, (entry, row) in enumerate(zip(label_space.classes, recorded.metrics["per_class"], strict=True))

@@ -12,19 +12,24 @@ ABSENT_CLASSES = {
 
 
 def policy_in_words(policy: dict[str, Any], kind: Kind = "ids") -> list[str]:
-    """Sentences about absent classes, images, resolution, windows, augmentation and ignored pixels.
+    """Sentences about images, resolution, windows, augmentation, absent classes, measures and ignored pixels.
 
     Args:
         policy: of metrics.json; what it does not say is left out.
         kind: what the masks store, for the spelling of ignored labels.
     """
     absent = str(policy.get("absent_classes", ""))
-    sentences = [_images(policy), _resolution(policy), *_window(policy.get("window") or {})]
-    sentences += [ABSENT_CLASSES.get(absent, f"Absent classes: {absent}." if absent else ""), _ignored(policy, kind)]
+    sentences = [images_in_words(policy), _resolution(policy), *_window(policy.get("window") or {})]
+    sentences += [
+        ABSENT_CLASSES.get(absent, f"Absent classes: {absent}." if absent else ""),
+        *_measures(policy),
+        _ignored(policy, kind),
+    ]
     return [sentence for sentence in sentences if sentence]
 
 
-def _images(policy: dict[str, Any]) -> str:
+def images_in_words(policy: dict[str, Any]) -> str:
+    """How many images were counted, of how many."""
     images, available = policy["images"], policy.get("images_available", policy["images"])
     noun = "image" if available == 1 else "images"
     if images == available:
@@ -53,6 +58,17 @@ def _window(window: dict[str, Any]) -> list[str]:
         sentences.append(f"Test-time augmentation: scales {scales}{''.join(f', {extra}' for extra in extras)}.")
     elif window:
         sentences.append("No test-time augmentation.")
+    return sentences
+
+
+def _measures(policy: dict[str, Any]) -> list[str]:
+    sentences = []
+    if policy.get("beta", 1.0) != 1.0:
+        sentences.append(f"F-score with beta {policy['beta']:g}.")
+    if "boundary_width" in policy:
+        sentences.append(f"Boundary IoU in bands of {100 * policy['boundary_width']:g} % of the image diagonal.")
+    if policy.get("cldice"):
+        sentences.append(f"clDice of {', '.join(policy['cldice'])}.")
     return sentences
 
 

@@ -14,8 +14,9 @@ from jaxtyping import Int
 from dinoseg.labels import LabelSpace
 from dinoseg.run_folder import RunFolder
 
-_FIGURES = ("mIoU", "mDice", "mAcc", "aAcc")
-_CLASS_FIGURES = ("label_id", "name", "IoU", "Dice", "precision", "recall", "intersection", "prediction", "truth")
+_FIGURES = ("mIoU", "mDice", "mAcc", "aAcc", "confidence")
+_PIXELS = ("intersection", "prediction", "truth")
+_CLASS_FIGURES = ("label_id", "name", "IoU", "IoU_interval", "Dice", "precision", "recall", *_PIXELS)
 
 
 @dataclass(frozen=True)
@@ -54,23 +55,37 @@ def read_evaluation(run: RunFolder, split: str, label_space: LabelSpace) -> Reco
     command = f"`dinoseg eval {run.path} --split {split}`"
     if not (folder / "metrics.json").is_file():
         raise ValueError(f"{run.path}: split {split} is not evaluated yet; run {command} first")
+    return read_evaluation_folder(folder, command, label_space)
+
+
+def read_evaluation_folder(folder: Path, command: str, label_space: LabelSpace | None = None) -> RecordedEvaluation:
+    """Reads a folder that holds a metrics.json.
+
+    Args:
+        command: what writes it, for messages.
+        label_space: checked against the classes when given.
+
+    Raises:
+        ValueError: a file is missing, damaged or of another label space; names the file and the command.
+    """
     path = folder
     try:
         path = folder / "metrics.json"
         metrics = json.loads(path.read_text(encoding="utf-8"))
         _check_metrics(metrics, label_space)
+        classes = len(metrics["per_class"])
         date = datetime.fromtimestamp(path.stat().st_mtime)
         path = folder / "confusion.csv"
-        matrix = _read_matrix(path, label_space)
+        matrix = _read_matrix(path, classes)
         path = folder / "per_image.npz"
-        names, counts = _read_images(path, label_space)
+        names, counts = _read_images(path, classes)
     except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
         reason = "it is missing" if isinstance(error, FileNotFoundError) else error
         raise ValueError(f"{path}: damaged ({reason}); write it anew with {command}") from None
-    return RecordedEvaluation(split, metrics, matrix, names, counts, date)
+    return RecordedEvaluation(folder.name, metrics, matrix, names, counts, date)
 
 
-def _check_metrics(metrics: Any, label_space: LabelSpace) -> None:
+def _check_metrics(metrics: Any, label_space: LabelSpace | None) -> None:
     if not isinstance(metrics, dict):
         raise ValueError("not an object")
     missing = [key for key in (*_FIGURES, "per_class", "policy") if key not in metrics]
@@ -85,23 +100,22 @@ def _check_metrics(metrics: Any, label_space: LabelSpace) -> None:
         if absent := [key for key in _CLASS_FIGURES if key not in row]:
             raise ValueError(f"a class without {', '.join(absent)}")
     found = [row["name"] for row in rows]
-    if found != list(label_space.class_names):
+    if label_space is not None and found != list(label_space.class_names):
         raise ValueError(f"its classes {found} are not those of labels.json, {list(label_space.class_names)}")
 
 
-def _read_matrix(path: Path, label_space: LabelSpace) -> Int[np.ndarray, "classes classes"]:
+def _read_matrix(path: Path, classes: int) -> Int[np.ndarray, "classes classes"]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
     matrix = np.array([[int(value) for value in row[1:]] for row in rows], dtype=np.int64)
-    classes = label_space.num_classes
     if matrix.shape != (classes, classes):
         raise ValueError(f"{matrix.shape} counts where {classes} x {classes} are expected")
     return matrix
 
 
-def _read_images(path: Path, label_space: LabelSpace) -> tuple[tuple[str, ...], Int[np.ndarray, "images 3 classes"]]:
+def _read_images(path: Path, classes: int) -> tuple[tuple[str, ...], Int[np.ndarray, "images 3 classes"]]:
     with np.load(path, allow_pickle=False) as content:
         names, counts = tuple(str(name) for name in content["names"]), content["counts"]
-    if counts.shape != (len(names), 3, label_space.num_classes) or not np.issubdtype(counts.dtype, np.integer):
+    if counts.shape != (len(names), 3, classes) or not np.issubdtype(counts.dtype, np.integer):
         raise ValueError(f"{counts.dtype} counts {counts.shape} do not belong to {len(names)} images")
     return names, counts

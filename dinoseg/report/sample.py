@@ -8,6 +8,7 @@ from jaxtyping import Integer
 from PIL import Image
 from torch import Tensor
 
+from dinoseg.atomic_file import replaced_file
 from dinoseg.config import TransformsConfig
 from dinoseg.data.dataset import Sample
 from dinoseg.labels import LabelSpace
@@ -36,6 +37,6 @@ def draw_sample(
         ]
     )
     path = folder / f"{sample['name']}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    strip.save(path)
+    with replaced_file(path) as temporary:
+        strip.save(temporary)
     return path

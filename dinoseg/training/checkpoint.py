@@ -1,11 +1,13 @@
-"""Checkpoints: written whole or not at all, read without running code from the file.
+"""Checkpoints: written whole or not at all, compared with their hashes when read, read without running code.
 
 A checkpoint is a folder: ``model.safetensors`` (trained weights and BatchNorm statistics; the frozen backbone by name
-and hash, in the file's metadata) and ``trainer.pt`` (optimiser state, step, best metric).
+and hash, in the file's metadata), ``trainer.pt`` (optimiser state) and ``checkpoint.json`` (step, best metric, and the
+hashes of the other two).
 """
 
-import os
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dinoseg.atomic_file import flush_to_disk
 from dinoseg.models.segmenter import Segmenter
+from dinoseg.training.checkpoint_contents import CONTENTS_FILE, REMEDY, verify, write_contents
 
 MODEL_FILE = "model.safetensors"
 TRAINER_FILE = "trainer.pt"
+
+# The checkpoint that ``last`` becomes when the next one is complete.
+PREVIOUS = "previous"
 
 
 def model_state(segmenter: Segmenter, whole: bool) -> dict[str, Tensor]:
@@ -31,24 +38,62 @@ def model_state(segmenter: Segmenter, whole: bool) -> dict[str, Tensor]:
 
 
 def write_checkpoint(
-    folder: Path, tensors: dict[str, Tensor], metadata: dict[str, str], trainer: dict[str, Any]
+    folder: Path,
+    tensors: dict[str, Tensor],
+    metadata: dict[str, str],
+    trainer: dict[str, Any] | None,
+    progress: dict[str, Any],
 ) -> None:
-    """Writes the checkpoint beside ``folder`` and swaps it in by renaming; an older one stays until then."""
+    """Writes the checkpoint beside ``folder`` and swaps it in by renaming; an older one stays until then.
+
+    What was ``last`` until now is kept as ``previous``.
+
+    Args:
+        metadata: of the weights file.
+        trainer: optimiser state: tensors and plain values; None for a model that is not to be resumed.
+        progress: plain values for ``checkpoint.json``.
+
+    Raises:
+        ValueError: the disk is full or the folder cannot be written; names the file and the room it needs.
+    """
     temporary = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(tensors, temporary / MODEL_FILE, metadata=metadata)
-    torch.save(trainer, temporary / TRAINER_FILE)
-    for file in temporary.iterdir():
-        _flush(file)
-    _flush(temporary)
-    previous = _previous(folder)
-    if folder.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        folder.rename(previous)
-    temporary.rename(folder)
-    _flush(folder.parent)
-    shutil.rmtree(previous, ignore_errors=True)
+    try:
+        with _writing(folder, [tensors, trainer]):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        with _writing(folder / MODEL_FILE, tensors):
+            save_file(tensors, temporary / MODEL_FILE, metadata=metadata)
+            flush_to_disk(temporary / MODEL_FILE)
+        if trainer is not None:
+            with _writing(folder / TRAINER_FILE, trainer):
+                _save_trainer(trainer, temporary / TRAINER_FILE)
+        with _writing(folder / CONTENTS_FILE, progress):
+            files = (MODEL_FILE,) if trainer is None else (MODEL_FILE, TRAINER_FILE)
+            flush_to_disk(write_contents(temporary, files, progress))
+            flush_to_disk(temporary)
+        _swap_in(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _save_trainer(trainer: dict[str, Any], file: Path) -> None:
+    # Through a stream of Python: its error says that the disk is full, which torch's own does not.
+    with file.open("wb") as stream:
+        torch.save(trainer, stream)
+    flush_to_disk(file)
+
+
+def _swap_in(temporary: Path, folder: Path) -> None:
+    aside = _aside(folder)
+    with _writing(folder, []):
+        if folder.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+        temporary.rename(folder)
+        flush_to_disk(folder.parent)
+    if aside.name != PREVIOUS:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def find_checkpoint(folder: Path) -> Path:
@@ -57,7 +102,7 @@ def find_checkpoint(folder: Path) -> Path:
     Raises:
         ValueError: there is neither.
     """
-    for candidate in (folder, _previous(folder)):
+    for candidate in (folder, _aside(folder)):
         if (candidate / MODEL_FILE).is_file():
             return candidate
     raise ValueError(f"{folder}: no checkpoint there; train first, or name another with --checkpoint last|best")
@@ -74,7 +119,22 @@ def read_metadata(folder: Path) -> dict[str, str]:
         with safe_open(file, framework="pt") as opened:
             return dict(opened.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file}: damaged or not a safetensors file ({error}); use another checkpoint") from None
+        verify(file)
+        raise ValueError(f"{file}: damaged or not a safetensors file ({error}); {REMEDY}") from None
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of ``model.safetensors``.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    file = folder / MODEL_FILE
+    verify(file)
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: damaged or not a safetensors file ({error}); {REMEDY}") from None
 
 
 def load_weights(folder: Path, segmenter: Segmenter) -> None:
@@ -83,11 +143,7 @@ def load_weights(folder: Path, segmenter: Segmenter) -> None:
     Raises:
         ValueError: the file is damaged, or holds other tensors than this segmenter trains.
     """
-    file = folder / MODEL_FILE
-    try:
-        tensors = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file}: damaged or not a safetensors file ({error}); use another checkpoint") from None
+    file, tensors = folder / MODEL_FILE, read_weights(folder)
     try:
         result = segmenter.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
@@ -100,27 +156,54 @@ def load_weights(folder: Path, segmenter: Segmenter) -> None:
 
 
 def read_trainer(folder: Path) -> dict[str, Any]:
-    """Optimiser state, step and best metric; tensors and plain values only (``weights_only``).
+    """Optimiser state; tensors and plain values only (``weights_only``).
 
     Raises:
         ValueError: the file is missing, damaged, or holds anything else.
     """
     file = folder / TRAINER_FILE
+    verify(file)
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for a damaged file
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for a damaged file, or one that holds code
+        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{file}: cannot be read ({str(error).splitlines()[0]}); start again without --resume"
+            f"{file}: not a plain optimiser state, and code in it is not run ({reason}); {REMEDY}"
         ) from None
+    return state
 
 
-def _previous(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.previous")
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+@contextmanager
+def _writing(file: Path, contents: Any) -> Iterator[None]:
+    """Turns what the libraries raise on a full disk, or where nothing may be written, into one message."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        room = next(folder for folder in file.parents if folder.exists())
+        raise ValueError(
+            f"{file}: cannot be written ({_reason(error)}); it needs {_bytes_of(contents) / 1e6:.1f} MB, and "
+            f"{shutil.disk_usage(room).free / 1e6:.1f} MB are free there. The checkpoints before it are whole: "
+            "make room, or make the folder writable, and go on with --resume"
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """In words of the system where it has some: torch's own error hides that the disk is full."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__context__
+    return str(error).splitlines()[0]
+
+
+def _bytes_of(contents: Any) -> int:
+    if isinstance(contents, Tensor):
+        return contents.numel() * contents.element_size()
+    inner: Iterable[Any] = contents.values() if isinstance(contents, dict) else ()
+    inner = contents if isinstance(contents, list | tuple) else inner
+    return sum(_bytes_of(entry) for entry in inner)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(PREVIOUS if folder.name == "last" else f".{folder.name}.previous")

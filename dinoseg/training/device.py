@@ -1,4 +1,4 @@
-"""Device and precision."""
+"""Device, precision, and what a launcher asks for beside them."""
 
 import torch
 
@@ -17,3 +17,19 @@ def pick_device(name: str) -> torch.device:
     if not available.get(name, False):
         raise ValueError(f"device={name}: PyTorch finds no such device on this machine; set device=auto or device=cpu")
     return torch.device(name)
+
+
+def refuse_sharded_weights(launch: str) -> None:
+    """Checkpoints and the optimiser take every weight whole, in each process; a launch that splits weights is refused.
+
+    Args:
+        launch: name of accelerate's ``DistributedType``.
+
+    Raises:
+        ValueError: the launch asks for FSDP, DeepSpeed or the like.
+    """
+    if launch in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        raise ValueError(
+            f"launched with {launch}: checkpoints here need whole weights in each process; launch without it, and "
+            "where a backbone does not fit one GPU take model.mode=lora or freeze, or a smaller model.dino_hub"
+        )

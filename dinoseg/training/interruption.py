@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: finish the running step, save, and say how to go on."""
 
+import os
 import signal
 from types import FrameType, TracebackType
 from typing import Any
@@ -26,4 +27,7 @@ class Interruption:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if number == signal.SIGINT and os.environ.get("RANK", "0") == "0":
+            # Past Python's buffers, in which the signal may have met another line half written.
+            os.write(2, b"\nstopping after the running step, to save; Ctrl-C again quits at once, without saving\n")
         self.requested = True

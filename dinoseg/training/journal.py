@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from dinoseg.atomic_file import flush_to_disk, named_errors, replace_text
 from dinoseg.run_folder import RunFolder
 
 
@@ -19,17 +20,25 @@ class Journal:
     Args:
         run: where the files go.
         console: what the user watches.
-        resume_step: steps after this one are dropped from an earlier metrics.jsonl; None starts the files anew.
+        resume_step: the step that a resumed training goes on from: training lines after it are dropped from
+            metrics.jsonl; None starts the files anew.
+        evaluated_step: of a resumed training's last finished evaluation: those after it are dropped, too.
+
+    Raises:
+        OSError: the files cannot be written; ``filename`` is the one.
     """
 
-    def __init__(self, run: RunFolder, console: Console, resume_step: int | None = None) -> None:
+    def __init__(
+        self, run: RunFolder, console: Console, resume_step: int | None = None, evaluated_step: int | None = None
+    ) -> None:
         self.console = console
         self._metrics = run.metrics
         if resume_step is None:
-            self._metrics.write_text("")
-            run.log.write_text("")
+            replace_text(self._metrics, "")
+            replace_text(run.log, "")
         else:
-            _drop_after(self._metrics, resume_step)
+            _drop_after(self._metrics, {"train": resume_step, "val": evaluated_step or 0})
+        self._log_path = run.log
         self._log = run.log.open("a", encoding="utf-8")
         self._file_console = Console(file=self._log, width=120)
         self._tensorboard = SummaryWriter(
@@ -43,13 +52,14 @@ class Journal:
         # Paths and commands in plain text must stay in one piece to be copied.
         whole_lines = isinstance(message, str)
         self.console.print(message, soft_wrap=whole_lines, markup=not whole_lines)
-        self._file_console.print(message, soft_wrap=whole_lines, markup=not whole_lines)
-        self._log.flush()
+        with named_errors(self._log_path):
+            self._file_console.print(message, soft_wrap=whole_lines, markup=not whole_lines)
+            self._log.flush()
 
     def record(self, kind: str, step: int, figures: dict[str, Any]) -> None:
         """One line of metrics.jsonl, and every number of it as a TensorBoard scalar ``kind/name``."""
         line = {"kind": kind, "step": step} | figures
-        with self._metrics.open("a", encoding="utf-8") as file:
+        with named_errors(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for name, value in figures.items():
             if isinstance(value, int | float) and math.isfinite(value):
@@ -78,10 +88,15 @@ class Journal:
         if log:
             total = self._progress.tasks[0].total or 0
             line = f"{time.strftime('%H:%M:%S')} step {step}/{total:.0f}  {text}"
-            self._file_console.print(line, highlight=False)
-            self._log.flush()
+            with named_errors(self._log_path):
+                self._file_console.print(line, highlight=False)
+                self._log.flush()
             if not self.console.is_terminal:
                 self.console.print(line, highlight=False)
+
+    def flush(self) -> None:
+        """Returns when metrics.jsonl would outlive a loss of power: a checkpoint is of no later step than its lines."""
+        flush_to_disk(self._metrics)
 
     def close(self) -> None:
         """Ends the bar and closes the files; can be called twice."""
@@ -91,12 +106,13 @@ class Journal:
         self._log.close()
 
 
-def _drop_after(metrics: Path, step: int) -> None:
+def _drop_after(metrics: Path, last_steps: dict[str, int]) -> None:
     kept = []
     for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []:
         try:
-            if json.loads(line)["step"] <= step:
+            record = json.loads(line)
+            if record["step"] <= last_steps[record["kind"]]:
                 kept.append(line)
         except (json.JSONDecodeError, KeyError):
             continue  # the line a kill cut short
-    metrics.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    replace_text(metrics, "".join(line + "\n" for line in kept))

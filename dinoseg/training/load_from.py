@@ -1,61 +1,109 @@
 """``load_from``: a training that starts from the head of another run, or of a state dict saved by DINOv3's code."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from dinoseg.backbone import backbone_hash
+from dinoseg.labels import LabelSpace
 from dinoseg.models.dinov3_state import load_dinov3_state
 from dinoseg.models.linear_head import LinearHead
+from dinoseg.models.mask2former_head import Mask2FormerHead
 from dinoseg.models.segmenter import Segmenter
-from dinoseg.training.checkpoint import MODEL_FILE, find_checkpoint
+from dinoseg.run_folder import RunFolder
+from dinoseg.training.checkpoint import find_checkpoint, read_metadata, read_weights
+from dinoseg.training.class_rows import ClassRows, fits
+
+_DINOV3_HEAD = "segmentation_model.1."
 
 
-def load_head(segmenter: Segmenter, source: Path) -> str:
+def load_from(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> str:
     """Loads the head from a run folder (its best checkpoint) or a state dict file; returns what was done, in words.
 
-    The class layer is initialised anew when the source scores another number of classes; the rest must fit.
+    A class keeps its row of the class layer where both label spaces have its name; for other classes the layer stays
+    as it was initialised. A state dict has no names: the same number of classes is taken by position.
+    What of the backbone the run trained is loaded too where the same part of the same backbone is trained here.
+
+    Args:
+        segmenter: freshly built; unchanged on error.
+        source: a run folder or a file.
+        label_space: of the training that starts.
 
     Raises:
         ValueError: nothing there, a damaged file, or a head of other sizes.
     """
-    if source.is_dir():
-        folder = find_checkpoint(source / "checkpoints" / "best")
-        state = _read(folder / MODEL_FILE)
-        own = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
-        return f"load_from={source}: {_load_own(segmenter.head, own, source)}"
+    return f"load_from={source}: " + (
+        _load_run(segmenter, source, label_space)
+        if source.is_dir()
+        else _load_file(segmenter, source, label_space.class_names)
+    )
+
+
+def _load_run(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> str:
+    run = RunFolder(source)
+    mode, names = run.read_config().model.mode, run.read_labels().class_names
+    folder = find_checkpoint(run.checkpoint("best"))
+    state = read_weights(folder)
+    head = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
+    text = _load_own(segmenter.head, head, source, ClassRows(names, label_space.class_names, len(names)))
+    if mode == "freeze":
+        return text
+    return text + "; " + _load_backbone(segmenter, state, str(mode), read_metadata(folder).get("backbone_sha256"))
+
+
+def _load_backbone(segmenter: Segmenter, state: Mapping[str, Tensor], mode: str, frozen_sha256: str | None) -> str:
+    backbone = segmenter.backbone
+    trained = {f"backbone.{name}": value for name, value in backbone.named_parameters() if value.requires_grad}
+    same = backbone.mode == mode and all(
+        name in state and state[name].shape == value.shape for name, value in trained.items()
+    )
+    # Adapters mean something beside the weights they were trained with only.
+    if same and mode == "lora":
+        same = backbone_hash(backbone.frozen_state()) == frozen_sha256
+    if not same:
+        return (
+            f"its backbone was TRAINED (model.mode={mode}) and STAYS BEHIND, so the head meets other features here; "
+            f"model.mode={mode} with the same model and lora options takes it along"
+        )
+    segmenter.load_state_dict({name: state[name] for name in trained}, strict=False)
+    return f"{len(trained)} trained tensors of the backbone loaded too"
+
+
+def _load_file(segmenter: Segmenter, source: Path, names: tuple[str, ...]) -> str:
     state = _read(source)
-    if isinstance(segmenter.head, LinearHead):
-        # DINOv3's linear training saves the head as the second part of its model.
-        own = {
-            name.split("segmentation_model.1.")[1]: v for name, v in state.items() if "segmentation_model.1." in name
-        }
-        own.pop("batchnorm_layer.num_batches_tracked", None)
-        return f"load_from={source}: {_load_own(segmenter.head, own, source)}"
-    return f"load_from={source}: {load_dinov3_state(segmenter.head, state)}"
+    if isinstance(segmenter.head, Mask2FormerHead):
+        report = load_dinov3_state(segmenter.head, state)
+        return f"{report}; {ClassRows(None, names, report.classes_in_state)}"
+    # DINOv3's linear training saves the head as the second part of its model.
+    head = {name.split(_DINOV3_HEAD)[1]: tensor for name, tensor in state.items() if _DINOV3_HEAD in name}
+    head.pop("batchnorm_layer.num_batches_tracked", None)
+    return _load_own(segmenter.head, head, source, ClassRows(None, names, len(head.get("conv.bias", ()))))
 
 
-def _load_own(head: nn.Module, state: dict[str, Tensor], source: Path) -> str:
+def _load_own(head: LinearHead | Mask2FormerHead, state: Mapping[str, Tensor], source: Path, classes: ClassRows) -> str:
     ours = head.state_dict()
-    class_layer = "conv" if isinstance(head, LinearHead) else "predictor.class_embed"
-    renewed = [name for name in state if name.startswith(f"{class_layer}.") and state[name].shape != ours[name].shape]
-    kept = {name: tensor for name, tensor in state.items() if name not in renewed}
-    unknown = [name for name in kept if name not in ours or ours[name].shape != kept[name].shape]
+    layer, extra = ("conv", 0) if isinstance(head, LinearHead) else ("predictor.class_embed", 1)
+    class_tensors = [f"{layer}.weight", f"{layer}.bias"]
+    unfit = [
+        name
+        for name, tensor in state.items()
+        if name not in ours
+        or (not fits(ours[name], tensor, extra) if name in class_tensors else ours[name].shape != tensor.shape)
+    ]
     missing = [name for name in ours if name not in state and not name.endswith("num_batches_tracked")]
-    if unknown or missing:
+    if unfit or missing:
         raise ValueError(
-            f"load_from={source}: the head there does not fit: missing {missing[:3]}, not fitting {unknown[:3]}; "
+            f"load_from={source}: the head there does not fit: missing {missing[:3]}, not fitting {unfit[:3]}; "
             "give the same decoder_head options and backbone as it was trained with"
         )
-    head.load_state_dict(kept, strict=False)
-    text = f"{len(kept)} tensors of the head loaded"
-    if renewed:
-        classes = state[f"{class_layer}.bias"].shape[0], ours[f"{class_layer}.bias"].shape[0]
-        text += f"; its class layer has {classes[0]} outputs there and {classes[1]} here, so it STARTS ANEW"
-    return text
+    carried = {name: classes.carry_over(ours[name], state[name]) for name in class_tensors}
+    head.load_state_dict({**state, **carried}, strict=False)
+    return f"{len(state)} tensors of the head loaded; {classes}"
 
 
 def _read(file: Path) -> dict[str, Tensor]:

@@ -16,11 +16,12 @@ from dinoseg.config import Config
 from dinoseg.data.dataset import EvaluationDataset, Sample, SegmentationDataset
 from dinoseg.data.loading import outlive_signals, samples_of
 from dinoseg.data.sampler import EpochBatchSampler, mixed_seed, spread_subset
-from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
+from dinoseg.evaluation.evaluate import BrokenOff, Evaluation, evaluate, write_evaluation
+from dinoseg.evaluation.measures import Measures
 from dinoseg.inference.windows import WindowPolicy
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
-from dinoseg.processes import copy_from_first_process, sum_over_processes
+from dinoseg.processes import any_process, copy_from_first_process, failing_together
 from dinoseg.report.sample import draw_sample
 from dinoseg.report.table import evaluation_table
 from dinoseg.run_folder import RunFolder
@@ -41,11 +42,22 @@ class Progress:
         step: optimiser steps done.
         best_metric: best value of ``metric_to_save`` so far, in percent; None before the first evaluation.
         best_step: the step it was reached at.
+        evaluated_step: the step of the last evaluation that was finished; None before the first.
     """
 
     step: int = 0
     best_metric: float | None = None
     best_step: int = 0
+    evaluated_step: int | None = None
+
+    def is_evaluation_due(self, interval: int, total: int) -> bool:
+        """Whether this step is one that is evaluated, and its evaluation is not done yet."""
+        evaluated = self.step == total or (self.step > 0 and self.step % interval == 0)
+        return evaluated and self.evaluated_step != self.step
+
+    def is_finished(self, total: int) -> bool:
+        """Whether nothing is left to do, the last evaluation included."""
+        return self.step >= total and self.evaluated_step == self.step
 
 
 @dataclass
@@ -64,6 +76,7 @@ class Trainer:
     train_data: SegmentationDataset
     val_data: EvaluationDataset
     window: WindowPolicy
+    measures: Measures
     accelerator: Accelerator
     checkpoint_metadata: dict[str, str]
     journal: Journal | None = None
@@ -76,36 +89,41 @@ class Trainer:
         self.schedule = build_schedule(self.config.scheduler)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.criterion.to(self.accelerator.device)
-        # Training goes through the wrapped model, so that gradients are averaged; evaluation through the bare one.
-        self.model = self.accelerator.prepare_model(self.segmenter)
         self.autocast_dtype = DTYPES[self.config.model_dtype]
 
     def run(self, interruption: Interruption) -> Progress:
         """Trains until ``scheduler.total_iter`` or until interrupted; the last checkpoint is written in both cases.
 
+        An interruption ends the running step, or an evaluation after its running image; the evaluation is then done
+        when the training goes on.
+
         Raises:
-            ValueError: the loss is not finite; names the step and the images of the batch.
+            ValueError: the loss is not finite (names the step and the images of the batch), a file cannot be read, or
+                a checkpoint cannot be written. With more than one process all of them raise.
         """
-        total = self.config.scheduler.total_iter
+        total, progress = self.config.scheduler.total_iter, self.progress
+        # Training goes through the wrapped model, so that gradients are averaged; evaluation through the bare one.
+        self.model = self.accelerator.prepare_model(self.segmenter)
         batches = self._batches()
         if self.journal:
-            self.journal.start_progress(self.progress.step, total)
-        stopped = False
-        while self.progress.step < total and not stopped:
-            self._step(batches)
-            stopped = self._agree(interruption.requested)
-            step = self.progress.step
-            if step % self.config.eval.eval_interval == 0 or step == total:
-                self._validate()
-                self._save("last")
-        if stopped and self.progress.step < total:
-            self._save("last")
-        return self.progress
-
-    def _agree(self, requested: bool) -> bool:
-        """Whether any process was asked to stop: all end after the same step, or those left would wait for ever."""
-        flag = torch.tensor(int(requested), device=self.accelerator.device)
-        return bool(sum_over_processes(flag)) if self.accelerator.num_processes > 1 else requested
+            self.journal.start_progress(progress.step, total)
+        while not progress.is_finished(total):
+            # Agreed on: a process that ended alone would leave the others waiting for it.
+            if any_process(interruption.requested):
+                self.save("last")
+                break
+            if progress.is_evaluation_due(self.config.eval.eval_interval, total):
+                try:
+                    self._validate(interruption)
+                except BrokenOff:
+                    continue
+                self.save("last")
+            else:
+                self._step(batches)
+                interval = self.config.train.checkpoint_interval
+                if interval and progress.step % interval == 0:
+                    self.save("last")
+        return progress
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         accumulation = self.config.train.accumulation_steps
@@ -139,7 +157,8 @@ class Trainer:
         terms: dict[str, Tensor] = {}
         for micro_step in range(config.train.accumulation_steps):
             waiting = time.perf_counter()
-            batch = next(batches)
+            with failing_together():
+                batch = next(batches)
             data_seconds += time.perf_counter() - waiting
             last = micro_step == config.train.accumulation_steps - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
@@ -162,12 +181,13 @@ class Trainer:
             output = self.model(image)
         terms = self.criterion(output, class_map)
         loss = torch.stack(list(terms.values())).sum() * share
-        if not math.isfinite(float(loss.detach())):
-            found = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
-            raise ValueError(
-                f"step {self.progress.step + 1}: the loss is not finite ({found}) on images "
-                f"{', '.join(batch['name'])}; {_REMEDY}"
-            )
+        with failing_together():
+            if not math.isfinite(float(loss.detach())):
+                found = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
+                raise ValueError(
+                    f"step {self.progress.step + 1}: the loss is not finite ({found}) on images "
+                    f"{', '.join(batch['name'])}; {_REMEDY}"
+                )
         loss.backward()
         return {name: value.detach() * share for name, value in terms.items()}
 
@@ -194,9 +214,13 @@ class Trainer:
                 },
             )
 
-    def _validate(self) -> None:
-        """Evaluates on the validation split; the best model so far becomes the checkpoint ``best``."""
-        config, step = self.config, self.progress.step
+    def _validate(self, interruption: Interruption) -> None:
+        """Evaluates on the validation split; the best model so far becomes the checkpoint ``best``.
+
+        Raises:
+            BrokenOff: the training was asked to stop meanwhile; nothing is recorded.
+        """
+        config, progress = self.config, self.progress
         # BatchNorm statistics are each process's own between forward passes; what is saved is the first one's.
         for buffer in self.segmenter.buffers():
             copy_from_first_process(buffer)
@@ -209,16 +233,20 @@ class Trainer:
             self.autocast_dtype,
             config.num_workers,
             config.eval.max_val_samples,
-            config.eval.compute_metric_per_image,
+            self.measures,
             self._draw_sample,
+            lambda: interruption.requested,
         )
         found = evaluation.metrics.means[config.metric_to_save]
-        better = found is not None and (self.progress.best_metric is None or found > self.progress.best_metric)
+        better = found is not None and (progress.best_metric is None or found > progress.best_metric)
+        progress.evaluated_step = progress.step
+        with failing_together():
+            if self.journal:
+                self._record_evaluation(evaluation, better)
         if better:
-            self.progress.best_metric, self.progress.best_step = found, step
-            self._save("best")
-        if self.journal:
-            self._record_evaluation(evaluation, better)
+            # After its figures are written: a run that is killed in between has both, or does both again.
+            progress.best_metric, progress.best_step = found, progress.step
+            self.save("best")
 
     def _draw_sample(self, sample: Sample, prediction: Tensor) -> None:
         """Draws the fixed few validation images that ``eval.num_visualizations`` asks for."""
@@ -232,17 +260,30 @@ class Trainer:
         assert self.journal is not None
         contents, step = evaluation.to_dict(), self.progress.step
         figures: dict[str, Any] = {name: value for name, value in contents.items() if isinstance(value, float)}
+        policy = contents["policy"]
+        figures |= {name: policy[name] for name in ("images", "images_available", "absent_classes")}
         figures["per_class_IoU"] = {row["name"]: row["IoU"] for row in contents["per_class"]}
         self.journal.record("val", step, figures)
         self.journal.say(evaluation_table(contents, f"validation after step {step}"))
         if better:
-            self.journal.say(f"best {self.config.metric_to_save} so far: saved as checkpoints/best")
+            self.journal.say(f"best {self.config.metric_to_save} so far: becomes checkpoints/best")
             write_evaluation(evaluation, self.run_folder.evaluation("val"), {"checkpoint": "best", "step": step})
 
-    def _save(self, name: str) -> None:
-        if self.accelerator.is_main_process:
-            state = {"optimizer": self.optimizer.state_dict(), **asdict(self.progress)}
-            metadata = self.checkpoint_metadata | {"step": str(self.progress.step)}
-            whole = metadata["backbone_saved"] == "true"
-            write_checkpoint(self.run_folder.checkpoint(name), model_state(self.segmenter, whole), metadata, state)
-        self.accelerator.wait_for_everyone()
+    def save(self, name: str) -> None:
+        """Writes the checkpoint ``last`` or ``best``; every process leaves when it is written.
+
+        Raises:
+            ValueError: it cannot be written.
+        """
+        with failing_together():
+            if self.journal:
+                self.journal.flush()
+            if self.accelerator.is_main_process:
+                metadata = self.checkpoint_metadata | {"step": str(self.progress.step)}
+                write_checkpoint(
+                    self.run_folder.checkpoint(name),
+                    model_state(self.segmenter, metadata["backbone_saved"] == "true"),
+                    metadata,
+                    {"optimizer": self.optimizer.state_dict()},
+                    asdict(self.progress),
+                )

@@ -8,36 +8,45 @@ from typing import Any
 import torch
 from torch import nn
 
+from dinoseg.backbone import Backbone
 from dinoseg.config import OptimizerConfig, SchedulerConfig
+from dinoseg.models.segmenter import Segmenter
 
 Schedule = Callable[[int], float]
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+def build_optimizer(segmenter: Segmenter, config: OptimizerConfig) -> torch.optim.AdamW:
     """AdamW over what is trainable; no weight decay on norms, biases and embeddings (anything of one dimension too).
 
-    Parameters under ``backbone.`` get ``backbone_lr_factor`` times the learning rate.
+    The backbone gets ``backbone_lr_factor`` times the learning rate, and each of its layers ``layer_decay`` to the
+    power of its distance from the head: 1 for the last block, one more than there are blocks for the embeddings
+    (Bao et al. 2022, "BEiT", fine-tuning). The first groups are those of the head.
     """
     assert config.lr is not None and config.weight_decay is not None  # filled in when the config was loaded
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
+    embeddings = {id(module.weight) for module in segmenter.modules() if isinstance(module, nn.Embedding)}
+    groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
+    for name, parameter in segmenter.named_parameters():
         if parameter.requires_grad:
             undecayed = (
                 parameter.ndim <= 1
                 or id(parameter) in embeddings
                 or name.endswith(("embed", "token", "level_encoding"))
             )
-            groups.setdefault((name.startswith("backbone."), undecayed), []).append(parameter)
+            rate = config.lr * _rate_factor(segmenter.backbone, name, config)
+            groups.setdefault((name.startswith("backbone."), rate, undecayed), []).append(parameter)
     settings = [
-        {
-            "params": parameters,
-            "lr": config.lr * (config.backbone_lr_factor if in_backbone else 1.0),
-            "weight_decay": 0.0 if undecayed else config.weight_decay,
-        }
-        for (in_backbone, undecayed), parameters in groups.items()
+        {"params": groups[key], "lr": key[1], "weight_decay": 0.0 if key[2] else config.weight_decay}
+        for key in sorted(groups, key=lambda key: key[0])
     ]
     return torch.optim.AdamW(settings, betas=(config.beta1, config.beta2))
+
+
+def _rate_factor(backbone: Backbone, name: str, config: OptimizerConfig) -> float:
+    if not name.startswith("backbone."):
+        return 1.0
+    assert config.backbone_lr_factor is not None  # filled in when the config was loaded
+    distance = backbone.layers[-1] + 1 - backbone.layer_of(name.removeprefix("backbone."))
+    return config.backbone_lr_factor * config.layer_decay**distance
 
 
 def build_schedule(config: SchedulerConfig) -> Schedule:
@@ -66,7 +75,7 @@ def build_schedule(config: SchedulerConfig) -> Schedule:
     # 1500 steps as in the DINOv3 configs, 5 % of a run too short for that.
     warmup = int(options.pop("warmup_iters", min(1500, total // 20)))
     ratio = float(options.pop("warmup_ratio", 1e-6))
-    if not 0 <= warmup < total:
+    if total and not 0 <= warmup < total:
         raise ValueError(
             f"scheduler.constructor_kwargs.warmup_iters={warmup} does not fit scheduler.total_iter={total}; give less"
         )

@@ -3,6 +3,7 @@
 import time
 
 import torch
+from PIL import Image
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
@@ -13,10 +14,11 @@ from dinoseg.data.check import CheckReport
 from dinoseg.data.transforms import as_size
 from dinoseg.label_settings import show_labels
 from dinoseg.training.loop import Trainer
+from dinoseg.training.trainable import trained_parts, trained_table
 
 
 def describe_plan(trainer: Trainer, report: CheckReport, seconds: float) -> Group:
-    """Label table, parameters, images, steps, evaluations and the time they will take, as ``estimate_seconds`` says."""
+    """Label table, what is trained, images, steps, evaluations and the time they take, as ``estimate_seconds`` says."""
     config, segmenter = trainer.config, trainer.segmenter
     total = sum(parameter.numel() for parameter in segmenter.parameters())
     trainable = sum(parameter.numel() for parameter in segmenter.parameters() if parameter.requires_grad)
@@ -29,12 +31,25 @@ def describe_plan(trainer: Trainer, report: CheckReport, seconds: float) -> Grou
         f"parameters   {trainable:,} trained of {total:,}",
         f"images       {len(trainer.train_data)} train, {len(trainer.val_data)} val",
         f"steps        {steps} of {images_a_step} images ({epochs:.1f} epochs), "
-        f"evaluation every {interval} ({_evaluations(config)} in all)",
+        f"evaluation every {interval} ({_evaluations(config, 0)} in all)",
         f"device       {trainer.accelerator.device}, {config.model_dtype.lower()}",
         f"time         about {_duration(seconds)}",
         f"run folder   {trainer.run_folder.path}",
+        *_without_effect(config),
     ]
-    return Group(_label_table(trainer, report), Text("\n".join(lines)))
+    trained = trained_table(trained_parts(segmenter, trainer.optimizer, trainer.base_rates))
+    return Group(_label_table(trainer, report), trained, Text("\n".join(lines)))
+
+
+def _without_effect(config: Config) -> list[str]:
+    given = {
+        "model.gradient_checkpointing": config.model.gradient_checkpointing,
+        "optimizer.layer_decay": config.optimizer.layer_decay < 1,
+    }
+    keys = [key for key, value in given.items() if value]
+    if not keys or config.model.mode != "freeze":
+        return []
+    return [f"note         no effect on a frozen backbone (model.mode=freeze): {', '.join(keys)}"]
 
 
 def _label_table(trainer: Trainer, report: CheckReport) -> Table:
@@ -51,37 +66,59 @@ def _label_table(trainer: Trainer, report: CheckReport) -> Table:
 
 
 def estimate_seconds(trainer: Trainer) -> float:
-    """Times one training batch on blank images; weights and statistics stay as they are.
+    """Time of the steps and evaluations that remain: a training batch of blank images is timed.
 
-    To be called in every process: the loss adds up counts over all of them.
+    An evaluation is taken to need the forward pass of every pixel that the windows of its images hold, with the first
+    image's size for all. Weights and statistics stay as they are. To be called in every process: the loss adds up
+    counts over all of them.
     """
-    config, device = trainer.config, trainer.accelerator.device
-    steps = config.scheduler.total_iter - trainer.progress.step
-    evaluations = _evaluations(config)
-    height, width = as_size(config.transforms.train.crop_size, "transforms.train.crop_size")
-    image = torch.zeros(config.bs, 3, height, width, device=device)
-    class_map = torch.zeros(config.bs, height, width, dtype=torch.int64, device=device)
-    enabled = trainer.autocast_dtype is not None
-    # Evaluation mode: a probe must not move BatchNorm statistics.
-    trainer.segmenter.eval()
-    seconds = []
-    for _ in range(2):  # the first pass also pays for allocations
-        started = time.perf_counter()
-        with torch.autocast(device.type, dtype=trainer.autocast_dtype, enabled=enabled):
-            output = trainer.segmenter(image)
-        torch.stack(list(trainer.criterion(output, class_map).values())).sum().backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
+    config, progress = trainer.config, trainer.progress
+    steps = config.scheduler.total_iter - progress.step
+    buffers = [(buffer, buffer.clone()) for buffer in trainer.segmenter.buffers()]
+    # The first pass also pays for allocations.
+    forward, whole = (min(seconds) for seconds in zip(*(_probe(trainer, steps > 0) for _ in range(2)), strict=True))
+    for buffer, before in buffers:
+        buffer.copy_(before)
     trainer.optimizer.zero_grad(set_to_none=True)
-    step = min(seconds) * config.train.accumulation_steps
-    windows = len(trainer.val_data) if config.eval.max_val_samples is None else config.eval.max_val_samples
-    return steps * step + evaluations * windows * min(seconds) / config.bs
+    with Image.open(trainer.val_data.pairs[0].image) as image:
+        scored = trainer.window.scored_pixels((image.height, image.width))
+    images = min(len(trainer.val_data), config.eval.max_val_samples or len(trainer.val_data))
+    height, width = _crop(config)
+    evaluation = forward * scored / (config.bs * height * width) * images / trainer.accelerator.num_processes
+    return steps * whole * config.train.accumulation_steps + _evaluations(config, progress.step) * evaluation
 
 
-def _evaluations(config: Config) -> int:
-    """One each interval, and one at the end."""
-    return -(-config.scheduler.total_iter // config.eval.eval_interval)
+def _probe(trainer: Trainer, training: bool) -> tuple[float, float]:
+    """Seconds of a forward pass, and of one with loss and backward pass (none unless ``training``)."""
+    config, device = trainer.config, trainer.accelerator.device
+    image = torch.zeros(config.bs, 3, *_crop(config), device=device)
+    class_map = torch.zeros(config.bs, *_crop(config), dtype=torch.int64, device=device)
+    # In training mode, if there is to be any: activation checkpointing acts in it alone.
+    trainer.segmenter.train(training)
+    started = time.perf_counter()
+    autocast = torch.autocast(device.type, dtype=trainer.autocast_dtype, enabled=trainer.autocast_dtype is not None)
+    with torch.set_grad_enabled(training), autocast:
+        output = trainer.segmenter(image)
+    forward = _seconds_since(started, device)
+    if training:
+        torch.stack(list(trainer.criterion(output, class_map).values())).sum().backward()
+    return forward, _seconds_since(started, device)
+
+
+def _crop(config: Config) -> tuple[int, int]:
+    return as_size(config.transforms.train.crop_size, "transforms.train.crop_size")
+
+
+def _seconds_since(started: float, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def _evaluations(config: Config, step: int) -> int:
+    """Evaluations after ``step``: one each interval, and one at the end."""
+    total, interval = config.scheduler.total_iter, config.eval.eval_interval
+    return max(1, -(-total // interval) - step // interval)
 
 
 def _duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """From a config to a training: checks the data, builds everything, prints the plan, runs the loop."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -14,68 +15,111 @@ from dinoseg.data.check_report import render_findings
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
 from dinoseg.data.folders import find_pairs
 from dinoseg.data.transforms import build_eval_transform, build_train_transform
+from dinoseg.evaluation.measures import build_measures
 from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
 from dinoseg.losses.build import build_criterion
 from dinoseg.models.segmenter import build_segmenter
-from dinoseg.processes import process_rank
+from dinoseg.processes import failing_together, process_count, process_rank
 from dinoseg.run_folder import RunFolder
-from dinoseg.training.checkpoint import find_checkpoint, load_weights, read_trainer
-from dinoseg.training.device import pick_device
+from dinoseg.training.device import pick_device, refuse_sharded_weights
 from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
-from dinoseg.training.load_from import load_head
+from dinoseg.training.load_from import load_from
 from dinoseg.training.loop import Progress, Trainer
 from dinoseg.training.plan import describe_plan, estimate_seconds
+from dinoseg.training.resume import (
+    describe_inputs,
+    find_resume_point,
+    read_resume_progress,
+    refuse_changed_config,
+    restore,
+)
 
 
-def train(config: Config, console: Console, resume: bool = False) -> RunFolder:
+def train(config: Config, console: Console, resume: str | None = None) -> RunFolder:
     """Trains as the config says and returns the run folder.
 
+    Args:
+        resume: one of ``RESUME_CHOICES`` to go on with the training in ``output_dir``.
+
     Raises:
-        ValueError: the data is not fit for training, an option does not fit, weights are not to be had, or the loss
-            became not finite.
+        ValueError: the data is not fit for training, an option does not fit or is not that of the run to go on with,
+            weights are not to be had, a checkpoint cannot be read or written, or the loss became not finite.
     """
+    if config.scheduler.total_iter == 0 and not config.load_from:
+        raise ValueError(
+            "scheduler.total_iter=0 trains nothing: give load_from, whose head is then evaluated, or steps"
+        )
     device = pick_device(config.device)
     accelerator = Accelerator(cpu=device.type == "cpu")
+    refuse_sharded_weights(accelerator.distributed_type.name)
     run = RunFolder(Path(config.output_dir))
-    _check_folder(run, resume)
-    label_space, report = _check_data(config, console)
-    if resume and run.read_labels() != label_space:
-        raise ValueError(f"{run.path}: the masks now give other labels than labels.json; resume on the same data")
-    trainer = _build_trainer(config, run, label_space, report, accelerator)
-    started_from = ""
-    if resume:
-        _restore(trainer)
-    elif config.load_from:
-        started_from = load_head(trainer.segmenter, Path(config.load_from))
+    # What is wrong in one process only, a file missing on its machine, must not leave the others waiting for it.
+    with failing_together():
+        checkpoint, progress = _resume_point(run, config, resume)
+        if progress.is_finished(config.scheduler.total_iter):
+            if accelerator.is_main_process:
+                console.print(_last_words(run, config, progress), soft_wrap=True, markup=False, highlight=False)
+            return run
+        if accelerator.is_local_main_process and process_count() > 1:
+            # It reads every mask; all processes then take what it found from the cache.
+            check_dataset(config.datasets, config.decoder_head.num_classes, console=console)
+    with failing_together():
+        trainer, report = _prepare(config, run, accelerator, console, checkpoint is not None)
+        remark = _starting_point(trainer, checkpoint)
+    if checkpoint is not None and checkpoint.name != "last":
+        # So that a second restart goes on from it, too.
+        trainer.save("last")
     seconds = estimate_seconds(trainer)
-    if accelerator.is_main_process:
-        trainer.journal = _open_journal(trainer, console, resume)
-        trainer.journal.say(describe_plan(trainer, report, seconds))
-        if any(finding.severity == "warning" for finding in report.findings):
-            trainer.journal.say(render_findings(report))
-        if started_from:
-            trainer.journal.say(started_from)
+    with failing_together():
+        if accelerator.is_main_process:
+            trainer.journal = _open_journal(trainer, console, checkpoint is not None)
+            _announce(trainer.journal, trainer, report, seconds, remark)
     try:
         with Interruption() as interruption:
             trainer.run(interruption)
         if trainer.journal:
-            trainer.journal.say(_last_words(trainer))
+            trainer.journal.say(_last_words(run, config, trainer.progress))
     finally:
         if trainer.journal:
             trainer.journal.close()
     return run
 
 
-def _check_folder(run: RunFolder, resume: bool) -> None:
-    there = run.checkpoint("last").exists() or run.checkpoint("best").exists()
-    if resume and not there:
-        raise ValueError(f"{run.path}: nothing to resume there; leave --resume out to start")
-    if there and not resume:
+def _resume_point(run: RunFolder, config: Config, resume: str | None) -> tuple[Path | None, Progress]:
+    """The checkpoint to go on from, None to start, and where the training stands; config and folder are checked."""
+    checkpoint = find_resume_point(run, resume)
+    _refuse_read_only(run.path)
+    if checkpoint is None:
+        return None, Progress()
+    refuse_changed_config(run, config)
+    return checkpoint, read_resume_progress(checkpoint)
+
+
+def _refuse_read_only(folder: Path) -> None:
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
         raise ValueError(
-            f"{run.path}: holds a training already; add --resume to go on with it, or give another output_dir"
+            f"output_dir={folder}: {existing} cannot be written to; give another output_dir, or make it writable"
         )
+
+
+def _prepare(
+    config: Config, run: RunFolder, accelerator: Accelerator, console: Console, resumed: bool
+) -> tuple[Trainer, CheckReport]:
+    label_space, report = _check_data(config, console)
+    if resumed and run.read_labels() != label_space:
+        raise ValueError(f"{run.path}: the masks now give other labels than labels.json; resume on the same data")
+    return _build_trainer(config, run, label_space, report, accelerator), report
+
+
+def _starting_point(trainer: Trainer, checkpoint: Path | None) -> str:
+    """Loads what the training starts from; returns what the user should know of it, or an empty text."""
+    if checkpoint is not None:
+        return restore(trainer, checkpoint)
+    source = trainer.config.load_from
+    return load_from(trainer.segmenter, Path(source), trainer.label_space) if source else ""
 
 
 def _check_data(config: Config, console: Console) -> tuple[LabelSpace, CheckReport]:
@@ -94,17 +138,20 @@ def _check_data(config: Config, console: Console) -> tuple[LabelSpace, CheckRepo
 def _build_trainer(
     config: Config, run: RunFolder, label_space: LabelSpace, report: CheckReport, accelerator: Accelerator
 ) -> Trainer:
-    # The transforms and the window are checked before the weights are loaded: a wrong option costs no waiting.
+    # Transforms, window and measures are checked before the weights are loaded: a wrong option costs no waiting.
     train_transform = build_train_transform(config.transforms, label_space.ignore_index)
     window = window_policy(config)
+    measures = build_measures(config.eval, label_space)
     criterion = build_criterion(config, label_space, report.class_pixels("train"), report.most_classes)
     torch.manual_seed(config.seed)
     segmenter = build_segmenter(config, label_space.num_classes)
+    train_pairs, val_pairs = find_pairs(config.datasets, "train").pairs, find_pairs(config.datasets, "val").pairs
     metadata = {
         "format": "dinoseg 1",
         "backbone": config.model.dino_hub,
-        "backbone_sha256": backbone_hash(segmenter.backbone.state_dict()),
+        "backbone_sha256": backbone_hash(segmenter.backbone.frozen_state()),
         "backbone_saved": "true" if _saves_backbone(config) else "false",
+        **describe_inputs(train_pairs, val_pairs, config.bs * process_count()),
     }
     return Trainer(
         config=config,
@@ -112,13 +159,10 @@ def _build_trainer(
         label_space=label_space,
         segmenter=segmenter.to(accelerator.device),
         criterion=criterion,
-        train_data=SegmentationDataset(
-            find_pairs(config.datasets, "train").pairs, label_space, train_transform, config.seed
-        ),
-        val_data=EvaluationDataset(
-            find_pairs(config.datasets, "val").pairs, label_space, build_eval_transform(config.transforms)
-        ),
+        train_data=SegmentationDataset(train_pairs, label_space, train_transform, config.seed),
+        val_data=EvaluationDataset(val_pairs, label_space, build_eval_transform(config.transforms)),
         window=window,
+        measures=measures,
         accelerator=accelerator,
         checkpoint_metadata=metadata,
     )
@@ -129,31 +173,31 @@ def _saves_backbone(config: Config) -> bool:
     return config.model.save_backbone or config.model.mode == "full" or config.model.weights == "none"
 
 
-def _restore(trainer: Trainer) -> None:
-    folder = find_checkpoint(trainer.run_folder.checkpoint("last"))
-    load_weights(folder, trainer.segmenter)
-    state = read_trainer(folder)
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.progress = Progress(state["step"], state["best_metric"], state["best_step"])
+def _announce(journal: Journal, trainer: Trainer, report: CheckReport, seconds: float, remark: str) -> None:
+    journal.say(describe_plan(trainer, report, seconds))
+    if any(finding.severity == "warning" for finding in report.findings):
+        journal.say(render_findings(report))
+    if remark:
+        journal.say(remark)
 
 
-def _open_journal(trainer: Trainer, console: Console, resume: bool) -> Journal:
+def _open_journal(trainer: Trainer, console: Console, resumed: bool) -> Journal:
     run = trainer.run_folder
     run.path.mkdir(parents=True, exist_ok=True)
     save_config(trainer.config, run.config)
     trainer.label_space.save(run.labels)
-    return Journal(run, console, trainer.progress.step if resume else None)
+    progress = trainer.progress
+    return Journal(run, console, progress.step if resumed else None, progress.evaluated_step)
 
 
-def _last_words(trainer: Trainer) -> str:
-    run, progress, metric = trainer.run_folder.path, trainer.progress, trainer.config.metric_to_save
-    if progress.step < trainer.config.scheduler.total_iter:
+def _last_words(run: RunFolder, config: Config, progress: Progress) -> str:
+    if not progress.is_finished(config.scheduler.total_iter):
         return (
-            f"stopped after step {progress.step}; saved as {run}/checkpoints/last\n"
-            f"go on with: dinoseg train config={run}/config.yaml --resume"
+            f"stopped after step {progress.step}; saved as {run.path}/checkpoints/last\n"
+            f"go on with: dinoseg train {run.path} --resume"
         )
     best = "n/a" if progress.best_metric is None else f"{progress.best_metric:.2f}"
     return (
-        f"done: best {metric} {best} at step {progress.best_step}\n"
-        f"next: dinoseg eval {run}\n      dinoseg predict {run} IMAGES --out predictions/"
+        f"done: best {config.metric_to_save} {best} at step {progress.best_step}\n"
+        f"next: dinoseg eval {run.path}\n      dinoseg predict {run.path} IMAGES --out predictions/"
     )

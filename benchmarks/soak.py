@@ -1,0 +1,197 @@
+"""A training that is killed again and again against one that is left alone. Prints one JSON line per figure.
+
+    python benchmarks/soak.py [--ends 30] [--steps 2000] [--head linear|m2f] [--seed 0]
+
+Both train the same tiny model on the same pictures. The second is ended at random moments, by SIGKILL or SIGTERM, and
+started again with ``--resume auto`` each time. In the end weights, metrics.jsonl and figures must be equal, and no file
+may lie in one run folder alone.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import report
+from PIL import Image
+from safetensors.torch import load_file
+
+HEADS = {
+    "linear": [],
+    "m2f": [
+        "decoder_head.type=m2f",
+        "decoder_head.hidden_dim=32",
+        "decoder_head.num_queries=6",
+        "decoder_head.encoder_layers=1",
+        "decoder_head.decoder_layers=2",
+        "decoder_head.adapter_inplane=4",
+        "m2f_train.num_points=64",
+    ],
+}
+CLOCK = ("images_per_second", "data_wait_share")
+LONGEST_LIFE = 4.0  # seconds after the first step
+
+
+def write_pictures(root: Path) -> Path:
+    """Eight training and three validation pictures of a bright square."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 3)):
+        for kind in ("images", "masks"):
+            (root / split / kind).mkdir(parents=True)
+        for number in range(count):
+            mask = np.zeros((40, 56), dtype=np.uint8)
+            top, left = generator.integers(0, (24, 40))
+            mask[top : top + 16, left : left + 16] = 1
+            image = (mask[..., None] * 120 + generator.integers(0, 100, (*mask.shape, 3))).astype(np.uint8)
+            Image.fromarray(image).save(root / split / "images" / f"{number}.png")
+            Image.fromarray(mask).save(root / split / "masks" / f"{number}.png")
+    return root
+
+
+def settings(data: Path, run: Path, head: str, steps: int) -> list[str]:
+    return [
+        f"datasets.root={data}",
+        f"output_dir={run}",
+        "model.dino_hub=tiny_vit8",
+        "model.weights=none",
+        "num_workers=0",
+        "device=cpu",
+        "transforms.train.crop_size=32",
+        f"scheduler.total_iter={steps}",
+        f"eval.eval_interval={steps // 30}",
+        f"train.checkpoint_interval={steps // 100}",
+        "train.log_interval=1",
+        *HEADS[head],
+    ]
+
+
+def train(arguments: list[str], log: Path) -> None:
+    """The command line in this process; what it prints goes to ``log``."""
+    from dinoseg.cli import main
+
+    with log.open("a") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    sys.argv = ["dinoseg", "train", *arguments, "--resume", "auto"]
+    main()
+
+
+class Lives:
+    """Processes that train, each ended at a random moment."""
+
+    def __init__(self, arguments: list[str], metrics: Path, log: Path, seed: int) -> None:
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["dinoseg.training.setup"])
+        self.arguments, self.metrics, self.log = arguments, metrics, log
+        self.random = random.Random(seed)
+        self.ends: dict[str, int] = {"SIGKILL": 0, "SIGTERM": 0}
+        self.slowest_answer = 0.0
+
+    def whole(self) -> float:
+        """Seconds of a life that ends by itself."""
+        started, process = time.perf_counter(), self._start()
+        process.join()
+        if process.exitcode != 0:
+            raise SystemExit(f"ended with {process.exitcode}:\n{self.log.read_text()[-2000:]}")
+        return time.perf_counter() - started
+
+    def cut_short(self) -> None:
+        """One life; one in five is ended before its first step."""
+        before, process = self._stamp(), self._start()
+        if self.random.random() < 0.2:
+            time.sleep(self.random.uniform(0, 1))
+        else:
+            while self._stamp() == before and process.is_alive():
+                time.sleep(0.01)
+            time.sleep(self.random.uniform(0, LONGEST_LIFE))
+        name = self.random.choice(sorted(self.ends))
+        if not process.is_alive():
+            raise SystemExit(f"the training ended by itself, with {process.exitcode}; give more --steps")
+        sent = time.perf_counter()
+        os.kill(process.pid or 0, getattr(signal, name))
+        process.join()
+        self.ends[name] += 1
+        if name == "SIGTERM":
+            self.slowest_answer = max(self.slowest_answer, time.perf_counter() - sent)
+            # Before the loop starts there is nothing to save, and SIGTERM ends the process as it ends any other.
+            if process.exitcode not in (0, -signal.SIGTERM):
+                raise SystemExit(f"SIGTERM: ended with {process.exitcode}:\n{self.log.read_text()[-2000:]}")
+
+    def _start(self) -> Any:
+        process = self.context.Process(target=train, args=(self.arguments, self.log))
+        process.start()
+        return process
+
+    def _stamp(self) -> tuple[int, int]:
+        if not self.metrics.exists():
+            return 0, 0
+        status = self.metrics.stat()
+        return status.st_ino, status.st_size
+
+
+def different_tensors(first: Path, second: Path) -> int:
+    count = 0
+    for name in ("last", "best"):
+        states = [load_file(run / "checkpoints" / name / "model.safetensors") for run in (first, second)]
+        count += len(states[0].keys() ^ states[1].keys())
+        count += sum(not value.equal(states[1][key]) for key, value in states[0].items() if key in states[1])
+    return count
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in CLOCK} for line in lines]
+
+
+def files(run: Path) -> set[str]:
+    """All but TensorBoard's, of which each start writes one."""
+    return {str(path.relative_to(run)) for path in run.rglob("*") if "tensorboard" not in path.parts}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--ends", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--head", choices=HEADS, default="linear")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        data, whole, parts = write_pictures(root / "data"), root / "whole", root / "parts"
+        runs = {
+            run: Lives(
+                settings(data, run, options.head, options.steps),
+                run / "metrics.jsonl",
+                root / f"{run.name}.log",
+                options.seed,
+            )
+            for run in (whole, parts)
+        }
+        seconds = runs[whole].whole()
+        for _ in range(options.ends):
+            runs[parts].cut_short()
+        runs[parts].whole()
+        facts = {"head": options.head, "steps": options.steps, **runs[parts].ends, "whole_seconds": round(seconds, 1)}
+        first, second = records(whole), records(parts)
+        report("tensors of last and best that differ", different_tensors(whole, parts), "tensors", **facts)
+        differing = abs(len(first) - len(second)) + sum(a != b for a, b in zip(first, second, strict=False))
+        report("lines of metrics.jsonl that differ", differing, "lines", lines=len(first), **facts)
+        report("files in one run folder only", len(files(whole) ^ files(parts)), "files", **facts)
+        same = all(
+            (run / "eval/val/metrics.json").read_bytes() == (whole / "eval/val/metrics.json").read_bytes()
+            for run in runs
+        )
+        report("metrics.json that differ", int(not same), "files", **facts)
+        report("slowest answer to SIGTERM", runs[parts].slowest_answer, "s", **facts)
+
+
+if __name__ == "__main__":
+    main()

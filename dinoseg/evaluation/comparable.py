@@ -1,0 +1,125 @@
+"""May two evaluations be compared? Refuses what was not measured on the same pixels by the same rules."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from dinoseg.report.recorded import RecordedEvaluation
+
+# Of the policy: what other checks cover, and what only says how an evaluation came about.
+_COVERED = ("absent_classes", "ignored_label_ids", "reduce_zero_label", "images", "beta")
+Names = tuple[str, str]
+
+
+def check_comparable(first: RecordedEvaluation, second: RecordedEvaluation, names: Names) -> None:
+    """Refuses two evaluations that differ in label space, absent-class policy, images or counted pixels.
+
+    Args:
+        names: what the two are called in the message.
+
+    Raises:
+        ValueError: what differs, with both values.
+    """
+    _same_classes(first, second, names)
+    for key, noun in (
+        ("ignored_label_ids", "the list of ignored label ids"),
+        ("reduce_zero_label", "reduce_zero_label"),
+        ("absent_classes", "the policy for absent classes"),
+    ):
+        _same(noun, first.policy.get(key), second.policy.get(key), names)
+    _same_images(first, second, names)
+    _same_truth(first, second, names)
+
+
+def policy_differences(first: RecordedEvaluation, second: RecordedEvaluation) -> tuple[str, ...]:
+    """What else of the two policies differs (window, resolution, augmentation), as ``key: first | second``."""
+    keys = [key for key in {**first.policy, **second.policy} if key not in _COVERED]
+    found: list[str] = []
+    for key in keys:
+        values = first.policy.get(key), second.policy.get(key)
+        # Key by key where both state something; otherwise each as a whole.
+        parts = [flatten({key: value}) for value in values]
+        if not all(isinstance(value, dict) for value in values):
+            parts = [{key: value} for value in values]
+        found += [
+            f"{name}: {_show(parts[0].get(name))} | {_show(parts[1].get(name))}"
+            for name in {**parts[0], **parts[1]}
+            if parts[0].get(name) != parts[1].get(name)
+        ]
+    return tuple(found)
+
+
+def _same_classes(first: RecordedEvaluation, second: RecordedEvaluation, names: Names) -> None:
+    classes = [
+        [f"{row['name']} (label id {row['label_id']})" for row in recorded.metrics["per_class"]]
+        for recorded in (first, second)
+    ]
+    _same("the number of classes", len(classes[0]), len(classes[1]), names)
+    for index, (one, other) in enumerate(zip(*classes, strict=True)):
+        _same(f"the class of class index {index}", one, other, names)
+
+
+def _same(noun: str, first: Any, second: Any, names: Names) -> None:
+    if first != second:
+        raise ValueError(
+            f"{names[0]} and {names[1]} cannot be compared: {noun} differs, {first} and {second}; "
+            "evaluate both with the same masks and settings"
+        )
+
+
+def _same_images(first: RecordedEvaluation, second: RecordedEvaluation, names: Names) -> None:
+    for one, other, name in ((first, second, names[0]), (second, first, names[1])):
+        alone = sorted(set(one.names) - set(other.names))
+        if alone:
+            raise ValueError(
+                f"{names[0]} and {names[1]} cannot be compared: they count {len(first.names)} and {len(second.names)} "
+                f"images, and only {name} has {list_names(alone)}; evaluate both on the same images (data set, "
+                "split and eval.max_val_samples)"
+            )
+
+
+def _same_truth(first: RecordedEvaluation, second: RecordedEvaluation, names: Names) -> None:
+    position = {name: row for row, name in enumerate(second.names)}
+    truth = first.counts[:, 2], second.counts[[position[name] for name in first.names], 2]
+    rows = np.flatnonzero((truth[0] != truth[1]).any(axis=1))
+    if not len(rows):
+        return
+    row = int(rows[0])
+    totals = int(truth[0][row].sum()), int(truth[1][row].sum())
+    if totals[0] != totals[1]:
+        found = f"{totals[0]} and {totals[1]} pixels are not ignored in the mask of {first.names[row]}"
+    else:
+        index = int(np.flatnonzero(truth[0][row] != truth[1][row])[0])
+        pixels = int(truth[0][row, index]), int(truth[1][row, index])
+        found = (
+            f"the mask of {first.names[row]} has {pixels[0]} and {pixels[1]} pixels of "
+            f"{first.metrics['per_class'][index]['name']}"
+        )
+    raise ValueError(
+        f"{names[0]} and {names[1]} cannot be compared: their masks differ in {len(rows)} of {len(first.names)} "
+        f"images; {found}; evaluate both with the same masks, resized by neither"
+    )
+
+
+def flatten(policy: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in policy.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {part}" for key, part in value.items() if part is not None)
+    return "none" if value is None else str(value)
+
+
+def list_names(names: Iterable[str], most: int = 5) -> str:
+    """The first few names and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

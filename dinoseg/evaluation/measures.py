@@ -1,0 +1,61 @@
+"""What an evaluation measures beyond the confusion matrix, and by which rules: the ``eval.*`` keys of the figures."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dinoseg.config import EvalConfig
+from dinoseg.evaluation.metrics import AbsentPolicy
+from dinoseg.evaluation.skeleton import require_skeletonize
+from dinoseg.labels import LabelSpace
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The choices behind the figures.
+
+    Attributes:
+        absent_classes: which classes count in the means, see ``Metrics``.
+        beta: weight of recall against precision in the F-score.
+        per_image: whether metrics.json also has the mean of per-image figures and the worst images.
+        boundary_width: of boundary IoU, as a share of the image diagonal; None: not measured.
+        thin_classes: class indices whose clDice is measured.
+    """
+
+    absent_classes: AbsentPolicy = "skip_empty"
+    beta: float = 1.0
+    per_image: bool = False
+    boundary_width: float | None = None
+    thin_classes: tuple[int, ...] = ()
+
+
+STANDARD_MEASURES = Measures()
+
+
+def build_measures(config: EvalConfig, label_space: LabelSpace) -> Measures:
+    """The measures that the config asks for.
+
+    Raises:
+        ValueError: a number that is not above 0, ``eval.cldice`` names no class of the label space, or scikit-image is
+            not installed.
+    """
+    for key, value in (("beta", config.beta), ("boundary_width", config.boundary_width)):
+        if not value > 0:
+            raise ValueError(f"eval.{key}={value} is too small; give a number above 0")
+    absent: Any = config.absent_classes
+    return Measures(
+        absent_classes=absent,
+        beta=config.beta,
+        per_image=config.compute_metric_per_image,
+        boundary_width=config.boundary_width if config.boundary_iou else None,
+        thin_classes=_thin_classes(config.cldice, label_space),
+    )
+
+
+def _thin_classes(names: list[str], label_space: LabelSpace) -> tuple[int, ...]:
+    if unknown := [name for name in names if name not in label_space.class_names]:
+        raise ValueError(
+            f"eval.cldice={names}: no class is named {unknown[0]!r}; choose from {', '.join(label_space.class_names)}"
+        )
+    if names:
+        require_skeletonize()
+    return tuple(index for index, name in enumerate(label_space.class_names) if name in names)

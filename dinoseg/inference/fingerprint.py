@@ -1,0 +1,74 @@
+"""Fingerprints: by what a finished output is known to be the one that would be made again."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from dinoseg import __version__
+from dinoseg.config import Config
+from dinoseg.inference.windows import WindowPolicy
+from dinoseg.labels import LabelSpace
+
+_TEXT_KEY = "dinoseg fingerprint"
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes. Raises OSError when it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def settings_fingerprint(checkpoint_hash: str, label_space: LabelSpace, config: Config, window: WindowPolicy) -> str:
+    """Names everything but the image that decides a class map: weights, labels, options, this package's version.
+
+    The device and ``eval.batch_size`` are left out: they change the time, and the last bits of a score at most.
+    """
+    model, policy = asdict(config.model), asdict(window)
+    # The checkpoint's own metadata has the hash of the backbone, wherever its file lies.
+    del model["weights"], policy["batch_size"]
+    decisive = {
+        "version": __version__,
+        "checkpoint": checkpoint_hash,
+        "labels": label_space.to_dict(),
+        "model": model,
+        "decoder_head": asdict(config.decoder_head),
+        "mean": config.transforms.mean,
+        "std": config.transforms.std,
+        "model_dtype": config.model_dtype,
+        "window": policy,
+    }
+    return _digest(json.dumps(decisive, sort_keys=True))
+
+
+def output_fingerprint(settings: str, palette: bool, image: Path, mask: Path | None) -> str:
+    """Names one output: the settings, the bytes of the image, and those of the mask whose ignored pixels it shows."""
+    return _digest(f"{settings} {palette} {file_hash(image)} {'' if mask is None else file_hash(mask)}")
+
+
+def png_text(fingerprint: str | None) -> PngInfo | None:
+    """The text chunk that carries a fingerprint in a PNG file."""
+    if fingerprint is None:
+        return None
+    info = PngInfo()
+    info.add_text(_TEXT_KEY, fingerprint)
+    return info
+
+
+def bears_fingerprint(path: Path, fingerprint: str) -> bool:
+    """Whether the file is a whole PNG (all checksums right) that carries this fingerprint."""
+    try:
+        with Image.open(path) as image:
+            found = image.info.get(_TEXT_KEY)
+            if found == fingerprint:
+                image.verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+    return found == fingerprint
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

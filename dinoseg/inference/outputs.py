@@ -1,0 +1,138 @@
+"""What ``dinoseg predict`` writes: label maps and overlays, each with the fingerprint that spares making it twice."""
+
+import glob
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer
+
+from dinoseg.atomic_file import replace_text, replaced_file
+from dinoseg.data.folders import Pair
+from dinoseg.data.masks import read_pair, write_label_map
+from dinoseg.inference.files import InputImage
+from dinoseg.inference.fingerprint import bears_fingerprint, output_fingerprint, png_text
+from dinoseg.inference.predictor import Prediction, Predictor
+from dinoseg.labels import LabelSpace
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input: predicted, kept from before, or failed with an error."""
+
+    image: InputImage
+    kept: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class PredictionSummary:
+    """What happened to each input, by its path.
+
+    Attributes:
+        written: label maps, those kept from before included; paths under the output folder.
+        failed: messages of the inputs without an output.
+        kept: inputs whose output was there already.
+    """
+
+    written: dict[str, str]
+    failed: dict[str, str]
+    kept: tuple[str, ...] = ()
+
+
+def summarise(outcomes: Iterable[Outcome]) -> PredictionSummary:
+    """The summary in the order of the outcomes."""
+    written, failed, kept = {}, {}, []
+    for outcome in outcomes:
+        path = str(outcome.image.path)
+        if outcome.error is not None:
+            failed[path] = outcome.error
+            continue
+        written[path] = f"labels/{outcome.image.name}.png"
+        if outcome.kept:
+            kept.append(path)
+    return PredictionSummary(written, failed, tuple(kept))
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """Where predictions go, and how they look.
+
+    Attributes:
+        path: ``labels/``, ``overlays/`` and ``predictions.json`` are written here.
+        mask_ignored: folder of true masks; their ignored pixels keep their label id and are hatched in the overlay.
+        palette: write label maps with colours (PNG mode P) in place of plain grey values.
+        overwrite: predict an image even when both its outputs carry the right fingerprint.
+    """
+
+    path: Path
+    mask_ignored: Path | None = None
+    palette: bool = False
+    overwrite: bool = False
+
+    def fill(self, predictor: Predictor, image: InputImage) -> Outcome:
+        """Predicts one image and writes its outputs, unless they are there already.
+
+        An image that cannot be predicted is an outcome; an output that cannot be written (a full disk) ends the job.
+
+        Raises:
+            OSError: an output cannot be written.
+        """
+        try:
+            mask = None if self.mask_ignored is None else _find_mask(self.mask_ignored, image)
+            fingerprint = None
+            if predictor.fingerprint is not None:
+                fingerprint = output_fingerprint(predictor.fingerprint, self.palette, image.path, mask)
+                if not self.overwrite and self._holds(image, fingerprint):
+                    return Outcome(image, kept=True)
+            prediction = predictor.predict(image.path)
+            labels = prediction.labels
+            if mask is not None:
+                _, truth = read_pair(Pair(image.name, image.path, mask), predictor.label_space.kind)
+                labels = predictor.label_space.mask_ignored(labels, truth)
+                prediction = prediction.hide_ignored(truth)
+        except (ValueError, OSError) as error:
+            return Outcome(image, error=str(error))
+        try:
+            self._write(image, prediction, labels, fingerprint)
+        except ValueError as error:
+            return Outcome(image, error=str(error))
+        return Outcome(image)
+
+    def record(self, summary: PredictionSummary, label_space: LabelSpace) -> None:
+        """Writes ``predictions.json``; the same file whether outputs were made now or kept."""
+        classes = [
+            {"name": c.name, "label_ids": list(c.label_ids), "colour": list(c.colour)} for c in label_space.classes
+        ]
+        contents = {"classes": classes, "labels": summary.written, "failed": summary.failed}
+        replace_text(self.path / "predictions.json", json.dumps(contents, indent=2) + "\n")
+
+    def _holds(self, image: InputImage, fingerprint: str) -> bool:
+        return all(bears_fingerprint(path, fingerprint) for path in (self._label_map(image), self._overlay(image)))
+
+    def _write(
+        self,
+        image: InputImage,
+        prediction: Prediction,
+        labels: Integer[np.ndarray, "height width"],
+        fingerprint: str | None,
+    ) -> None:
+        text = png_text(fingerprint)
+        write_label_map(self._label_map(image), labels, prediction.label_space, palette=self.palette, pnginfo=text)
+        with replaced_file(self._overlay(image)) as path:
+            prediction.overlay().save(path, pnginfo=text)
+
+    def _label_map(self, image: InputImage) -> Path:
+        return self.path / "labels" / f"{image.name}.png"
+
+    def _overlay(self, image: InputImage) -> Path:
+        return self.path / "overlays" / f"{image.name}.png"
+
+
+def _find_mask(folder: Path, image: InputImage) -> Path:
+    matches = sorted(folder.glob(f"{glob.escape(image.name)}.*"))
+    if not matches:
+        raise ValueError(f"{image.path}: no mask {image.name}.* in {folder}; leave --mask-ignored out or add the mask")
+    return matches[0]
