@@ -37,7 +37,6 @@ HEADS = {
     ],
 }
 CLOCK = ("images_per_second", "data_wait_share")
-LONGEST_LIFE = 4.0  # seconds after the first step
 
 
 def write_pictures(root: Path) -> Path:
@@ -103,15 +102,15 @@ class Lives:
             raise SystemExit(f"ended with {process.exitcode}:\n{self.log.read_text()[-2000:]}")
         return time.perf_counter() - started
 
-    def cut_short(self) -> None:
-        """One life; one in five is ended before its first step."""
+    def cut_short(self, longest: float) -> None:
+        """One life of at most ``longest`` seconds from its first step; one in five is ended before that."""
         before, process = self._stamp(), self._start()
         if self.random.random() < 0.2:
             time.sleep(self.random.uniform(0, 1))
         else:
             while self._stamp() == before and process.is_alive():
                 time.sleep(0.01)
-            time.sleep(self.random.uniform(0, LONGEST_LIFE))
+            time.sleep(self.random.uniform(0, longest))
         name = self.random.choice(sorted(self.ends))
         if not process.is_alive():
             raise SystemExit(f"the training ended by itself, with {process.exitcode}; give more --steps")
@@ -177,7 +176,8 @@ def main() -> None:
         }
         seconds = runs[whole].whole()
         for _ in range(options.ends):
-            runs[parts].cut_short()
+            # The lives together must be shorter than the training.
+            runs[parts].cut_short(1.2 * seconds / options.ends)
         runs[parts].whole()
         facts = {"head": options.head, "steps": options.steps, **runs[parts].ends, "whole_seconds": round(seconds, 1)}
         first, second = records(whole), records(parts)

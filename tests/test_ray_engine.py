@@ -25,6 +25,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A local Ray for several predictions: each would start one of its own otherwise, which takes longest of all."""
+    # Read when Ray is imported; a machine that is busy with other tests takes longer than Ray expects.
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")
     pytest.importorskip("ray.data", reason="the extra dinoseg[ray] is not installed")
     import ray
 
