@@ -115,7 +115,8 @@ class Lives:
         if not process.is_alive():
             raise SystemExit(f"the training ended by itself, with {process.exitcode}; give more --steps")
         sent = time.perf_counter()
-        os.kill(process.pid or 0, getattr(signal, name))
+        assert process.pid > 0, "signal 0 would end this program's own process group"
+        os.kill(process.pid, getattr(signal, name))
         process.join()
         self.ends[name] += 1
         if name == "SIGTERM":
