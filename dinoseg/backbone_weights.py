@@ -1,10 +1,9 @@
 """Backbone weights from a local file or folder: read without running code, matched in full or refused."""
 
-import hashlib
 import json
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 
 from dinoseg.backbone_dialects import Dialect, State, detect_dialect, to_timm
 from dinoseg.backbone_mismatch import likely_reason
+from dinoseg.file_hash import file_sha256
+from dinoseg.listing import list_names
 
 _PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
 _NAMES_SHOWN = 4
@@ -64,7 +65,7 @@ def load_weights(model: nn.Module, path: str | Path, name: str) -> WeightsReport
     translated = _fit_optional(translated, target)
     _refuse_partial(translated, target, path, name, dialect)
     model.load_state_dict(translated)
-    return WeightsReport(len(translated), len(target), dialect, str(path), _sha256(files))
+    return WeightsReport(len(translated), len(target), dialect, str(path), file_sha256(*files))
 
 
 def weight_files(path: Path) -> tuple[Path, ...]:
@@ -151,7 +152,7 @@ def _refuse_partial(state: State, target: Mapping[str, Tensor], path: str | Path
         return
     shapes = [f"{key} {tuple(state[key].shape)} in place of {tuple(target[key].shape)}" for key in misshapen]
     found = [
-        f"{label}: {_first(entries)}"
+        f"{label}: {list_names(entries, _NAMES_SHOWN)}"
         for label, entries in (("missing", missing), ("unexpected", unexpected), ("other shape", shapes))
         if entries
     ]
@@ -161,17 +162,3 @@ def _refuse_partial(state: State, target: Mapping[str, Tensor], path: str | Path
         f"Likely reason: {likely_reason(state, target)}. "
         f"In timm's names (the file is in the {dialect} dialect), {'; '.join(found)}."
     )
-
-
-def _first(entries: list[str]) -> str:
-    more = len(entries) - _NAMES_SHOWN
-    return ", ".join(entries[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _sha256(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 22):
-                digest.update(chunk)
-    return digest.hexdigest()

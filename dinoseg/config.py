@@ -194,3 +194,11 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     m2f_train: Mask2FormerTrainConfig = field(default_factory=Mask2FormerTrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def get_key(config: Config, key: str) -> Any:
+    """The value at a dotted key, e.g. ``"eval.crop_size"``."""
+    node: Any = config
+    for part in key.split("."):
+        node = getattr(node, part)
+    return node

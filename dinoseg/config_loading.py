@@ -4,6 +4,7 @@ An unknown key names the nearest known one; a wrong type names the key, the valu
 """
 
 import difflib
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
@@ -16,20 +17,9 @@ from yaml import YAMLError
 
 from dinoseg.atomic_file import replace_text
 from dinoseg.config import Config
+from dinoseg.config_checks import check_values
 from dinoseg.config_dialect import scale_to_unit_range, translate
 from dinoseg.config_fine_tuning import settle_fine_tuning
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "model_dtype": ("FLOAT32", "BFLOAT16"),
-    "device": ("auto", "cpu", "cuda", "mps"),
-    "metric_to_save": ("mIoU", "mAcc", "aAcc", "mDice", "mFscore"),
-    "model.mode": ("freeze", "lora", "full"),
-    "decoder_head.type": ("linear", "m2f"),
-    "scheduler.type": ("WarmupOneCycleLR", "WarmupMultiStepLR", "WarmupPolyLR", "Constant"),
-    "eval.mode": ("whole", "slide"),
-    "eval.blend": ("uniform", "gaussian", "hann"),
-    "eval.absent_classes": ("skip_empty", "skip_absent", "zero"),
-}
 
 REPLACED = (
     "datasets.classes",
@@ -38,32 +28,6 @@ REPLACED = (
     "train.class_weights",
     "scheduler.constructor_kwargs",
 )
-
-# Options of scheduler.constructor_kwargs that are numbers; the factors one divides by are above zero.
-SCHEDULE_NUMBERS = ("warmup_iters", "warmup_ratio", "pct_start", "div_factor", "final_div_factor", "gamma", "power")
-
-MINIMUM: dict[str, float] = {
-    "bs": 1,
-    "num_workers": 0,
-    "scheduler.total_iter": 0,
-    "train.accumulation_steps": 1,
-    "train.log_interval": 1,
-    "train.checkpoint_interval": 1,
-    "eval.eval_interval": 0,
-    "eval.batch_size": 1,
-    "eval.max_val_samples": 1,
-    "eval.num_visualizations": 0,
-    "decoder_head.num_heads": 1,
-    "decoder_head.num_queries": 1,
-    "decoder_head.adapter_inplane": 1,
-    "decoder_head.dropout": 0,
-    "train.celoss_weight": 0,
-    "train.diceloss_weight": 0,
-    "optimizer.lr": 0,
-    "optimizer.gradient_clip": 0,
-    "optimizer.backbone_lr_factor": 0,
-    "lora.rank": 1,
-}
 
 
 @dataclass(frozen=True)
@@ -85,10 +49,16 @@ def describe_keys() -> list[KeyDescription]:
             if is_dataclass(value):
                 yield from walk(value, f"{prefix}{entry.name}.")
             else:
-                shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-                yield KeyDescription(prefix + entry.name, shown, _type_in_words(entry.type), entry.metadata["help"])
+                yield KeyDescription(
+                    prefix + entry.name, show_value(value), _type_in_words(entry.type), entry.metadata["help"]
+                )
 
     return list(walk(Config(), ""))
+
+
+def show_value(value: Any) -> str:
+    """A value as YAML would write it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _type_in_words(annotation: Any) -> str:
@@ -125,7 +95,7 @@ def load_config(arguments: Iterable[str] = (), base: Config | None = None) -> Co
     config = _resolve(merged)
     _join_spellings(config)
     settle_fine_tuning(config)
-    _check_values(config)
+    check_values(config)
     _fill_in(config)
     return config
 
@@ -135,12 +105,15 @@ def save_config(config: Config, path: Path) -> None:
     replace_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
-def get_key(config: Config, key: str) -> Any:
-    """The value at a dotted key, e.g. ``"eval.crop_size"``."""
-    node: Any = config
-    for part in key.split("."):
-        node = getattr(node, part)
-    return node
+def is_setting(argument: str) -> bool:
+    """Whether a command-line argument is ``key=value``; a file may have a ``=`` in its name, too."""
+    # Not Path.exists, which raises for what is too long to be a name, such as a mapping of many classes.
+    return "=" in argument and not os.path.exists(argument)
+
+
+def is_given(key: str, settings: Iterable[str]) -> bool:
+    """Whether one of the ``key=value`` settings is of this key."""
+    return any(setting.partition("=")[0] == key for setting in settings)
 
 
 def _split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -238,40 +211,6 @@ def _join_spellings(config: Config) -> None:
     transforms, scheduler = config.transforms, config.scheduler
     transforms.mean, transforms.std = scale_to_unit_range(transforms.mean), scale_to_unit_range(transforms.std)
     scheduler.constructor_kwargs = {k: v for k, v in scheduler.constructor_kwargs.items() if v is not None}
-
-
-def _check_values(config: Config) -> None:
-    for key, choices in CHOICES.items():
-        if get_key(config, key) not in choices:
-            raise ValueError(f"{key}={get_key(config, key)!r} is unknown; choose one of {', '.join(choices)}")
-    for key, minimum in MINIMUM.items():
-        value = get_key(config, key)
-        if value is not None and not value >= minimum:
-            raise ValueError(f"{key}={value} is too small; give {minimum:g} or more")
-    if config.train.celoss_weight == config.train.diceloss_weight == 0:
-        raise ValueError(
-            "train.celoss_weight and train.diceloss_weight are both 0: nothing to learn; raise one of them"
-        )
-    for key in ("transforms.train.crop_size", "eval.crop_size", "eval.stride"):
-        _check_size(key, get_key(config, key))
-    _check_schedule(config.scheduler.constructor_kwargs)
-
-
-def _check_schedule(options: dict[str, Any]) -> None:
-    for name, value in options.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        if name in SCHEDULE_NUMBERS and (not number or (name.endswith("div_factor") and value == 0)):
-            raise ValueError(f"scheduler.constructor_kwargs.{name} is {value!r}; expected a number, not below zero")
-        if name == "milestones" and not (isinstance(value, list) and all(isinstance(step, int) for step in value)):
-            raise ValueError(f"scheduler.constructor_kwargs.milestones is {value!r}; expected a list of steps")
-
-
-def _check_size(key: str, value: Any) -> None:
-    sides = value if isinstance(value, list) else [value]
-    whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
-    left_out = value is None and key.startswith("eval.")
-    if not left_out and (not whole or len(sides) not in (1, 2)):
-        raise ValueError(f"{key} is {value!r}; expected pixels: a whole number, or [height, width]")
 
 
 def _fill_in(config: Config) -> None:

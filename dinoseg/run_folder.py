@@ -1,5 +1,6 @@
 """The run folder: where each file of a run lies, and how a run is opened again."""
 
+import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,10 +8,10 @@ from pathlib import Path
 
 from dinoseg.backbone import backbone_hash
 from dinoseg.config import Config
-from dinoseg.config_loading import load_config
+from dinoseg.config_loading import is_given, load_config
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter, build_segmenter
-from dinoseg.training.checkpoint import find_checkpoint, load_weights, read_metadata
+from dinoseg.training.checkpoint import find_checkpoint, load_weights, read_metadata, refuse_other_backbone
 
 # What decides the meaning of the model's outputs.
 _LABEL_KEYS = (
@@ -94,14 +95,15 @@ def settings_of_run(arguments: Iterable[str]) -> list[str]:
         ValueError: an argument that is neither key=value nor a run folder, or two folders.
     """
     arguments = list(arguments)
-    folders = [entry for entry in arguments if "=" not in entry or Path(entry).is_dir()]
+    # Not Path.is_dir, which raises for what is too long to be a name, such as a mapping of many classes.
+    folders = [entry for entry in arguments if "=" not in entry or os.path.isdir(entry)]
     if not folders:
         return arguments
     if len(folders) > 1:
         raise ValueError(f"{folders[0]} and {folders[1]}: give one run folder, and options as key=value")
     run, rest = RunFolder(Path(folders[0])), [entry for entry in arguments if entry != folders[0]]
     base = [f"output_dir={run.path}"]
-    if not any(entry.startswith("config=") for entry in rest):
+    if not is_given("config", rest):
         if not run.config.is_file():
             raise ValueError(
                 f"{run.path}: neither key=value nor a run folder (no config.yaml in it): nothing to resume; "
@@ -128,10 +130,7 @@ def load_segmenter(run: RunFolder, config: Config, label_space: LabelSpace, chec
             warnings.simplefilter("ignore")
         segmenter = build_segmenter(config, label_space.num_classes)
     load_weights(folder, segmenter)
-    expected = metadata.get("backbone_sha256")
-    if not whole and expected and backbone_hash(segmenter.backbone.frozen_state()) != expected:
-        raise ValueError(
-            f"{folder}: trained on other weights of {metadata.get('backbone')} than "
-            f"model.weights={config.model.weights} holds; give the file it was trained with as model.weights=PATH"
-        )
+    if not whole:
+        found = backbone_hash(segmenter.backbone.frozen_state())
+        refuse_other_backbone(folder, metadata, found, config.model.weights)
     return segmenter.eval()

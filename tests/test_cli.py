@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import run_cli, tiny_settings, write_tiny_dataset
+from tiny import run_cli, tiny_settings, train_tiny_run, write_tiny_dataset
 
 import dinoseg
 
@@ -14,13 +14,9 @@ import dinoseg
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A data set and a finished run on it."""
-    base = tmp_path_factory.mktemp("finished")
-    data = write_tiny_dataset(base / "data", {"train": 4, "val": 3, "test": 2})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(base / "cache"))
-        settings = tiny_settings(data, base / "run", "datasets.classes={0: back, 1: red, 2: green}")
-        assert run_cli(["train", *settings], patch) == 0
-    return data, base / "run"
+    return train_tiny_run(
+        tmp_path_factory, {"train": 4, "val": 3, "test": 2}, "datasets.classes={0: back, 1: red, 2: green}"
+    )
 
 
 def test_a_run_folder_holds_what_the_design_names(finished: tuple[Path, Path]) -> None:
@@ -166,3 +162,14 @@ def test_a_mask_of_another_size_is_named(
     assert run_cli(["predict", run, image, "--out", out, "--mask-ignored", tmp_path / "masks"], monkeypatch) == 1
     assert "10 x 10" in capsys.readouterr().err
     assert not (out / "labels").exists()
+
+
+@pytest.mark.parametrize("verb", ["train", "predict"])
+def test_a_mapping_longer_than_a_file_name_is_a_setting(
+    finished: tuple[Path, Path], verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    classes = ", ".join(f"{number}: class number {number}" for number in range(60))
+    paths = [run, data / "test" / "images"] if verb == "predict" else []
+    assert run_cli([verb, *paths, f"datasets.clases={{{classes}}}"], monkeypatch) == 1
+    assert "did you mean 'datasets.classes'?" in capsys.readouterr().err

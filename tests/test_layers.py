@@ -11,9 +11,9 @@ ROOT = Path(dinoseg.__file__).parent
 
 # A module may import from its own row and from rows above it.
 ROWS = [
-    ["atomic_file", "out_of_memory", "palette", "processes"],
+    ["atomic_file", "file_hash", "listing", "out_of_memory", "palette", "processes"],
     ["zero_label", "label_settings", "label_consistency", "labels"],
-    ["config", "config_dialect", "config_fine_tuning", "config_loading"],
+    ["config", "config_checks", "config_dialect", "config_fine_tuning", "config_loading"],
     ["data"],
     [
         *("backbone", "backbone_catalogue", "backbone_dialects", "backbone_lora"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import run_cli, tiny_settings, write_tiny_dataset
+from tiny import run_cli, train_tiny_run
 
 import dinoseg
 from dinoseg.data.masks import read_mask
@@ -23,13 +23,9 @@ from dinoseg.inference.predictor import Predictor
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A data set and a finished run on it."""
-    base = tmp_path_factory.mktemp("finished")
-    data = write_tiny_dataset(base / "data", {"train": 4, "val": 2, "test": 7})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(base / "cache"))
-        settings = tiny_settings(data, base / "run", "datasets.classes={0: back, 1: red, 2: green}")
-        assert run_cli(["train", *settings], patch) == 0
-    return data, base / "run"
+    return train_tiny_run(
+        tmp_path_factory, {"train": 4, "val": 2, "test": 7}, "datasets.classes={0: back, 1: red, 2: green}"
+    )
 
 
 def _contents(out: Path) -> dict[str, bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny import run_cli, tiny_settings, write_tiny_dataset
+from tiny import run_cli, train_tiny_run
 
 import dinoseg
 
@@ -14,12 +14,8 @@ import dinoseg
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Images and a finished run."""
-    base = tmp_path_factory.mktemp("finished")
-    data = write_tiny_dataset(base / "data", {"train": 4, "val": 2, "test": 5})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(base / "cache"))
-        assert run_cli(["train", *tiny_settings(data, base / "run")], patch) == 0
-    return data / "test" / "images", base / "run"
+    data, run = train_tiny_run(tmp_path_factory, {"train": 4, "val": 2, "test": 5})
+    return data / "test" / "images", run
 
 
 @pytest.fixture

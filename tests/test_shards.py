@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from tiny import run_cli, tiny_settings, write_tiny_dataset
 
-from dinoseg.evaluation.shards import Shard, file_sha256
+from dinoseg.evaluation.shards import Shard
+from dinoseg.file_hash import file_sha256
 
 FILES = ("metrics.json", "per_class.csv", "confusion.csv")
 
@@ -133,14 +134,19 @@ def test_shards_of_another_checkpoint_are_refused(
     assert "another checkpoint (ffffffffffff)" in error and now[:12] in error
 
 
-def test_an_image_counted_twice_or_never_is_named(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def make_two(run: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, np.ndarray]) -> Path:
+    """Makes both shards of two; returns the counts of the second, in which some arrays are others."""
     make(run, 1, 2, monkeypatch)
     make(run, 2, 2, monkeypatch)
     path = run / "eval" / "test" / "shards" / "2-of-2.npz"
-    arrays = dict(np.load(path))
-    np.savez(path, **arrays | {"rows": np.array([0, 3])})
+    np.savez(path, **dict(np.load(path)) | changed)
+    return path
+
+
+def test_an_image_counted_twice_or_never_is_named(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make_two(run, monkeypatch, {"rows": np.array([0, 3])})
     assert "2-of-2.npz is of another evaluation" in refused(run, monkeypatch, capsys)
     change(run, 2, lambda stated: stated.update(counts_sha256=file_sha256(path)))
     assert "count test_0 more than once and test_1 not at all" in refused(run, monkeypatch, capsys)
@@ -149,11 +155,8 @@ def test_an_image_counted_twice_or_never_is_named(
 def test_shards_of_other_images_and_half_written_ones_are_refused(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make(run, 1, 2, monkeypatch)
-    make(run, 2, 2, monkeypatch)
-    path = run / "eval" / "test" / "shards" / "2-of-2.npz"
-    arrays = dict(np.load(path))
-    np.savez(path, **arrays | {"names": np.array(["test_0", "test_1", "test_2", "test_3", "new"])})
+    other = np.array(["test_0", "test_1", "test_2", "test_3", "new"])
+    path = make_two(run, monkeypatch, {"names": other})
     change(run, 2, lambda stated: stated.update(counts_sha256=file_sha256(path)))
     assert "different images (5 and 5): new, test_4" in refused(run, monkeypatch, capsys)
     path.unlink()

@@ -50,6 +50,16 @@ def tiny_settings(root: Path, run: Path, *more: str) -> list[str]:
     ]
 
 
+def train_tiny_run(factory: pytest.TempPathFactory, counts: dict[str, int], *more: str) -> tuple[Path, Path]:
+    """A data set and a finished run on it."""
+    base = factory.mktemp("finished")
+    data = write_tiny_dataset(base / "data", counts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(base / "cache"))
+        assert run_cli(["train", *tiny_settings(data, base / "run", *more)], patch) == 0
+    return data, base / "run"
+
+
 def run_cli(arguments: Sequence[str | Path], monkeypatch: pytest.MonkeyPatch) -> int:
     """The exit code of ``dinoseg ARGUMENTS`` run in this process."""
     monkeypatch.setattr(sys, "argv", ["dinoseg", *(str(argument) for argument in arguments)])

@@ -9,6 +9,7 @@ from typing import Literal
 
 from dinoseg.config import DatasetsConfig
 from dinoseg.data.ade20k import is_descriptor, split_folders
+from dinoseg.listing import list_names
 
 Split = Literal["train", "val", "test"]
 
@@ -83,7 +84,10 @@ def _existing_root(datasets: DatasetsConfig) -> Path:
     root = Path(datasets.root).expanduser()
     if not root.is_dir():
         parent = next((p for p in root.absolute().parents if p.is_dir()), Path("/"))
-        raise ValueError(f"datasets.root={datasets.root}: no such folder; {parent} holds {_contents(parent)}")
+        raise ValueError(
+            f"datasets.root={datasets.root}: no such folder; {parent} holds {_contents(parent)}; "
+            "give the folder as datasets.root=PATH"
+        )
     return root
 
 
@@ -107,7 +111,7 @@ def _contents(folder: Path, most: int = 8) -> str:
     names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir() if entry.name[0] != ".")
     if not names:
         return "nothing"
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return list_names(names, most)
 
 
 def _visible_files(folder: Path, suffixes: tuple[str, ...]) -> Iterable[Path]:

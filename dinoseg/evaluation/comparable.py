@@ -1,10 +1,10 @@
 """May two evaluations be compared? Refuses what was not measured on the same pixels by the same rules."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from dinoseg.listing import list_names
 from dinoseg.report.recorded import RecordedEvaluation
 
 # Of the policy: what other checks cover, and what only says how an evaluation came about.
@@ -117,9 +117,3 @@ def _show(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {part}" for key, part in value.items() if part is not None)
     return "none" if value is None else str(value)
-
-
-def list_names(names: Iterable[str], most: int = 5) -> str:
-    """The first few names and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -126,7 +126,9 @@ def evaluate(
     if any_process(stopped):
         raise BrokenOff
     names = tuple(dataset.pairs[index].name for index in chosen)
-    policy = _policy(window, label_space, len(chosen), len(dataset))
+    resized = f"short side {window.img_size}, scores resized to native"
+    origin = {"resolution": "native" if window.img_size is None else resized, "window": window.describe()}
+    policy = origin | counted_policy(label_space, len(chosen), len(dataset))
     return Evaluation(counts.over_processes(), names, policy, label_space, measures)
 
 
@@ -137,11 +139,9 @@ def _samples(dataset: EvaluationDataset, indices: list[int], num_workers: int) -
     return samples_of(loader)
 
 
-def _policy(window: WindowPolicy, label_space: LabelSpace, images: int, available: int) -> dict[str, Any]:
-    resized = f"short side {window.img_size}, scores resized to native"
+def counted_policy(label_space: LabelSpace, images: int, available: int) -> dict[str, Any]:
+    """The part of a policy that says what was counted; how it was predicted stands before it."""
     return {
-        "resolution": "native" if window.img_size is None else resized,
-        "window": window.describe(),
         "images": images,
         "images_available": available,
         "ignored_label_ids": list(label_space.ignored_ids),

@@ -14,19 +14,19 @@ import torch
 from rich.console import Console
 
 from dinoseg.config import DatasetsConfig
-from dinoseg.config_loading import load_config
+from dinoseg.config_loading import is_given, load_config
 from dinoseg.data.ade20k import is_descriptor
 from dinoseg.data.folders import Pair, pair_label_maps
 from dinoseg.data.label_findings import undeclared_id_findings
 from dinoseg.data.masks import read_mask, size_mismatch
 from dinoseg.data.sampler import spread_subset
 from dinoseg.data.scan import read_mask_facts
-from dinoseg.evaluation.comparable import list_names
 from dinoseg.evaluation.counts import Counts
-from dinoseg.evaluation.evaluate import Evaluation, write_evaluation
+from dinoseg.evaluation.evaluate import Evaluation, counted_policy, write_evaluation
 from dinoseg.evaluation.measures import Measures, build_measures
 from dinoseg.label_settings import Kind, parse_classes, parse_ignore
 from dinoseg.labels import LabelSpace
+from dinoseg.listing import list_names
 from dinoseg.report.progress import image_progress
 from dinoseg.report.table import evaluation_table
 
@@ -50,12 +50,12 @@ def evaluate_label_maps(
     config = load_config(settings)
     every = _find(predictions, masks)
     # As for a run, a subset has to be asked for by hand.
-    asked = any(setting.startswith("eval.max_val_samples=") for setting in settings)
-    pairs = [every[row] for row in spread_subset(len(every), config.eval.max_val_samples if asked else None)]
+    most = config.eval.max_val_samples if is_given("eval.max_val_samples", settings) else None
+    pairs = [every[row] for row in spread_subset(len(every), most)]
     space = _label_space(config.datasets, config.decoder_head.num_classes, every, console)
     measures = build_measures(config.eval, space)
     counts, unpredicted = count_label_maps(pairs, space, measures, console)
-    policy = _policy(space, len(pairs), len(every))
+    policy = {"resolution": "native", "source": "label maps"} | counted_policy(space, len(pairs), len(every))
     evaluation = Evaluation(counts, tuple(pair.name for pair in pairs), policy, space, measures)
     out = predictions / "eval" if out is None else out
     extra = {"predictions": str(predictions), "masks": str(masks), "overrides": settings, "unpredicted": unpredicted}
@@ -91,17 +91,6 @@ def count_label_maps(
     cut = {name: array[..., :classes] for name, array in counts.to_arrays().items()}
     matrix = cut.pop("matrix")[:classes]
     return Counts.from_arrays(cut | {"matrix": matrix}), counts.matrix[:classes, classes].tolist()
-
-
-def _policy(space: LabelSpace, images: int, available: int) -> dict[str, Any]:
-    return {
-        "resolution": "native",
-        "source": "label maps",
-        "images": images,
-        "images_available": available,
-        "ignored_label_ids": list(space.ignored_ids),
-        "reduce_zero_label": space.reduce_zero_label,
-    }
 
 
 def _find(predictions: Path, masks: Path) -> tuple[Pair, ...]:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dinoseg.evaluation.comparable import flatten, list_names
+from dinoseg.evaluation.comparable import flatten
 from dinoseg.evaluation.evaluate import Evaluation
 from dinoseg.evaluation.measures import Measures
 from dinoseg.evaluation.shards import RecordedShard, Shard, read_shard
 from dinoseg.labels import LabelSpace
+from dinoseg.listing import list_names
 
 # Of what a shard states, what all must agree in, and its name in messages.
 _SHARED = {

@@ -1,12 +1,12 @@
 """What ``dinoseg eval`` was asked for: a run, a shard of it, the sum of its shards, or label maps of any tool."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from dinoseg.config_loading import is_setting
 from dinoseg.evaluation.label_maps import evaluate_label_maps
 from dinoseg.evaluation.run import evaluate_run, evaluate_shard, merge_run
 from dinoseg.evaluation.shards import Shard
@@ -31,9 +31,8 @@ class EvaluationRequest:
 
     @property
     def settings(self) -> list[str]:
-        """The ``key=value`` arguments; a folder may have a ``=`` in its name, too."""
-        # Not Path.exists, which raises for what is too long to be a name, such as a mapping of many classes.
-        return [argument for argument in self.arguments if "=" in argument and not os.path.exists(argument)]
+        """The ``key=value`` arguments."""
+        return [argument for argument in self.arguments if is_setting(argument)]
 
     @property
     def runs(self) -> list[str]:

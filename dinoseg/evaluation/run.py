@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from dinoseg.config import Config
+from dinoseg.config_loading import is_given
 from dinoseg.data.dataset import EvaluationDataset
 from dinoseg.data.folders import Pair, Split, find_pairs
 from dinoseg.data.sampler import spread_subset
@@ -15,7 +16,8 @@ from dinoseg.data.transforms import build_eval_transform
 from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from dinoseg.evaluation.measures import build_measures
 from dinoseg.evaluation.merging import merge_shards
-from dinoseg.evaluation.shards import Shard, file_sha256, write_shard
+from dinoseg.evaluation.shards import Shard, write_shard
+from dinoseg.file_hash import file_sha256
 from dinoseg.inference.policy import window_policy
 from dinoseg.processes import process_rank
 from dinoseg.report.progress import image_progress
@@ -88,7 +90,7 @@ def _evaluate(
 ) -> Evaluation:
     name = _check_split(split)
     config = folder.read_config(overrides)
-    if not any(override.startswith("eval.max_val_samples=") for override in overrides):
+    if not is_given("eval.max_val_samples", overrides):
         # A subset is for validation during training; a figure asked for by hand is of all images.
         config.eval.max_val_samples = None
     label_space = folder.read_labels()

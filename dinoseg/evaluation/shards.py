@@ -4,7 +4,6 @@ Shard i of n counts every n-th image, from the i-th. Its counts lie in ``shards/
 ``shards/i-of-n.json``: this is written last and holds the hash of the other, so that a pair is whole or refused.
 """
 
-import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from dinoseg.atomic_file import replace_text, replaced_file
 from dinoseg.data.sampler import evaluation_shard
 from dinoseg.evaluation.counts import Counts
 from dinoseg.evaluation.evaluate import Evaluation
+from dinoseg.file_hash import file_sha256
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,3 @@ def read_shard(path: Path) -> RecordedShard:
     except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
         again = f"make it again with --shard {path.stem.replace('-of-', '/')}"
         raise ValueError(f"{path}: a damaged or interrupted shard ({error}); {again}") from None
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,16 +10,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from dinoseg import __version__
 from dinoseg.config import Config
+from dinoseg.file_hash import file_sha256
 from dinoseg.inference.windows import WindowPolicy
 from dinoseg.labels import LabelSpace
 
 _TEXT_KEY = "dinoseg fingerprint"
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes. Raises OSError when it cannot be read."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def settings_fingerprint(checkpoint_hash: str, label_space: LabelSpace, config: Config, window: WindowPolicy) -> str:
@@ -46,7 +41,7 @@ def settings_fingerprint(checkpoint_hash: str, label_space: LabelSpace, config: 
 
 def output_fingerprint(settings: str, palette: bool, image: Path, mask: Path | None) -> str:
     """Names one output: the settings, the bytes of the image, and those of the mask whose ignored pixels it shows."""
-    return _digest(f"{settings} {palette} {file_hash(image)} {'' if mask is None else file_hash(mask)}")
+    return _digest(f"{settings} {palette} {file_sha256(image)} {'' if mask is None else file_sha256(mask)}")
 
 
 def png_text(fingerprint: str | None) -> PngInfo | None:

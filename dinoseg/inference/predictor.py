@@ -9,9 +9,11 @@ from jaxtyping import Integer
 from PIL import Image, ImageOps
 
 from dinoseg.config import Config
+from dinoseg.config_loading import is_given
 from dinoseg.data.masks import mask_ignored_pixels, read_image, to_rgb
 from dinoseg.data.transforms import build_eval_transform
-from dinoseg.inference.fingerprint import file_hash, settings_fingerprint
+from dinoseg.file_hash import file_sha256
+from dinoseg.inference.fingerprint import settings_fingerprint
 from dinoseg.inference.policy import window_policy
 from dinoseg.inference.windows import SemanticModel, predict_class_map
 from dinoseg.label_settings import show_labels
@@ -146,12 +148,12 @@ def load(run: str | Path, checkpoint: str = "best", device: str = "auto", overri
     label_space, target = folder.read_labels(), pick_device(_asked_device(device, config, overrides))
     segmenter = load_segmenter(folder, config, label_space, checkpoint).to(target)
     weights = find_checkpoint(folder.checkpoint(checkpoint)) / MODEL_FILE
-    return Predictor(segmenter, label_space, config, target, file_hash(weights))
+    return Predictor(segmenter, label_space, config, target, file_sha256(weights))
 
 
 def _asked_device(device: str, config: Config, overrides: tuple[str, ...]) -> str:
     # The run's own device is where it was trained; another machine may have another.
-    if not any(override.partition("=")[0] == "device" for override in overrides):
+    if not is_given("device", overrides):
         return device
     if device not in ("auto", config.device):
         raise ValueError(f"--device {device} and device={config.device} disagree; give one of them")

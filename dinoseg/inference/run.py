@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dinoseg.config_loading import is_setting
 from dinoseg.inference.files import InputImage, list_inputs
 from dinoseg.inference.outputs import OutputFolder, PredictionSummary, summarise
 from dinoseg.inference.predictor import Predictor, load
@@ -41,7 +42,7 @@ def predict_run(
     if engine not in ENGINES:
         raise ValueError(f"--engine {engine}: choose {' or '.join(ENGINES)}")
     entries = list(inputs)
-    overrides = tuple(entry for entry in entries if "=" in entry and not Path(entry).exists())
+    overrides = tuple(entry for entry in entries if is_setting(entry))
     with joined_processes():
         # The list of one process is that of all: the folder may change while they start.
         images = from_first_process(list_inputs(entry for entry in entries if entry not in overrides))

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as distributed
 
+from dinoseg.data.sampler import evaluation_shard
 from dinoseg.processes import process_count, process_rank
 
 Item = TypeVar("Item")
@@ -38,7 +39,7 @@ def joined_processes() -> Iterator[None]:
 
 def own_share(items: Sequence[Item]) -> Sequence[Item]:
     """Every n-th item, from this process's rank on. All processes must hold the same items in the same order."""
-    return items[process_rank() :: process_count()]
+    return [items[row] for row in evaluation_shard(len(items), process_rank(), process_count())]
 
 
 def from_first_process(items: list[Item]) -> list[Item]:

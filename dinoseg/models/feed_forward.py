@@ -25,7 +25,11 @@ def feed_forward(
     device = tokens.device.type
     if device != "cpu" or torch.is_autocast_enabled(device):
         return second(functional.relu(first(tokens)))
-    return _SlicedFeedForward.apply(tokens, first.weight, first.bias, second.weight, second.bias)
+    arguments: tuple[Tensor, ...] = (tokens, first.weight, first.bias, second.weight, second.bias)
+    if not torch.is_grad_enabled():
+        # Else the function below would keep the hidden layer for a backward pass that never comes.
+        arguments = tuple(argument.detach() for argument in arguments)
+    return _SlicedFeedForward.apply(*arguments)
 
 
 class _SlicedFeedForward(torch.autograd.Function):
@@ -37,8 +41,9 @@ class _SlicedFeedForward(torch.autograd.Function):
         for part, out in zip(rows.split(_SLICE), result.split(_SLICE), strict=True):
             active = torch.addmm(bias1, part, weight1.t()).relu_()
             torch.addmm(bias2, active, weight2.t(), out=out)
-            hidden.append(active)
-        if any(ctx.needs_input_grad):
+            if any(ctx.needs_input_grad):
+                hidden.append(active)
+        if hidden:
             ctx.save_for_backward(rows, weight1, weight2, *hidden)
         return result.view_as(tokens)
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dinoseg.evaluation.compare import Comparison, Difference, ImageDifference
+from dinoseg.report.table import percent
 
 _VERDICT = (
     "* beyond chance: the paired 95 % bootstrap interval over images excludes 0. It speaks of other images, not of "
@@ -49,16 +50,12 @@ def _cells(difference: Difference) -> list[str]:
     interval = difference.interval
     between = "n/a" if interval is None else f"{interval[0]:+.2f} .. {interval[1]:+.2f}"
     return [
-        _percent(difference.first),
-        _percent(difference.second),
+        percent(difference.first),
+        percent(difference.second),
         "n/a" if difference.difference is None else f"{difference.difference:+.2f}",
         between,
         "*" if difference.beyond_chance else "",
     ]
-
-
-def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.2f}"
 
 
 def _summary(comparison: Comparison) -> str:

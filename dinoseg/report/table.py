@@ -28,8 +28,8 @@ def evaluation_table(contents: dict[str, Any], title: str) -> Table:
     for heading in ("Dice", "precision", "recall", *(_OPTIONAL[name] for name in more), "pixels"):
         table.add_column(heading, justify="right", min_width=max(6, *map(len, heading.split())))
     for row in rows:
-        figures = [_percent(row["IoU"])] + ([_interval(row["IoU_interval"], "-", 1)] if intervals else [])
-        figures += [_percent(row[name]) for name in ("Dice", "precision", "recall", *more)]
+        figures = [percent(row["IoU"])] + ([_interval(row["IoU_interval"], "-", 1)] if intervals else [])
+        figures += [percent(row[name]) for name in ("Dice", "precision", "recall", *more)]
         table.add_row(str(row["label_id"]), escape(row["name"]), *figures, f"{row['truth']:,}")
     return table
 
@@ -38,19 +38,20 @@ def _caption(contents: dict[str, Any]) -> str:
     policy, interval = contents["policy"], contents["confidence"]["mIoU"]
     absent = policy["absent_classes"]
     doubt = f", {contents['confidence']['coverage']} % interval {_interval(interval, ' to ')}" if interval else ""
-    lines = [f"mIoU {_percent(contents['mIoU'])} ({absent}{doubt})"]
+    lines = [f"mIoU {percent(contents['mIoU'])} ({absent}{doubt})"]
     names = ("mAcc", "aAcc", "mDice", "mBoundaryIoU", "mclDice")
-    lines.append("  ".join(f"{name} {_percent(contents[name])}" for name in names if name in contents))
+    lines.append("  ".join(f"{name} {percent(contents[name])}" for name in names if name in contents))
     others = {name: value for name, value in contents["mIoU_by_policy"].items() if value != contents["mIoU"]}
     if others:
-        lines.append(f"other policies: mIoU {', '.join(f'{_percent(v)} ({name})' for name, v in others.items())}")
+        lines.append(f"other policies: mIoU {', '.join(f'{percent(v)} ({name})' for name, v in others.items())}")
     lines.append(f"{images_in_words(policy)} Native size.")
     if any(row["IoU"] is None for row in contents["per_class"]):
         lines.append(f"n/a: {ABSENT_CLASSES[absent]}")
     return "\n".join(lines)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Two digits, ``n/a`` for None."""
     return "n/a" if value is None else f"{value:.2f}"
 
 

@@ -123,6 +123,23 @@ def read_metadata(folder: Path) -> dict[str, str]:
         raise ValueError(f"{file}: damaged or not a safetensors file ({error}); {REMEDY}") from None
 
 
+def refuse_other_backbone(folder: Path, metadata: dict[str, str], found_sha256: str, weights: str) -> None:
+    """A checkpoint without the backbone fits the weights that it was trained with only.
+
+    Args:
+        metadata: of the checkpoint.
+        found_sha256: of the frozen backbone that was loaded from ``weights``.
+
+    Raises:
+        ValueError: they are others.
+    """
+    if metadata.get("backbone_saved") != "true" and metadata.get("backbone_sha256", found_sha256) != found_sha256:
+        raise ValueError(
+            f"{folder}: trained on other weights of {metadata.get('backbone')} than "
+            f"model.weights={weights} holds; give the file it was trained with as model.weights=PATH"
+        )
+
+
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """The tensors of ``model.safetensors``.
 

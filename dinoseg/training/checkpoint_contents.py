@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from dinoseg.file_hash import file_sha256
+
 CONTENTS_FILE = "checkpoint.json"
 
 REMEDY = "use another one: `--resume previous` or `--resume best` to go on training, `--checkpoint` elsewhere"
@@ -71,9 +73,7 @@ def _compare_hashes(file: Path, found: str, expected: str) -> None:
 
 
 def _describe(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"bytes": file.stat().st_size, "sha256": digest}
+    return {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
 
 
 def _hash(contents: dict[str, Any]) -> str:

@@ -1,9 +1,10 @@
 """The class layer of a head under another label space: a class keeps its row where its name stays the same."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+
+from dinoseg.listing import list_names
 
 _NAMES_SHOWN = 6
 
@@ -54,18 +55,13 @@ class ClassRows:
         if self.theirs is None:
             text = f"OTHER CLASSES: {self.their_count} there and {len(self.ours)} here, without names to match them by"
         elif kept:
-            text += f" ({_listed([self.ours[row] for row in kept])})"
+            text += f" ({list_names([self.ours[row] for row in kept], _NAMES_SHOWN)})"
         if new:
-            text += f"; the class layer STARTS ANEW for {len(new)}: {_listed(new)}"
+            text += f"; the class layer STARTS ANEW for {len(new)}: {list_names(new, _NAMES_SHOWN)}"
         left = [name for name in self.theirs or () if name not in self.ours]
-        return text + (f"; left behind: {_listed(left)}" if left else "")
+        return text + (f"; left behind: {list_names(left, _NAMES_SHOWN)}" if left else "")
 
 
 def fits(ours: Tensor, theirs: Tensor, extra_rows: int) -> bool:
     """Whether both are class layers of the same width, theirs with at least one class beside ``extra_rows``."""
     return ours.ndim == theirs.ndim and theirs.shape[1:] == ours.shape[1:] and len(theirs) > extra_rows
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -3,13 +3,20 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from dinoseg.config import Config
-from dinoseg.config_loading import describe_keys, get_key
+from dinoseg.config import Config, get_key
+from dinoseg.config_loading import describe_keys, show_value
 from dinoseg.data.folders import Pair
 from dinoseg.run_folder import RunFolder
-from dinoseg.training.checkpoint import MODEL_FILE, PREVIOUS, find_checkpoint, load_weights, read_metadata, read_trainer
+from dinoseg.training.checkpoint import (
+    MODEL_FILE,
+    PREVIOUS,
+    find_checkpoint,
+    load_weights,
+    read_metadata,
+    read_trainer,
+    refuse_other_backbone,
+)
 from dinoseg.training.checkpoint_contents import read_progress, verify
 from dinoseg.training.loop import Progress, Trainer
 
@@ -93,7 +100,7 @@ def refuse_changed_config(run: RunFolder, config: Config) -> None:
                 if entry.key.startswith(_DECIDES_BEST)
                 else "it would be another training"
             )
-            lines.append(f"  {entry.key}: {_show(before)} in the run, {_show(now)} now; {advice}")
+            lines.append(f"  {entry.key}: {show_value(before)} in the run, {show_value(now)} now; {advice}")
     if lines:
         raise ValueError(
             "\n".join(
@@ -145,17 +152,9 @@ def _existing(folder: Path) -> Path | None:
         return None
 
 
-def _show(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _refuse_changed_inputs(trainer: Trainer, recorded: dict[str, str], checkpoint: Path) -> None:
     ours, config = trainer.checkpoint_metadata, trainer.config
-    if recorded.get("backbone_saved") != "true" and recorded.get("backbone_sha256") != ours["backbone_sha256"]:
-        raise ValueError(
-            f"{checkpoint}: trained on other weights of {recorded.get('backbone')} than "
-            f"model.weights={config.model.weights} holds; give the file it was trained with as model.weights=PATH"
-        )
+    refuse_other_backbone(checkpoint, recorded, ours["backbone_sha256"], config.model.weights)
     remedies = {
         "train_images": f"give back the images of datasets.train in {config.datasets.root}",
         "val_images": f"give back the images of datasets.val in {config.datasets.root}",
