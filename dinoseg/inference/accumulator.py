@@ -47,6 +47,11 @@ class WindowGrid:
         """Whether one window is the image, neither more nor less."""
         return self.window == self.size
 
+    def reached(self, axis: int, start: int) -> int:
+        """Rows (axis 0) or columns (1) that the windows before the one at ``start`` reach; 0 for the first."""
+        before = [other for other in (self.tops, self.lefts)[axis] if other < start]
+        return before[-1] + self.window[axis] if before else 0
+
     def most_rows_held(self, rows_at_once: int) -> int:
         """Rows that a ring must have when ``rows_at_once`` rows are asked for at a time."""
         beyond = max(batch[-1][0] - batch[0][0] for batch in self.batches)
@@ -87,7 +92,8 @@ class RowAccumulator:
         self._row_total = total_weights(grid.size[0], grid.tops, row_weights).to(device)
         self._column_total = total_weights(grid.size[1], grid.lefts, column_weights).to(device)
         held = grid.most_rows_held(rows_at_once) if self._keep else min(rows_at_once, grid.size[0])
-        self._ring = torch.zeros(scorer.model.num_classes, 0 if grid.is_single else held, grid.size[1], device=device)
+        # Not zeroed: the first window to reach a pixel sets it, and only the others add.
+        self._ring = torch.empty(scorer.model.num_classes, 0 if grid.is_single else held, grid.size[1], device=device)
         self._first = 0  # rows above are given back
         self._next_batch = 0
 
@@ -103,12 +109,7 @@ class RowAccumulator:
         return (pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)) / totals
 
     def _release(self, first: int) -> None:
-        if self._keep:
-            # A single window's scores are read where they are, never added to.
-            for ring, _ in self._pieces(self._first, 0 if self._grid.is_single else first):
-                self._ring[:, ring] = 0
-        else:
-            self._ring.zero_()
+        if not self._keep:
             bottoms = (batch[-1][0] + self._grid.window[0] for batch in self._grid.batches)
             self._next_batch = next(i for i, bottom in enumerate(bottoms) if bottom > first)
         self._first = first
@@ -123,12 +124,25 @@ class RowAccumulator:
             if self._weight is not None:
                 # Not fused with the addition: each operation rounds once, however rows are grouped.
                 window = window * self._weight
-            window = _by_class(window)
-            right = min(left + self._grid.window[1], self._grid.size[1])
             bottom = min(top + self._grid.window[0], limit)
-            for ring, start in self._pieces(max(top, self._first), bottom):
-                rows = slice(start - top, start - top + ring.stop - ring.start)
-                self._ring[:, ring, left:right] += window[:, rows, : right - left]
+            first = max(top, self._first)
+            # Rows that the windows above have reached, then those that this row of windows is the first to reach.
+            border = min(max(self._grid.reached(0, top), first), bottom)
+            window = _by_class(window)
+            self._place(window, (top, left), first, border, self._grid.size[1])
+            self._place(window, (top, left), border, bottom, self._grid.reached(1, left))
+
+    def _place(
+        self, window: Float[Tensor, "classes height width"], place: tuple[int, int], first: int, last: int, reached: int
+    ) -> None:
+        """Rows ``first`` to ``last`` (exclusive) of a window: added up to column ``reached``, set beyond it."""
+        top, left = place
+        right = min(left + self._grid.window[1], self._grid.size[1])
+        border = min(max(reached, left), right)
+        for ring, start in self._pieces(first, last):
+            rows = window[:, start - top : start - top + ring.stop - ring.start]
+            self._ring[:, ring, left:border] += rows[..., : border - left]
+            self._ring[:, ring, border:right] = rows[..., border - left : right - left]
 
     def _cut(self, batch: tuple[tuple[int, int], ...]) -> Float[Tensor, "batch 3 height width"]:
         """The windows; beyond the image they are 0, the mean colour of a normalised image."""
