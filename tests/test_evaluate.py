@@ -80,6 +80,16 @@ def test_one_image_has_no_interval(tmp_path: Path) -> None:
     assert header.endswith("IoU_lower,IoU_upper") and all(row.endswith(",,") for row in rows)
 
 
+def test_no_figure_is_cut_at_80_columns_with_every_optional_one() -> None:
+    contents = evaluated(Measures(boundary_width=0.05, thin_classes=(0, 1))).to_dict()
+    for row, pixels in zip(contents["per_class"], (987_654, 12_345_678), strict=True):
+        row |= dict.fromkeys(("IoU", "Dice", "precision", "recall", "BoundaryIoU", "clDice"), 100.0)
+        row |= {"IoU_interval": [98.7, 100.0], "truth": pixels}
+    lines = printed(contents, width=80)
+    for name, pixels in (("back", "987,654"), ("line", "12.35 M")):
+        assert f"{name} 100.00 98.7-100.0 100.00 100.00 100.00 100.00 100.00 {pixels}" in lines
+
+
 def test_boundary_iou_and_cldice_come_on_request_with_their_rules() -> None:
     contents = evaluated(Measures(boundary_width=0.05, thin_classes=(1,))).to_dict()
     back, line = contents["per_class"]

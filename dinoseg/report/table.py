@@ -17,10 +17,10 @@ def evaluation_table(contents: dict[str, Any], title: str) -> Table:
     rows, confidence = contents["per_class"], contents["confidence"]
     more = [name for name in _OPTIONAL if name in rows[0]]
     intervals = any(row["IoU_interval"] for row in rows)
-    # Narrow enough for 80 columns; where it is not, names fold and figures stay whole.
+    # Narrow enough for 80 columns with every optional one; longer names fold, figures stay whole.
     table = Table(title=title, caption=_caption(contents), box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.title_justify = table.caption_justify = "left"
-    table.add_column("label id", justify="right")
+    table.add_column("label\nid", justify="right", min_width=5)
     table.add_column("name", overflow="fold")
     table.add_column("IoU", justify="right", min_width=6)
     if intervals:
@@ -30,7 +30,7 @@ def evaluation_table(contents: dict[str, Any], title: str) -> Table:
     for row in rows:
         figures = [percent(row["IoU"])] + ([_interval(row["IoU_interval"], "-", 1)] if intervals else [])
         figures += [percent(row[name]) for name in ("Dice", "precision", "recall", *more)]
-        table.add_row(str(row["label_id"]), escape(row["name"]), *figures, f"{row['truth']:,}")
+        table.add_row(str(row["label_id"]), escape(row["name"]), *figures, _pixels(row["truth"]))
     return table
 
 
@@ -53,6 +53,13 @@ def _caption(contents: dict[str, Any]) -> str:
 def percent(value: float | None) -> str:
     """Two digits, ``n/a`` for None."""
     return "n/a" if value is None else f"{value:.2f}"
+
+
+def _pixels(count: int) -> str:
+    """At most seven characters; the exact number is in per_class.csv."""
+    if count < 1_000_000:
+        return f"{count:,}"
+    return f"{count / 1e6:.2f} M" if count < 10**8 else f"{count / 1e6:,.0f} M"
 
 
 def _interval(value: list[float] | None, between: str, digits: int = 2) -> str:
