@@ -118,6 +118,7 @@ class TrainTransformConfig:
 class EvalTransformConfig:
     img_size: int | None = _key(None, "resize the short side to this before inference; native size when left out")
     tta_ratios: list[float] = _key([1.0], "scales of test-time augmentation")
+    tta_right_angle_rotations: bool = _key(False, "turn by 90, 180 and 270 degrees, too; for images without an up")
 
 
 @dataclass
@@ -159,7 +160,7 @@ class EvalConfig:
     stride: Any = _key(None, "step of the window; two thirds of the crop when left out")
     batch_size: int | None = _key(None, "windows per forward pass; by device, crop and classes when left out")
     eval_interval: int = _key(0, "optimiser steps between evaluations; 0: a tenth of total_iter")
-    use_tta: bool = _key(False, "average over tta_ratios and horizontal flips")
+    use_tta: bool = _key(False, "average over transforms.eval.tta_ratios and horizontal flips")
     blend: str = _key("uniform", "uniform | gaussian | hann weight of a pixel within its window")
     absent_classes: str = _key(
         "skip_empty",

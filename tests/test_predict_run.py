@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from tiny import run_cli, train_tiny_run
 
 import dinoseg
 from dinoseg.data.masks import read_mask
-from dinoseg.inference.predictor import Predictor
+from dinoseg.inference.files import InputImage, list_inputs
+from dinoseg.inference.outputs import OpenedImage, OutputFolder
+from dinoseg.inference.pipeline import fill_folder
+from dinoseg.inference.predictor import Prediction, Predictor
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +188,45 @@ def test_a_killed_job_goes_on_where_it_was(
     assert anew == {f"test_{number}" for number in range(7)} - done
     _predict(run, data / "test" / "images", tmp_path / "whole", monkeypatch)
     assert _contents(out) == _contents(tmp_path / "whole")
+
+
+def test_files_are_read_and_written_while_the_model_works(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, run = finished
+    predictor, outputs = dinoseg.load(run), OutputFolder(tmp_path / "out")
+    images = list_inputs([str(data / "test" / "images")])
+    opened = {image.name: threading.Event() for image in images}
+    written = {image.name: threading.Event() for image in images}
+    open_image, write, predict = OutputFolder.open, OutputFolder.write, Predictor.predict
+    names = [image.name for image in images]
+    seen: list[str] = []
+
+    def announce_opened(self: OutputFolder, predictor: Predictor, image: InputImage):
+        result = open_image(self, predictor, image)
+        opened[image.name].set()
+        return result
+
+    def announce_written(self: OutputFolder, job: OpenedImage, prediction: Prediction):
+        result = write(self, job, prediction)
+        written[job.image.name].set()
+        return result
+
+    def waiting_predict(self: Predictor, picture: Image.Image):
+        place = len(seen)
+        seen.append(names[place])
+        # Within the model: the image before is being written, the one after is being read.
+        assert all(written[name].wait(20) for name in names[max(0, place - 1) : place])
+        assert all(opened[name].wait(20) for name in names[place + 1 : place + 2])
+        return predict(self, picture)
+
+    monkeypatch.setattr(OutputFolder, "open", announce_opened)
+    monkeypatch.setattr(OutputFolder, "write", announce_written)
+    monkeypatch.setattr(Predictor, "predict", waiting_predict)
+    done: list[None] = []
+    outcomes = fill_folder(outputs, predictor, images, lambda: done.append(None))
+    assert [outcome.image.name for outcome in outcomes] == names == seen
+    assert len(done) == len(names)
 
 
 def test_an_output_that_cannot_be_written_ends_the_job(

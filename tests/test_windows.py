@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dinoseg.config_loading import load_config
 from dinoseg.inference.accumulator import WindowGrid
 from dinoseg.inference.blending import pixel_weights, total_weights, window_starts
+from dinoseg.inference.policy import window_policy
 from dinoseg.inference.resampling import AxisMap, argmax_classes, resample_columns, resample_rows
 from dinoseg.inference.windows import TtaPolicy, WindowPolicy, infer_scores, predict_class_map
 
@@ -316,6 +318,14 @@ def test_a_wrong_policy_names_its_key(options: dict, message: str) -> None:
     else:
         with pytest.raises(ValueError, match=message):
             WindowPolicy(**options)
+
+
+def test_right_angles_are_an_option_of_test_time_augmentation() -> None:
+    rotations = ["datasets.root=.", "transforms.eval.tta_right_angle_rotations=true"]
+    policy = window_policy(load_config([*rotations, "eval.use_tta=true"]))
+    assert policy.tta is not None and len(policy.tta.orientations) == 8
+    with pytest.raises(ValueError, match=r"rotations=true has no effect without eval.use_tta=true"):
+        window_policy(load_config(rotations))
 
 
 @pytest.mark.parametrize("scales", [(), (1.0, 0.0)])

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer
+from PIL import Image
 
 from dinoseg.atomic_file import replace_text, replaced_file
 from dinoseg.data.folders import Pair
-from dinoseg.data.masks import read_pair, write_label_map
+from dinoseg.data.masks import read_image, read_pair, write_label_map
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import bears_fingerprint, output_fingerprint, png_text
 from dinoseg.inference.predictor import Prediction, Predictor
@@ -25,6 +26,22 @@ class Outcome:
     image: InputImage
     kept: bool = False
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class OpenedImage:
+    """An image that waits for its prediction.
+
+    Attributes:
+        picture: RGB, upright.
+        truth: (H, W) label ids of the true mask, where its ignored pixels are to be kept.
+        fingerprint: of the outputs to be.
+    """
+
+    image: InputImage
+    picture: Image.Image
+    truth: Integer[np.ndarray, "height width"] | None
+    fingerprint: str | None
 
 
 @dataclass(frozen=True)
@@ -80,6 +97,11 @@ class OutputFolder:
         Raises:
             OSError: an output cannot be written.
         """
+        opened = self.open(predictor, image)
+        return opened if isinstance(opened, Outcome) else self.write(opened, predictor.predict(opened.picture))
+
+    def open(self, predictor: Predictor, image: InputImage) -> "OpenedImage | Outcome":
+        """What the model works on, or the outcome where it has nothing to do: kept from before, or not readable."""
         try:
             mask = None if self.mask_ignored is None else _find_mask(self.mask_ignored, image)
             fingerprint = None
@@ -87,19 +109,32 @@ class OutputFolder:
                 fingerprint = output_fingerprint(predictor.fingerprint, self.palette, image.path, mask)
                 if not self.overwrite and self._holds(image, fingerprint):
                     return Outcome(image, kept=True)
-            prediction = predictor.predict(image.path)
-            labels = prediction.labels
-            if mask is not None:
-                _, truth = read_pair(Pair(image.name, image.path, mask), predictor.label_space.kind)
-                labels = predictor.label_space.mask_ignored(labels, truth)
-                prediction = prediction.hide_ignored(truth)
+            if mask is None:
+                return OpenedImage(image, read_image(image.path), None, fingerprint)
+            pair = read_pair(Pair(image.name, image.path, mask), predictor.label_space.kind)
+            return OpenedImage(image, *pair, fingerprint)
         except (ValueError, OSError) as error:
             return Outcome(image, error=str(error))
+
+    def write(self, opened: "OpenedImage", prediction: Prediction) -> Outcome:
+        """Writes the label map and the overlay of a prediction.
+
+        Raises:
+            OSError: an output cannot be written.
+        """
+        labels = prediction.labels
+        if opened.truth is not None:
+            labels = prediction.label_space.mask_ignored(labels, opened.truth)
+            prediction = prediction.hide_ignored(opened.truth)
+        text = png_text(opened.fingerprint)
         try:
-            self._write(image, prediction, labels, fingerprint)
+            path = self._label_map(opened.image)
+            write_label_map(path, labels, prediction.label_space, palette=self.palette, pnginfo=text)
         except ValueError as error:
-            return Outcome(image, error=str(error))
-        return Outcome(image)
+            return Outcome(opened.image, error=str(error))
+        with replaced_file(self._overlay(opened.image)) as path:
+            prediction.overlay().save(path, pnginfo=text)
+        return Outcome(opened.image)
 
     def record(self, summary: PredictionSummary, label_space: LabelSpace) -> None:
         """Writes ``predictions.json``; the same file whether outputs were made now or kept."""
@@ -111,18 +146,6 @@ class OutputFolder:
 
     def _holds(self, image: InputImage, fingerprint: str) -> bool:
         return all(bears_fingerprint(path, fingerprint) for path in (self._label_map(image), self._overlay(image)))
-
-    def _write(
-        self,
-        image: InputImage,
-        prediction: Prediction,
-        labels: Integer[np.ndarray, "height width"],
-        fingerprint: str | None,
-    ) -> None:
-        text = png_text(fingerprint)
-        write_label_map(self._label_map(image), labels, prediction.label_space, palette=self.palette, pnginfo=text)
-        with replaced_file(self._overlay(image)) as path:
-            prediction.overlay().save(path, pnginfo=text)
 
     def _label_map(self, image: InputImage) -> Path:
         return self.path / "labels" / f"{image.name}.png"

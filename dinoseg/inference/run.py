@@ -8,6 +8,7 @@ from rich.console import Console
 from dinoseg.config_loading import is_setting
 from dinoseg.inference.files import InputImage, list_inputs
 from dinoseg.inference.outputs import OutputFolder, PredictionSummary, summarise
+from dinoseg.inference.pipeline import fill_folder
 from dinoseg.inference.predictor import Predictor, load
 from dinoseg.inference.ray_engine import RayJob, predict_with_ray
 from dinoseg.inference.shards import from_first_process, gather_shares, joined_processes, own_share
@@ -70,10 +71,7 @@ def predict_files(
     title = "predicting" if process_count() == 1 else f"predicting, process 1 of {process_count()}"
     quiet = Console(quiet=True)
     with image_progress(console if process_rank() == 0 else quiet, len(share), title) as advance:
-        outcomes = []
-        for image in share:
-            outcomes.append(outputs.fill(predictor, image))
-            advance()
+        outcomes = fill_folder(outputs, predictor, share, advance)
     summary = summarise(gather_shares(outcomes))
     if process_rank() == 0:
         outputs.record(summary, predictor.label_space)
