@@ -113,7 +113,9 @@ class Lives:
             time.sleep(self.random.uniform(0, longest))
         name = self.random.choice(sorted(self.ends))
         if not process.is_alive():
-            raise SystemExit(f"the training ended by itself, with {process.exitcode}; give more --steps")
+            advice = "give more --steps" if process.exitcode == 0 else "its log ends:"
+            tail = self.log.read_text()[-2000:]
+            raise SystemExit(f"the training ended by itself, with {process.exitcode}; {advice}\n{tail}")
         sent = time.perf_counter()
         assert process.pid > 0, "signal 0 would end this program's own process group"
         os.kill(process.pid, getattr(signal, name))

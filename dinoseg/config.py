@@ -139,6 +139,12 @@ class TrainConfig:
     checkpoint_interval: int | None = _key(
         None, "optimiser steps between checkpoints beside those of each evaluation; none of them when left out"
     )
+    early_stopping: int | None = _key(
+        None, "evaluations in a row without a better metric_to_save that end the training; never when left out"
+    )
+    ema_decay: float | None = _key(
+        None, "evaluate and keep a moving average of the trained weights, e.g. 0.999; none when left out"
+    )
 
 
 @dataclass
@@ -184,6 +190,9 @@ class Config:
     device: str = _key("auto", "auto | cpu | cuda | mps")
     metric_to_save: str = _key("mIoU", "mIoU | mAcc | aAcc | mDice | mFscore: decides which checkpoint is best")
     output_dir: str = _key("runs/dinoseg", "run folder")
+    trackers: list[str] = _key(
+        ["tensorboard"], "where a training is shown: any of tensorboard, wandb, mlflow, trackio; [] for nowhere"
+    )
     load_from: str | None = _key(None, "run folder, or state dict of DINOv3's code, whose head to start from")
     model: ModelConfig = field(default_factory=ModelConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)

@@ -16,6 +16,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "eval.absent_classes": ("skip_empty", "skip_absent", "zero"),
 }
 
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+
 # Options of scheduler.constructor_kwargs that are numbers; the factors one divides by are above zero.
 SCHEDULE_NUMBERS = ("warmup_iters", "warmup_ratio", "pct_start", "div_factor", "final_div_factor", "gamma", "power")
 
@@ -26,6 +28,7 @@ MINIMUM: dict[str, float] = {
     "train.accumulation_steps": 1,
     "train.log_interval": 1,
     "train.checkpoint_interval": 1,
+    "train.early_stopping": 1,
     "eval.eval_interval": 0,
     "eval.batch_size": 1,
     "eval.max_val_samples": 1,
@@ -60,6 +63,14 @@ def check_values(config: Config) -> None:
         raise ValueError(
             "train.celoss_weight and train.diceloss_weight are both 0: nothing to learn; raise one of them"
         )
+    for index, name in enumerate(config.trackers):
+        if name not in TRACKERS:
+            raise ValueError(f"trackers={name!r} is unknown; choose any of {', '.join(TRACKERS)}, or [] for none")
+        if name in config.trackers[:index]:
+            raise ValueError(f"trackers={name!r} is given twice; give it once")
+    decay = config.train.ema_decay
+    if decay is not None and not 0 < decay < 1:
+        raise ValueError(f"train.ema_decay={decay}: give a number above 0 and below 1, such as 0.999, or null for none")
     for key in ("transforms.train.crop_size", "eval.crop_size", "eval.stride"):
         _check_size(key, get_key(config, key))
     _check_schedule(config.scheduler.constructor_kwargs)

@@ -24,14 +24,14 @@ from dinoseg.evaluation.evaluate import evaluate
 from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
 from dinoseg.processes import failing_together
-from dinoseg.training import setup
+from dinoseg.training import loop, setup
 from dinoseg.training.loop import Trainer
 
 LONGEST_SECONDS = 500
 
 
-def _train(root: Path, name: str) -> str:
-    config = load_config(tiny_settings(root / "data", root / name))
+def _train(root: Path, name: str, *more: str) -> str:
+    config = load_config(tiny_settings(root / "data", root / name, *more))
     return f"trained into {setup.train(config, Console(quiet=True)).path.name}"
 
 
@@ -61,6 +61,19 @@ def _terminated_in_the_first(root: Path, rank: int) -> str:
         return _train(root, "stopped")
 
 
+def _stopped_early(root: Path, rank: int) -> str:
+    original, figures = loop.evaluate, [60.0, 70.0, 65.0, 64.0]
+
+    def falling(*arguments: Any) -> Any:
+        evaluation = original(*arguments)
+        evaluation.metrics.means["mIoU"] = figures.pop(0)
+        return evaluation
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "evaluate", falling)
+        return _train(root, "early", "scheduler.total_iter=9", "eval.eval_interval=1", "train.early_stopping=2")
+
+
 def _evaluate(root: Path, stop: Callable[[], bool] = lambda: False) -> str:
     config = load_config([f"datasets.root={root / 'data'}", "eval.crop_size=24", "eval.stride=17"])
     space = LabelSpace.build({0: "back", 1: "red", 2: "green"}, None, None, found_ids=[0, 1, 2])
@@ -86,6 +99,7 @@ def _evaluation_stopped_in_the_second(root: Path, rank: int) -> str:
 SCENES = {
     "loss": _loss_not_finite_in_the_second,
     "signal": _terminated_in_the_first,
+    "early": _stopped_early,
     "stop": _evaluation_stopped_in_the_second,
     "mask": _mask_unreadable_in_the_second,
 }
@@ -136,6 +150,13 @@ def test_a_signal_to_one_ends_both_after_the_same_step(told: tuple[Path, list[di
     assert first["signal"] == second["signal"] == "trained into stopped"
     progress = json.loads((root / "stopped/checkpoints/last/checkpoint.json").read_text())["progress"]
     assert progress["step"] == 1
+
+
+def test_an_early_stop_ends_both(told: tuple[Path, list[dict[str, str]]]) -> None:
+    root, (first, second) = told
+    assert first["early"] == second["early"] == "trained into early"
+    progress = json.loads((root / "early/checkpoints/last/checkpoint.json").read_text())["progress"]
+    assert (progress["step"], progress["best_step"], progress["evaluations_since_best"]) == (4, 2, 2)
 
 
 def test_an_evaluation_is_broken_off_in_both(told: tuple[Path, list[dict[str, str]]]) -> None:

@@ -1,4 +1,4 @@
-"""One and two processes: the same evaluation to the last integer, the same loss curve."""
+"""One and two processes: the same evaluation to the last integer, the same loss curve, the same averaged weights."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
+from safetensors.torch import load_file
 from test_round_trip import TruthTeller
 from tiny import tiny_settings, write_tiny_dataset
 
@@ -22,6 +23,7 @@ from dinoseg.evaluation.evaluate import Evaluation, evaluate
 from dinoseg.evaluation.measures import Measures
 from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
+from dinoseg.training.checkpoint import MODEL_FILE, read_trainer
 
 
 def _evaluate(root: Path) -> Evaluation:
@@ -67,7 +69,7 @@ def _losses(run: Path) -> list[float]:
 def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path) -> None:
     data = write_tiny_dataset(tmp_path / "data", {"train": 5, "val": 3})
     # Without BatchNorm, whose statistics are per process on a CPU, and without dropout, whose noise is.
-    shared = ["decoder_head.use_batchnorm=false", "decoder_head.dropout=0", "optimizer.lr=1e-2"]
+    shared = ["decoder_head.use_batchnorm=false", "decoder_head.dropout=0", "optimizer.lr=1e-2", "train.ema_decay=0.6"]
     commands = {
         "one": [sys.executable, "-m", "dinoseg.cli"],
         "two": [
@@ -92,8 +94,11 @@ def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path) -> No
     assert len(one) == len(two) == 4
     matrices = [(tmp_path / name / "eval" / "val" / "confusion.csv").read_text() for name in commands]
     assert matrices[0] == matrices[1]
-    from safetensors.torch import load_file
-
-    weights = [load_file(tmp_path / name / "checkpoints" / "last" / "model.safetensors") for name in commands]
+    folders = [tmp_path / name / "checkpoints" / "last" for name in commands]
+    averaged = [load_file(folder / MODEL_FILE) for folder in folders]
+    trained = [read_trainer(folder)["trained"] for folder in folders]
     for key in ("head.conv.weight", "head.conv.bias"):
-        torch.testing.assert_close(weights[0][key], weights[1][key], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(averaged[0][key], averaged[1][key], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(trained[0][key], trained[1][key], rtol=1e-4, atol=1e-5)
+        # Far enough apart for the one to be told from the other.
+        assert not torch.allclose(averaged[0][key], trained[0][key], rtol=1e-3, atol=1e-4)

@@ -96,7 +96,7 @@ def scan_pairs(
     # Threads suffice: Pillow and zlib decode without holding the interpreter lock.
     with (
         Progress(*columns, console=console, transient=True, disable=console is None) as progress,
-        ThreadPoolExecutor(_available_cores()) as pool,
+        ThreadPoolExecutor(available_cores()) as pool,
     ):
         facts = list(progress.track(pool.map(facts_of, pairs), total=len(pairs)))
     cache.save()
@@ -188,5 +188,6 @@ def _mask_facts(mode: str, size: tuple[int, int], orientation: int, stores: str,
     return MaskFacts(mode, size, orientation, kind, tuple(sorted(most)), len(counts), equal)
 
 
-def _available_cores() -> int:
+def available_cores() -> int:
+    """CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,17 +1,20 @@
-"""What a training run writes down: console, train.log, metrics.jsonl and TensorBoard. Only the main process writes."""
+"""What a training run writes down: console, train.log, metrics.jsonl and trackers. Only the main process writes."""
 
 import json
-import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch.utils.tensorboard import SummaryWriter
 
 from dinoseg.atomic_file import flush_to_disk, named_errors, replace_text
+from dinoseg.config import Config
+from dinoseg.labels import LabelSpace
 from dinoseg.run_folder import RunFolder
+from dinoseg.training.run_texts import config_values, run_texts
+from dinoseg.training.trackers import Trackers
 
 
 class Journal:
@@ -20,32 +23,52 @@ class Journal:
     Args:
         run: where the files go.
         console: what the user watches.
+        config: names the trackers, and is shown by them, as is ``label_space``.
         resume_step: the step that a resumed training goes on from: training lines after it are dropped from
             metrics.jsonl; None starts the files anew.
         evaluated_step: of a resumed training's last finished evaluation: those after it are dropped, too.
 
     Raises:
+        ValueError: a tracker cannot be started.
         OSError: the files cannot be written; ``filename`` is the one.
     """
 
     def __init__(
-        self, run: RunFolder, console: Console, resume_step: int | None = None, evaluated_step: int | None = None
+        self,
+        run: RunFolder,
+        console: Console,
+        config: Config,
+        label_space: LabelSpace,
+        resume_step: int | None = None,
+        evaluated_step: int | None = None,
     ) -> None:
         self.console = console
         self._metrics = run.metrics
+        recorded = [] if resume_step is None else _read_lines(self._metrics)
+        last_steps = {"train": resume_step or 0, "val": evaluated_step or 0}
+        kept = [line for line in recorded if line["step"] <= last_steps[line["kind"]]]
+        replace_text(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
         if resume_step is None:
-            replace_text(self._metrics, "")
             replace_text(run.log, "")
-        else:
-            _drop_after(self._metrics, {"train": resume_step, "val": evaluated_step or 0})
         self._log_path = run.log
         self._log = run.log.open("a", encoding="utf-8")
         self._file_console = Console(file=self._log, width=120)
-        self._tensorboard = SummaryWriter(
-            run.path / "tensorboard", purge_step=None if resume_step is None else resume_step + 1
-        )
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        # An evaluation right after the checkpoint may have been shown, and is done again: its step is shown anew.
+        next_step = None if resume_step is None else resume_step + (evaluated_step == resume_step)
+        self._trackers = Trackers(
+            config.trackers,
+            run.path,
+            config_values(config),
+            run_texts(config, label_space),
+            self.say,
+            next_step,
+            {line["kind"]: line["step"] for line in recorded},
+        )
+        for line in kept:
+            if next_step is not None and line["step"] >= next_step:
+                self._show(line)
 
     def say(self, message: Any) -> None:
         """To the console and to train.log; text or anything rich can draw."""
@@ -57,13 +80,15 @@ class Journal:
             self._log.flush()
 
     def record(self, kind: str, step: int, figures: dict[str, Any]) -> None:
-        """One line of metrics.jsonl, and every number of it as a TensorBoard scalar ``kind/name``."""
+        """One line of metrics.jsonl, and every number of it to the trackers."""
         line = {"kind": kind, "step": step} | figures
         with named_errors(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        for name, value in figures.items():
-            if isinstance(value, int | float) and math.isfinite(value):
-                self._tensorboard.add_scalar(f"{kind}/{name}", value, step)
+        self._show(line)
+
+    def show_pictures(self, kind: str, step: int, pictures: Mapping[str, Path]) -> None:
+        """Picture files by name, to the trackers."""
+        self._trackers.show_pictures(kind, step, pictures)
 
     def start_progress(self, step: int, total: int) -> None:
         """Shows the bar on a terminal; elsewhere the lines of ``report_step`` take its place."""
@@ -102,17 +127,21 @@ class Journal:
         """Ends the bar and closes the files; can be called twice."""
         if self._progress is not None:
             self._progress.stop()
-        self._tensorboard.close()
+        self._trackers.close()
         self._log.close()
 
+    def _show(self, line: dict[str, Any]) -> None:
+        figures = {name: value for name, value in line.items() if name not in ("kind", "step")}
+        self._trackers.show_scalars(line["kind"], line["step"], figures)
 
-def _drop_after(metrics: Path, last_steps: dict[str, int]) -> None:
-    kept = []
-    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []:
+
+def _read_lines(metrics: Path) -> list[dict[str, Any]]:
+    lines = []
+    for text in metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []:
         try:
-            record = json.loads(line)
-            if record["step"] <= last_steps[record["kind"]]:
-                kept.append(line)
+            line = json.loads(text)
+            if line["kind"] in ("train", "val") and isinstance(line["step"], int):
+                lines.append(line)
         except (json.JSONDecodeError, KeyError):
             continue  # the line a kill cut short
-    replace_text(metrics, "".join(line + "\n" for line in kept))
+    return lines

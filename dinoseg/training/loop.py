@@ -3,8 +3,9 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -27,37 +28,14 @@ from dinoseg.report.table import evaluation_table
 from dinoseg.run_folder import RunFolder
 from dinoseg.training.checkpoint import model_state, write_checkpoint
 from dinoseg.training.device import DTYPES
+from dinoseg.training.ema import WeightAverage
 from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
 from dinoseg.training.optim import build_optimizer, build_schedule
+from dinoseg.training.progress import Progress
+from dinoseg.training.watch import DataWatch, gpu_memory
 
 _REMEDY = "lower optimizer.lr, set optimizer.gradient_clip, or model_dtype=FLOAT32"
-
-
-@dataclass
-class Progress:
-    """Where a training stands: what resume needs beside weights and optimiser state.
-
-    Attributes:
-        step: optimiser steps done.
-        best_metric: best value of ``metric_to_save`` so far, in percent; None before the first evaluation.
-        best_step: the step it was reached at.
-        evaluated_step: the step of the last evaluation that was finished; None before the first.
-    """
-
-    step: int = 0
-    best_metric: float | None = None
-    best_step: int = 0
-    evaluated_step: int | None = None
-
-    def is_evaluation_due(self, interval: int, total: int) -> bool:
-        """Whether this step is one that is evaluated, and its evaluation is not done yet."""
-        evaluated = self.step == total or (self.step > 0 and self.step % interval == 0)
-        return evaluated and self.evaluated_step != self.step
-
-    def is_finished(self, total: int) -> bool:
-        """Whether nothing is left to do, the last evaluation included."""
-        return self.step >= total and self.evaluated_step == self.step
 
 
 @dataclass
@@ -90,9 +68,12 @@ class Trainer:
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.criterion.to(self.accelerator.device)
         self.autocast_dtype = DTYPES[self.config.model_dtype]
+        decay = self.config.train.ema_decay
+        self.average = None if decay is None else WeightAverage(self.segmenter, decay)
+        self.data_watch = DataWatch(self.config.num_workers)
 
     def run(self, interruption: Interruption) -> Progress:
-        """Trains until ``scheduler.total_iter`` or until interrupted; the last checkpoint is written in both cases.
+        """Trains to ``scheduler.total_iter``, an early stop or an interruption; each leaves the last checkpoint.
 
         An interruption ends the running step, or an evaluation after its running image; the evaluation is then done
         when the training goes on.
@@ -107,7 +88,7 @@ class Trainer:
         batches = self._batches()
         if self.journal:
             self.journal.start_progress(progress.step, total)
-        while not progress.is_finished(total):
+        while not progress.is_finished(total, self.config.train.early_stopping):
             # Agreed on: a process that ended alone would leave the others waiting for it.
             if any_process(interruption.requested):
                 self.save("last")
@@ -171,6 +152,8 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
+        if self.average is not None:
+            self.average.update(self.progress.step)
         self._report(terms, norm, time.perf_counter() - started, data_seconds)
 
     def _backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -200,6 +183,8 @@ class Trainer:
         images = config.bs * config.train.accumulation_steps * self.accelerator.num_processes
         log = step % config.train.log_interval == 0 or step == 1
         self.journal.report_step(step, loss, rate, images / seconds, log)
+        if remark := self.data_watch.observe(data_seconds / seconds):
+            self.journal.say(remark)
         if log:
             self.journal.record(
                 "train",
@@ -211,6 +196,7 @@ class Trainer:
                     "gradient_norm": norm,
                     "images_per_second": images / seconds,
                     "data_wait_share": data_seconds / seconds,
+                    **gpu_memory(self.accelerator.device),
                 },
             )
 
@@ -224,37 +210,46 @@ class Trainer:
         # BatchNorm statistics are each process's own between forward passes; what is saved is the first one's.
         for buffer in self.segmenter.buffers():
             copy_from_first_process(buffer)
-        evaluation = evaluate(
-            self.segmenter.eval(),
-            self.val_data,
-            self.window,
-            self.label_space,
-            self.accelerator.device,
-            self.autocast_dtype,
-            config.num_workers,
-            config.eval.max_val_samples,
-            self.measures,
-            self._draw_sample,
-            lambda: interruption.requested,
-        )
+        with self._evaluated_weights():
+            evaluation = evaluate(
+                self.segmenter.eval(),
+                self.val_data,
+                self.window,
+                self.label_space,
+                self.accelerator.device,
+                self.autocast_dtype,
+                config.num_workers,
+                config.eval.max_val_samples,
+                self.measures,
+                self._draw_sample,
+                lambda: interruption.requested,
+            )
         found = evaluation.metrics.means[config.metric_to_save]
-        better = found is not None and (progress.best_metric is None or found > progress.best_metric)
-        progress.evaluated_step = progress.step
+        better = progress.finish_evaluation(found)
         with failing_together():
             if self.journal:
                 self._record_evaluation(evaluation, better)
         if better:
             # After its figures are written: a run that is killed in between has both, or does both again.
-            progress.best_metric, progress.best_step = found, progress.step
+            progress.set_best(found, progress.step)
             self.save("best")
 
+    def _evaluated_weights(self) -> AbstractContextManager[dict[str, Tensor]]:
+        """The segmenter has the averaged weights meanwhile, if there are any; gives the trained ones kept aside."""
+        return nullcontext({}) if self.average is None else self.average.applied()
+
     def _draw_sample(self, sample: Sample, prediction: Tensor) -> None:
-        """Draws the fixed few validation images that ``eval.num_visualizations`` asks for."""
-        most = self.config.eval.num_visualizations
-        chosen = spread_subset(len(self.val_data), self.config.eval.max_val_samples)
-        if most and sample["index"] in {chosen[row] for row in spread_subset(len(chosen), most)}:
+        if sample["name"] in self._drawn_names:
             folder = self.run_folder.overlays / "val"
             draw_sample(sample, prediction, self.label_space, self.config.transforms, folder)
+
+    @cached_property
+    def _drawn_names(self) -> list[str]:
+        """The fixed few validation images that ``eval.num_visualizations`` asks for."""
+        most = self.config.eval.num_visualizations
+        chosen = spread_subset(len(self.val_data), self.config.eval.max_val_samples)
+        rows = spread_subset(len(chosen), most) if most else []
+        return [self.val_data.pairs[chosen[row]].name for row in rows]
 
     def _record_evaluation(self, evaluation: Evaluation, better: bool) -> None:
         assert self.journal is not None
@@ -264,6 +259,10 @@ class Trainer:
         figures |= {name: policy[name] for name in ("images", "images_available", "absent_classes")}
         figures["per_class_IoU"] = {row["name"]: row["IoU"] for row in contents["per_class"]}
         self.journal.record("val", step, figures)
+        folder = self.run_folder.overlays / "val"
+        drawn = {name: folder / f"{name}.png" for name in self._drawn_names}
+        # On another machine, whose process drew it into a folder that is not shared, a picture is not to be had here.
+        self.journal.show_pictures("val", step, {name: file for name, file in drawn.items() if file.exists()})
         self.journal.say(evaluation_table(contents, f"validation after step {step}"))
         if better:
             self.journal.say(f"best {self.config.metric_to_save} so far: becomes checkpoints/best")
@@ -280,10 +279,11 @@ class Trainer:
                 self.journal.flush()
             if self.accelerator.is_main_process:
                 metadata = self.checkpoint_metadata | {"step": str(self.progress.step)}
-                write_checkpoint(
-                    self.run_folder.checkpoint(name),
-                    model_state(self.segmenter, metadata["backbone_saved"] == "true"),
-                    metadata,
-                    {"optimizer": self.optimizer.state_dict()},
-                    asdict(self.progress),
-                )
+                with self._evaluated_weights() as trained:
+                    write_checkpoint(
+                        self.run_folder.checkpoint(name),
+                        model_state(self.segmenter, metadata["backbone_saved"] == "true"),
+                        metadata,
+                        {"optimizer": self.optimizer.state_dict()} | ({"trained": trained} if trained else {}),
+                        asdict(self.progress),
+                    )

@@ -18,7 +18,8 @@ from dinoseg.training.checkpoint import (
     refuse_other_backbone,
 )
 from dinoseg.training.checkpoint_contents import read_progress, verify
-from dinoseg.training.loop import Progress, Trainer
+from dinoseg.training.loop import Trainer
+from dinoseg.training.progress import Progress
 
 RESUME_CHOICES = ("last", "auto", PREVIOUS, "best")
 
@@ -28,6 +29,7 @@ _FREE = (
     "num_workers",
     "device",
     "output_dir",
+    "trackers",
     "model.weights",
     "model.save_backbone",
     "model.gradient_checkpointing",
@@ -36,6 +38,7 @@ _FREE = (
     "datasets.test",
     "train.log_interval",
     "train.checkpoint_interval",
+    "train.early_stopping",
     "eval.batch_size",
     "eval.eval_interval",
     "eval.compute_metric_per_image",
@@ -123,7 +126,10 @@ def restore(trainer: Trainer, checkpoint: Path) -> str:
     _refuse_changed_inputs(trainer, read_metadata(checkpoint), checkpoint)
     progress = read_resume_progress(checkpoint)
     load_weights(checkpoint, trainer.segmenter)
-    trainer.optimizer.load_state_dict(read_trainer(checkpoint)["optimizer"])
+    state = read_trainer(checkpoint)
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    if trainer.average is not None:
+        trainer.average.resume(state["trained"])
     trainer.progress = progress
     remark = _protect_best(trainer)
     if checkpoint.name == "last":
@@ -176,8 +182,9 @@ def _protect_best(trainer: Trainer) -> str:
         verify(found / MODEL_FILE)
         best = read_resume_progress(found)
     except ValueError:
-        known, progress.best_metric, progress.best_step = progress.best_metric, None, 0
+        known = progress.best_metric
+        progress.set_best(None, 0)
         return "" if known is None else f"{folder}: missing or damaged; the next evaluation writes it anew"
     if progress.best_metric is None or (best.best_metric is not None and best.best_metric > progress.best_metric):
-        progress.best_metric, progress.best_step = best.best_metric, best.best_step
+        progress.set_best(best.best_metric, best.best_step)
     return ""

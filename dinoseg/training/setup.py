@@ -26,8 +26,9 @@ from dinoseg.training.device import pick_device, refuse_sharded_weights
 from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
 from dinoseg.training.load_from import load_from
-from dinoseg.training.loop import Progress, Trainer
+from dinoseg.training.loop import Trainer
 from dinoseg.training.plan import describe_plan, estimate_seconds
+from dinoseg.training.progress import Progress
 from dinoseg.training.resume import (
     describe_inputs,
     find_resume_point,
@@ -35,6 +36,7 @@ from dinoseg.training.resume import (
     refuse_changed_config,
     restore,
 )
+from dinoseg.training.trackers import refuse_missing_packages
 
 
 def train(config: Config, console: Console, resume: str | None = None) -> RunFolder:
@@ -45,12 +47,14 @@ def train(config: Config, console: Console, resume: str | None = None) -> RunFol
 
     Raises:
         ValueError: the data is not fit for training, an option does not fit or is not that of the run to go on with,
-            weights are not to be had, a checkpoint cannot be read or written, or the loss became not finite.
+            a tracker is not installed or cannot be started, weights are not to be had, a checkpoint cannot be read or
+            written, or the loss became not finite.
     """
     if config.scheduler.total_iter == 0 and not config.load_from:
         raise ValueError(
             "scheduler.total_iter=0 trains nothing: give load_from, whose head is then evaluated, or steps"
         )
+    refuse_missing_packages(config.trackers)
     device = pick_device(config.device)
     accelerator = Accelerator(cpu=device.type == "cpu")
     refuse_sharded_weights(accelerator.distributed_type.name)
@@ -58,7 +62,7 @@ def train(config: Config, console: Console, resume: str | None = None) -> RunFol
     # What is wrong in one process only, a file missing on its machine, must not leave the others waiting for it.
     with failing_together():
         checkpoint, progress = _resume_point(run, config, resume)
-        if progress.is_finished(config.scheduler.total_iter):
+        if progress.is_finished(config.scheduler.total_iter, config.train.early_stopping):
             if accelerator.is_main_process:
                 console.print(_last_words(run, config, progress), soft_wrap=True, markup=False, highlight=False)
             return run
@@ -119,7 +123,12 @@ def _starting_point(trainer: Trainer, checkpoint: Path | None) -> str:
     if checkpoint is not None:
         return restore(trainer, checkpoint)
     source = trainer.config.load_from
-    return load_from(trainer.segmenter, Path(source), trainer.label_space) if source else ""
+    if not source:
+        return ""
+    remark = load_from(trainer.segmenter, Path(source), trainer.label_space)
+    if trainer.average is not None:
+        trainer.average.restart()
+    return remark
 
 
 def _check_data(config: Config, console: Console) -> tuple[LabelSpace, CheckReport]:
@@ -187,17 +196,32 @@ def _open_journal(trainer: Trainer, console: Console, resumed: bool) -> Journal:
     save_config(trainer.config, run.config)
     trainer.label_space.save(run.labels)
     progress = trainer.progress
-    return Journal(run, console, progress.step if resumed else None, progress.evaluated_step)
+    return Journal(
+        run,
+        console,
+        trainer.config,
+        trainer.label_space,
+        progress.step if resumed else None,
+        progress.evaluated_step,
+    )
 
 
 def _last_words(run: RunFolder, config: Config, progress: Progress) -> str:
-    if not progress.is_finished(config.scheduler.total_iter):
+    patience = config.train.early_stopping
+    if not progress.is_finished(config.scheduler.total_iter, patience):
         return (
             f"stopped after step {progress.step}; saved as {run.path}/checkpoints/last\n"
             f"go on with: dinoseg train {run.path} --resume"
         )
     best = "n/a" if progress.best_metric is None else f"{progress.best_metric:.2f}"
+    done = "done"
+    if progress.step < config.scheduler.total_iter:
+        done = (
+            f"stopped early after step {progress.step} of {config.scheduler.total_iter}, "
+            f"{progress.evaluations_since_best} evaluations without a better {config.metric_to_save} "
+            f"(train.early_stopping={patience})"
+        )
     return (
-        f"done: best {config.metric_to_save} {best} at step {progress.best_step}\n"
+        f"{done}: best {config.metric_to_save} {best} at step {progress.best_step}\n"
         f"next: dinoseg eval {run.path}\n      dinoseg predict {run.path} IMAGES --out predictions/"
     )
