@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from dinoseg.models import deformable
+from dinoseg.models import deformable, sampling
 from dinoseg.models.deformable import DeformableAttention, cell_centres
 from dinoseg.models.sampling import Shapes, sample_levels
 
@@ -17,25 +17,29 @@ from dinoseg.models.sampling import Shapes, sample_levels
 def inputs(
     shapes: Shapes, batch: int = 2, queries: int = 5, heads: int = 2, channels: int = 3, points: int = 4, seed: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, locations from well inside to well outside the maps, weights; fp64."""
+    """Values, references, and steering from well inside to well outside the maps; fp64."""
     generator = torch.Generator().manual_seed(seed)
     tokens = sum(height * width for height, width in shapes)
     values = torch.randn(batch, tokens, heads, channels, generator=generator, dtype=torch.float64)
-    grid = (batch, queries, heads, len(shapes), points)
-    locations = 2 * torch.rand(*grid, 2, generator=generator, dtype=torch.float64) - 0.5
-    return values, locations, torch.rand(grid, generator=generator, dtype=torch.float64)
+    references = torch.rand(queries, 2, generator=generator, dtype=torch.float64)
+    grid = (batch, queries, 3, heads, len(shapes), points)
+    return values, references, 4 * torch.randn(grid, generator=generator, dtype=torch.float64)
 
 
-def by_grid_sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+def by_grid_sample(values: Tensor, shapes: Shapes, references: Tensor, steering: Tensor) -> Tensor:
     batch, _, heads, channels = values.shape
-    total = torch.zeros(batch, locations.shape[1], heads, channels, dtype=values.dtype)
+    queries = steering.shape[1]
+    weights = steering[:, :, 2].flatten(3).softmax(dim=-1).view_as(steering[:, :, 2])
+    total = torch.zeros(batch, queries, heads, channels, dtype=values.dtype)
     start = 0
     for level, (height, width) in enumerate(shapes):
         cells = values[:, start : start + height * width]
         start += height * width
         for head in range(heads):
             maps = cells[:, :, head].transpose(1, 2).reshape(batch, channels, height, width)
-            grid = 2 * locations[:, :, head, level] - 1
+            x = references[:, None, 0] + steering[:, :, 0, head, level] / width
+            y = references[:, None, 1] + steering[:, :, 1, head, level] / height
+            grid = 2 * torch.stack([x, y], dim=-1) - 1
             samples = functional.grid_sample(maps, grid, padding_mode="zeros", align_corners=False)
             total[:, :, head] += torch.einsum("bcqp,bqp->bqc", samples, weights[:, :, head, level])
     return total.flatten(2)
@@ -43,12 +47,23 @@ def by_grid_sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: T
 
 def test_samples_between_cells_are_bilinear_and_outside_is_zero() -> None:
     values = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1)  # [[1, 2], [3, 4]]
-    points = [(0.25, 0.25), (0.5, 0.5), (0.5, 0.25), (0.0, 0.25), (-1.0, 0.5), (1e20, -1e20)]
-    locations = torch.tensor(points).view(1, len(points), 1, 1, 1, 2)
-    weights = torch.ones(1, len(points), 1, 1, 1)
-    sampled = sample_levels(values, ((2, 2),), locations, weights).flatten()
+    references = torch.tensor([(0.25, 0.25), (0.5, 0.5), (0.5, 0.25), (0.0, 0.25), (-1.0, 0.5), (0.25, 0.25)])
+    steering = torch.zeros(1, len(references), 3, 1, 1, 1)
+    steering[0, 5, :2] = torch.tensor([1e20, -1e20]).view(2, 1, 1, 1)
+    sampled = sample_levels(values, ((2, 2),), references, steering).flatten()
     # The fourth point is on the map's edge: half of its cell of 1, half of nothing.
     torch.testing.assert_close(sampled, torch.tensor([1.0, 2.5, 1.5, 0.5, 0.0, 0.0]))
+
+
+def test_offsets_are_in_cells_and_weights_a_softmax() -> None:
+    values = torch.arange(12.0).view(1, 12, 1, 1)  # 3 rows of 4
+    references = torch.tensor([[0.375, 0.5]])  # row 1, column 1: 5
+    steering = torch.zeros(1, 1, 3, 1, 1, 2)
+    steering[0, 0, 0, 0, 0] = torch.tensor([2.0, -0.5])  # 7 and 4.5
+    steering[0, 0, 1, 0, 0] = torch.tensor([0.0, 0.25])  # and a quarter of a row further
+    steering[0, 0, 2, 0, 0] = torch.tensor([math.log(3.0), 0.0])
+    sampled = sample_levels(values, ((3, 4),), references, steering)
+    torch.testing.assert_close(sampled, torch.tensor([[[0.75 * 7 + 0.25 * 5.5]]]))
 
 
 @settings(max_examples=25, deadline=None)
@@ -63,44 +78,76 @@ def test_samples_between_cells_are_bilinear_and_outside_is_zero() -> None:
 def test_values_and_gradients_equal_grid_sample(
     shapes: list[tuple[int, int]], batch: int, queries: int, heads: int, points: int, seed: int
 ) -> None:
-    arguments = inputs(tuple(shapes), batch, queries, heads, points=points, seed=seed)
+    values, references, steering = inputs(tuple(shapes), batch, queries, heads, points=points, seed=seed)
     results = []
     for function in (sample_levels, by_grid_sample):
-        values, locations, weights = (argument.clone().requires_grad_() for argument in arguments)
-        output = function(values, tuple(shapes), locations, weights)
+        leaves = values.clone().requires_grad_(), steering.clone().requires_grad_()
+        output = function(leaves[0], tuple(shapes), references, leaves[1])
         (output * torch.arange(output.numel()).view_as(output)).sum().backward()
-        results.append((output, values.grad, locations.grad, weights.grad))
+        results.append((output, *(leaf.grad for leaf in leaves)))
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("slice_bytes", [1, 1 << 23])
+def test_slices_change_no_gradient(slice_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, references, steering = inputs(((3, 4), (2, 2)))
+    gradients = []
+    for size in (slice_bytes, 2000):
+        monkeypatch.setattr(sampling, "_GATHERED", {"cpu": size})
+        leaf = steering.clone().requires_grad_()
+        sample_levels(values, ((3, 4), (2, 2)), references, leaf).square().sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize("shapes", [((3, 4), (2, 2)), ((1, 1),), ((1, 5), (4, 1), (2, 3))])
 def test_gradients_equal_finite_differences(shapes: Shapes) -> None:
-    values, locations, weights = (argument.requires_grad_() for argument in inputs(shapes, queries=3, points=2))
+    values, references, steering = inputs(shapes, queries=3, points=2)
     assert torch.autograd.gradcheck(
-        lambda *arguments: sample_levels(arguments[0], shapes, *arguments[1:]), (values, locations, weights)
+        lambda values, steering: sample_levels(values, shapes, references, steering),
+        (values.requires_grad_(), steering.requires_grad_()),
     )
 
 
 def test_gradients_are_finite_and_zero_far_outside() -> None:
-    values, locations, weights = inputs(((3, 4),))
-    locations = locations.sign() * torch.tensor([1e30, 3.0], dtype=torch.float64)
-    values.requires_grad_(), locations.requires_grad_(), weights.requires_grad_()
-    output = sample_levels(values, ((3, 4),), locations, weights)
+    values, references, steering = inputs(((3, 4),))
+    steering[:, :, 0] = 1e30 * steering[:, :, 0].sign()
+    steering[:, :, 1] = 10.0 * steering[:, :, 1].sign()
+    values.requires_grad_(), steering.requires_grad_()
+    output = sample_levels(values, ((3, 4),), references, steering)
     output.sum().backward()
-    for tensor in (output, values.grad, locations.grad, weights.grad):
+    for tensor in (output, values.grad, steering.grad):
         assert tensor is not None
         assert not tensor.any()
 
 
+def test_large_logits_give_finite_weights() -> None:
+    values, references, steering = inputs(((3, 4),))
+    steering[:, :, 2] *= 1e4
+    steering.requires_grad_()
+    output = sample_levels(values, ((3, 4),), references, steering)
+    output.sum().backward()
+    assert output.isfinite().all()
+    assert steering.grad is not None
+    assert steering.grad.isfinite().all()
+
+
+def test_an_offset_that_is_no_number_reaches_the_output() -> None:
+    values, references, steering = inputs(((3, 4),))
+    steering[0, 2, 0, 0, 0, 0] = math.nan
+    unknown = sample_levels(values, ((3, 4),), references, steering).isnan().unflatten(2, (2, 3))
+    assert unknown[0, 2, 0].all()
+    assert unknown.sum() == 3
+
+
 def test_only_what_is_asked_for_gets_a_gradient() -> None:
-    values, locations, weights = inputs(((3, 4),))
-    weights.requires_grad_()
-    sample_levels(values, ((3, 4),), locations, weights).sum().backward()
-    assert weights.grad is not None
-    assert weights.grad.any()
+    values, references, steering = inputs(((3, 4),))
+    steering.requires_grad_()
+    sample_levels(values, ((3, 4),), references, steering).sum().backward()
+    assert steering.grad is not None
+    assert steering.grad.any()
     assert values.grad is None
-    assert locations.grad is None
 
 
 def test_offsets_count_cells_of_their_own_level() -> None:
@@ -140,9 +187,9 @@ def test_value_width_must_divide_into_heads() -> None:
 def test_under_bf16_autocast_sampling_stays_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def spy(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-        seen.extend([values.dtype, locations.dtype, weights.dtype])
-        return sample_levels(values, shapes, locations, weights)
+    def spy(values: Tensor, shapes: Shapes, references: Tensor, steering: Tensor) -> Tensor:
+        seen.extend([values.dtype, references.dtype, steering.dtype])
+        return sample_levels(values, shapes, references, steering)
 
     monkeypatch.setattr(deformable, "sample_levels", spy)
     attention = DeformableAttention(dim=8, num_heads=2, num_levels=1, num_points=2)

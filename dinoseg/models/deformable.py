@@ -5,6 +5,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dinoseg.models.sampling import Shapes, sample_levels
 
@@ -62,15 +63,16 @@ class DeformableAttention(nn.Module):
             tokens: the maps of all levels, flattened row by row, one after the other.
             shapes: height and width of each level.
         """
-        batch, count, _ = queries.shape
-        grid = (batch, count, self.num_heads, self.num_levels, self.num_points)
+        batch, count, dim = queries.shape
+        # One product for offsets and weights; all offsets along x, then all along y, then the logits of the weights.
+        offsets, logits = self.sampling_offsets, self.attention_weights
+        weight = torch.cat([*offsets.weight.view(-1, 2, dim).unbind(1), logits.weight])
+        bias = torch.cat([*offsets.bias.view(-1, 2).unbind(1), logits.bias])
         # Where to look must not be rounded to bf16: a 64th of a map is a pixel.
-        offsets = self.sampling_offsets(queries).float().view(*grid, 2)
-        weights = self.attention_weights(queries).float().view(batch, count, self.num_heads, -1).softmax(dim=-1)
-        sizes = references.new_tensor([(width, height) for height, width in shapes], dtype=torch.float32)
-        locations = references.float()[:, None, None, None] + offsets / sizes[:, None]
+        steering = functional.linear(queries, weight, bias).float()
+        steering = steering.view(batch, count, 3, self.num_heads, self.num_levels, self.num_points)
         values = self.value_proj(tokens).float().view(batch, tokens.shape[1], self.num_heads, -1)
-        sampled = sample_levels(values, shapes, locations, weights.view(grid))
+        sampled = sample_levels(values, shapes, references.float(), steering)
         return self.output_proj(sampled.to(queries.dtype))
 
 
