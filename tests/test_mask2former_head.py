@@ -25,10 +25,6 @@ def features_of(maps: list[Tensor]) -> list[FeatureMap]:
     return [FeatureMap(level, level.mean(dim=(2, 3))) for level in maps]
 
 
-def mask_logits(output: Mask2FormerOutput, stage: int) -> Tensor:
-    return torch.einsum("bqd,bdhw->bqhw", output.mask_embeddings[stage], output.mask_features)
-
-
 @pytest.fixture(scope="module")
 def golden() -> dict[str, Tensor]:
     return {
@@ -79,7 +75,7 @@ def small_inputs(size: tuple[int, int] = (64, 96), patch: int = 16) -> tuple[Ten
 
 
 def stand_in_loss(output: Mask2FormerOutput) -> Tensor:
-    masks = torch.einsum("sbqd,bdhw->sbqhw", output.mask_embeddings, output.mask_features)
+    masks = torch.stack([output.mask_logits(stage) for stage in range(len(output.mask_embeddings))])
     return (masks * masks.detach().cos()).mean() + (output.class_logits * output.class_logits.detach().sin()).mean()
 
 
@@ -96,9 +92,9 @@ def test_reproduces_dinov3(golden: dict[str, Tensor]) -> None:
         torch.testing.assert_close(pyramid[level], golden[f"expect.adapter.{level + 1}"], **close)
     for stage in range(9):
         torch.testing.assert_close(output.class_logits[stage], golden[f"expect.aux.{stage}.pred_logits"], **close)
-    torch.testing.assert_close(mask_logits(output, 4), golden["expect.aux.4.pred_masks"], **close)
+    torch.testing.assert_close(output.mask_logits(4), golden["expect.aux.4.pred_masks"], **close)
     torch.testing.assert_close(output.class_logits[-1], golden["expect.pred_logits"], **close)
-    torch.testing.assert_close(mask_logits(output, -1), golden["expect.pred_masks"], **close)
+    torch.testing.assert_close(output.mask_logits(-1), golden["expect.pred_masks"], **close)
     assert len(output.class_logits) == len(output.mask_embeddings) == 10
 
 
@@ -243,11 +239,13 @@ def test_attention_is_where_the_resized_mask_is_positive_or_everywhere() -> None
     features[:, 0] = features[:, 0].abs() + 0.1
     embeddings[:, 2] = torch.tensor([-1.0, 0.0, 0.0, 0.0])
     resized = functional.interpolate(features, size=(4, 6), mode="bilinear")
-    attend = attention_mask(embeddings, resized.flatten(2))
-    masks = torch.einsum("bqd,bdhw->bqhw", embeddings, features)
+    biases = torch.randn(2, 6, generator=generator)
+    biases[:, 2] = 0
+    attend = attention_mask(embeddings, biases, resized.flatten(2))
+    masks = torch.einsum("bqd,bdhw->bqhw", embeddings, features) + biases[:, :, None, None]
     expected = functional.interpolate(masks, size=(4, 6), mode="bilinear").sigmoid().flatten(2) >= 0.5
     assert not expected[:, 2].any()
-    expected[:, 2] = True
+    expected[~expected.any(dim=-1)] = True
     assert torch.equal(attend, expected)
 
 
@@ -256,6 +254,7 @@ def random_output(queries: int = 7, classes: int = 4, map_size: tuple[int, int] 
     return Mask2FormerOutput(
         class_logits=torch.randn(2, 2, queries, classes + 1, generator=generator),
         mask_embeddings=torch.randn(2, 2, queries, 8, generator=generator),
+        mask_biases=torch.randn(2, 2, queries, generator=generator),
         mask_features=torch.randn(2, 8, *map_size, generator=generator),
     )
 
@@ -268,7 +267,7 @@ def test_semantic_scores_equal_the_whole_computation_in_stripes_of_any_height(
     monkeypatch.setattr(mask2former_head, "_STRIPE_LOGITS", stripe)
     output = random_output()
     scores = small_head(num_classes=4).semantic_logits(output, size)
-    masks = functional.interpolate(mask_logits(output, -1), size=size, mode="bilinear", align_corners=False)
+    masks = functional.interpolate(output.mask_logits(-1), size=size, mode="bilinear", align_corners=False)
     expected = torch.einsum("bqc,bqhw->bchw", output.class_logits[-1].softmax(-1)[..., :-1], masks.sigmoid())
     torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
 

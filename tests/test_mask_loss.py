@@ -1,6 +1,6 @@
 """The mask-classification loss equals a naive one; ignored pixels, empty images and other processes change nothing."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,13 @@ from dinoseg.models.mask_output import Mask2FormerOutput
 
 IGNORE, CLASSES = 255, 5
 STAGES, QUERIES, DIM, SIZE = 3, 7, 8, 32
-NAMES = ("class_logits", "mask_embeddings", "mask_features")
+NAMES = ("class_logits", "mask_embeddings", "mask_biases", "mask_features")
 
 
 def make_output(batch: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Mask2FormerOutput:
     generator = torch.Generator().manual_seed(seed)
-    shapes = [(STAGES, batch, QUERIES, CLASSES + 1), (STAGES, batch, QUERIES, DIM), (batch, DIM, SIZE // 4, SIZE // 4)]
+    staged = (STAGES, batch, QUERIES)
+    shapes = [(*staged, CLASSES + 1), (*staged, DIM), staged, (batch, DIM, SIZE // 4, SIZE // 4)]
     return Mask2FormerOutput(*[torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes])
 
 
@@ -48,7 +49,7 @@ def gradients(terms: dict[str, Tensor], output: Mask2FormerOutput) -> list[Tenso
 
 def rows(record: Mask2FormerOutput | SampledPoints, images: slice) -> dict[str, Tensor]:
     """The fields of a record for some images of the batch."""
-    staged = ("class_logits", "mask_embeddings")
+    staged = ("class_logits", "mask_embeddings", "mask_biases")
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     return {name: value[:, images] if name in staged else value[images] for name, value in values.items()}
 
@@ -60,7 +61,8 @@ def naive_loss(
     class_loss = mask_loss = dice_loss = torch.zeros(())
     masks = sum(len(image[image != IGNORE].unique()) for image in class_map)
     for stage in range(STAGES):
-        masks_quarter = torch.einsum("bqd,bdhw->bqhw", output.mask_embeddings[stage], output.mask_features)
+        products = torch.einsum("bqd,bdhw->bqhw", output.mask_embeddings[stage], output.mask_features)
+        masks_quarter = products + output.mask_biases[stage, :, :, None, None]
         masks_full = functional.interpolate(masks_quarter, size=class_map.shape[1:], mode="bilinear").flatten(2)
         targets = torch.full((len(class_map), QUERIES), CLASSES)
         for b, truth in enumerate(class_map.flatten(1)):
@@ -113,10 +115,7 @@ def with_ignored_logits_changed(class_map: Tensor) -> tuple[Mask2FormerOutput, M
     features = torch.randn(len(class_map), DIM, SIZE, SIZE, generator=generator)
     noise = 50 * torch.randn(features.shape, generator=generator)
     changed = torch.where((class_map == IGNORE)[:, None], noise, features)
-    pair = [
-        Mask2FormerOutput(output.class_logits, output.mask_embeddings, value.requires_grad_())
-        for value in (features, changed)
-    ]
+    pair = [replace(output, mask_features=value.requires_grad_()) for value in (features, changed)]
     return pair[0], pair[1]
 
 
@@ -141,7 +140,7 @@ def test_features_behind_ignored_pixels_only_get_no_gradient() -> None:
     output, class_map = make_output(1), make_class_map(1)
     class_map[:, :, 12:] = IGNORE
     # Column 2 of the features takes part in pixels up to 12; from column 4 on, only in pixels from 14 on.
-    gradient = gradients(make_criterion()(output, class_map), output)[2]
+    gradient = gradients(make_criterion()(output, class_map), output)[-1]
     assert (gradient[..., 4:] == 0).all()
     assert (gradient[..., :3] != 0).any(dim=1).all()
 
@@ -154,10 +153,11 @@ def test_images_without_a_valid_pixel_train_no_object_only(empty: int) -> None:
     found = gradients(terms, output)
     assert all(torch.isfinite(value) for value in terms.values())
     assert all(torch.isfinite(gradient).all() for gradient in found)
-    class_gradient, embedding_gradient, feature_gradient = found
+    class_gradient, embedding_gradient, bias_gradient, feature_gradient = found
     assert (class_gradient[:, 2 - empty :, :, -1] < 0).all()
     assert (class_gradient[:, 2 - empty :, :, :-1] > 0).all()
     assert (embedding_gradient[:, 2 - empty :] == 0).all()
+    assert (bias_gradient[:, 2 - empty :] == 0).all()
     assert (feature_gradient[2 - empty :] == 0).all()
     if empty == 2:
         assert terms["loss_mask"] == terms["loss_dice"] == 0
@@ -167,7 +167,7 @@ def test_images_without_a_valid_pixel_train_no_object_only(empty: int) -> None:
 
 def test_more_classes_than_queries_is_an_error() -> None:
     output = make_output(1)
-    few = Mask2FormerOutput(output.class_logits[:, :, :2], output.mask_embeddings[:, :, :2], output.mask_features)
+    few = replace(output, **{name: getattr(output, name)[:, :, :2] for name in NAMES[:-1]})
     class_map = torch.zeros(1, SIZE, SIZE, dtype=torch.int64)
     class_map[:, 4:] = 1
     class_map[:, 8:] = 3
@@ -232,20 +232,18 @@ def test_a_seed_gives_the_loss_and_another_seed_another() -> None:
 def test_a_good_prediction_costs_less_than_a_bad_one() -> None:
     """One-hot features: query c draws class c exactly, with logits 20 inside and -20 outside."""
     class_map = torch.arange(4).repeat_interleave(SIZE // 4).expand(1, SIZE, SIZE).contiguous()
-    features = 40.0 * functional.one_hot(class_map, DIM).permute(0, 3, 1, 2) - 20.0 * functional.one_hot(
-        torch.full_like(class_map, DIM - 1), DIM
-    ).permute(0, 3, 1, 2)
+    features = 40.0 * functional.one_hot(class_map, DIM).permute(0, 3, 1, 2)
+    biases = torch.full((STAGES, 1, QUERIES), -20.0)
     embeddings = torch.zeros(STAGES, 1, QUERIES, DIM)
     logits = torch.zeros(STAGES, 1, QUERIES, CLASSES + 1)
     for query in range(QUERIES):
-        embeddings[:, :, query, DIM - 1] = 1
         label = query if query < 4 else CLASSES
         logits[:, :, query, label] = 30
         if query < 4:
             embeddings[:, :, query, query] = 1
-    good = make_criterion()(Mask2FormerOutput(logits, embeddings, features), class_map)
+    good = make_criterion()(Mask2FormerOutput(logits, embeddings, biases, features), class_map)
     assert max(value.item() for value in good.values()) < 1e-5
-    bad = make_criterion()(Mask2FormerOutput(logits, embeddings.roll(1, dims=2), features), class_map)
+    bad = make_criterion()(Mask2FormerOutput(logits, embeddings.roll(1, dims=2), biases, features), class_map)
     assert sum(bad.values()) > 10
 
 

@@ -17,6 +17,7 @@ def inputs(scale: float = 1.0) -> dict[str, torch.Tensor]:
     return {
         "class_logits": torch.randn(STAGES, QUERIES, CLASSES + 1, generator=generator),
         "mask_embeddings": scale * torch.randn(STAGES, QUERIES, DIM, generator=generator),
+        "mask_biases": scale * torch.randn(STAGES, QUERIES, generator=generator),
         "point_features": torch.randn(DIM, POINTS, generator=generator),
         "labels": torch.randint(0, 3, (POINTS,), generator=generator),
         "classes": torch.tensor([0, 1, 2, 4]),  # No point lies on class 4.
@@ -31,6 +32,7 @@ def test_costs_of_each_pair(scale: float) -> None:
     for stage, query, target in itertools.product(range(STAGES), range(QUERIES), range(4)):
         label = given["classes"][target]
         logits = given["mask_embeddings"][stage, query].double() @ given["point_features"].double()
+        logits = logits + given["mask_biases"][stage, query]
         truth = (given["labels"] == label).double()
         mask = functional.binary_cross_entropy_with_logits(logits, truth)
         dice = 1 - (2 * (logits.sigmoid() * truth).sum() + 1) / (logits.sigmoid().sum() + truth.sum() + 1)

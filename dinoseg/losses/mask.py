@@ -1,5 +1,7 @@
 """Mask-classification loss: every class of an image is one mask, found by one query."""
 
+from dataclasses import fields
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -86,9 +88,7 @@ class MaskClassificationLoss(nn.Module):
             ValueError: an image holds more classes than the head has queries.
         """
         with torch.autocast(class_map.device.type, enabled=False):
-            output = Mask2FormerOutput(
-                output.class_logits.float(), output.mask_embeddings.float(), output.mask_features.float()
-            )
+            output = Mask2FormerOutput(**{field.name: getattr(output, field.name).float() for field in fields(output)})
             if points is None:
                 points = sample_points(class_map != self.ignore_index, self.settings)
             classes = self.present_classes(class_map, output.class_logits.shape[2])
@@ -140,6 +140,7 @@ class MaskClassificationLoss(nn.Module):
                 matching_costs(
                     output.class_logits[:, image],
                     output.mask_embeddings[:, image],
+                    output.mask_biases[:, image],
                     features,
                     class_map[image].flatten()[pixels],
                     present,
@@ -177,10 +178,12 @@ class MaskClassificationLoss(nn.Module):
         """Cross-entropy and Dice of the matched queries' masks, divided by the number of masks, summed over stages."""
         terms = []
         # unbind, not indexing: its gradient is one stack, not a sum of batch-sized tensors.
-        images = zip(output.mask_embeddings.unbind(1), output.mask_features.unbind(0), strict=True)
-        for image, (embeddings, features) in enumerate(images):
+        parts = (output.mask_embeddings.unbind(1), output.mask_biases.unbind(1), output.mask_features.unbind(0))
+        for image, (embeddings, biases, features) in enumerate(zip(*parts, strict=True)):
             matched = embeddings.gather(1, queries[image][:, :, None].expand(-1, -1, embeddings.shape[2]))
-            maps = torch.einsum("std,dhw->sthw", matched, features)
+            bias = biases.gather(1, queries[image])
+            maps = torch.addmm(bias.view(-1, 1), matched.flatten(0, 1), features.flatten(1))
+            maps = maps.view(*bias.shape, *features.shape[1:])
             terms.append(
                 mask_terms(
                     maps,

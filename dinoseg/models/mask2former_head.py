@@ -84,7 +84,8 @@ class Mask2FormerHead(nn.Module):
         maps = [feature.map for feature in features]
         if self.adapter is not None:
             maps = self.adapter(fit_to_patches(image, _LARGEST_STRIDE), maps)
-        return self.predictor(*self.pixel_decoder(maps))
+        features, levels = self.pixel_decoder(maps)
+        return self.predictor(features, levels, self.pixel_decoder.mask_feature)
 
     def semantic_logits(
         self, output: Mask2FormerOutput, size: tuple[int, int]
@@ -95,7 +96,7 @@ class Mask2FormerHead(nn.Module):
         rows, so that beside the result only a few rows of the masks exist at full resolution.
         """
         probabilities = output.class_logits[-1].float().softmax(dim=-1)[..., :-1].transpose(1, 2)
-        masks = torch.einsum("bqd,bdhw->bqhw", output.mask_embeddings[-1], output.mask_features).float()
+        masks = output.mask_logits(-1).float()
         batch, queries = masks.shape[:2]
         scores = masks.new_empty(batch, probabilities.shape[1], *size)
         rows = max(1, _STRIPE_LOGITS // (batch * queries * size[1]))

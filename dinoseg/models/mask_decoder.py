@@ -55,14 +55,16 @@ class MaskDecoder(nn.Module):
         self.class_embed = nn.Linear(hidden_dim, num_classes + 1)
         self.mask_embed = Perceptron(hidden_dim)
 
-    def forward(self, mask_features: Map, levels: list[Map]) -> Mask2FormerOutput:
+    def forward(self, features: Map, levels: list[Map], mask_feature: nn.Conv2d) -> Mask2FormerOutput:
         """Predictions of all stages.
 
         Args:
-            mask_features: at stride 4.
+            features: at stride 4.
             levels: encoded maps at strides 32, 16 and 8.
+            mask_feature: the 1x1 convolution that makes mask features of ``features``. A mask is the product of a query
+                with those, so the convolution is applied to the queries instead: hundreds of rows, not thousands.
         """
-        batch = mask_features.shape[0]
+        batch = features.shape[0]
         memory, keys, resized = [], [], []
         for encoded, embedding in zip(levels, self.level_embed.weight, strict=True):
             size = (encoded.shape[-2], encoded.shape[-1])
@@ -70,22 +72,25 @@ class MaskDecoder(nn.Module):
             keys.append(memory[-1] + sine_positions(*size, encoded.shape[1], encoded.device))
             # Resizing and the product with the queries commute: three small maps do for the attention masks of all
             # layers, and the masks at stride 4 are never formed here. No gradient goes through an attention mask.
-            resized.append(_resize(mask_features.detach(), size))
+            resized.append(_resize(features.detach(), size))
         queries = self.query_feat.weight.expand(batch, -1, -1)
-        classes, embeddings = [], []
+        projection = mask_feature.weight.flatten(1)
+        classes, embeddings, biases = [], [], []
         for layer in range(self.num_layers + 1):
             normed = self.post_norm(queries)
             classes.append(self.class_embed(normed))
-            embeddings.append(self.mask_embed(normed))
+            embedding = self.mask_embed(normed)
+            embeddings.append(embedding @ projection)
+            biases.append(embedding @ mask_feature.bias)
             if layer < self.num_layers:
                 level = layer % _LEVELS
-                attend = attention_mask(embeddings[-1].detach(), resized[level])
+                attend = attention_mask(embeddings[-1].detach(), biases[-1].detach(), resized[level])
                 arguments = (layer, queries, keys[level], memory[level], attend)
                 if self.activation_checkpointing and self.training:
                     queries = checkpoint(self._layer, *arguments, use_reentrant=False)
                 else:
                     queries = self._layer(*arguments)
-        return Mask2FormerOutput(torch.stack(classes), torch.stack(embeddings), mask_features)
+        return Mask2FormerOutput(torch.stack(classes), torch.stack(embeddings), torch.stack(biases), features)
 
     def _layer(
         self,
@@ -102,12 +107,14 @@ class MaskDecoder(nn.Module):
 
 
 def attention_mask(
-    embeddings: Float[Tensor, "batch queries dim"], features: Float[Tensor, "batch dim cells"]
+    embeddings: Float[Tensor, "batch queries dim"],
+    biases: Float[Tensor, "batch queries"],
+    features: Float[Tensor, "batch dim cells"],
 ) -> Bool[Tensor, "batch queries cells"]:
     """True where a query may attend: where its mask's probability is a half or more; everywhere if that is nowhere."""
     # In fp32: which cells are in must not depend on autocast.
     with torch.autocast(embeddings.device.type, enabled=False):
-        attend = embeddings.float() @ features.float() >= 0
+        attend = embeddings.float() @ features.float() >= -biases.float()[:, :, None]
     return attend | ~attend.any(dim=-1, keepdim=True)
 
 

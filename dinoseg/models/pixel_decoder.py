@@ -20,7 +20,7 @@ _GROUPS = 32
 
 
 class PixelDecoder(nn.Module):
-    """A pyramid at strides 4, 8, 16, 32 to mask features at stride 4 and three encoded maps.
+    """A pyramid at strides 4, 8, 16, 32 to a map at stride 4, of which masks are made, and three encoded maps.
 
     Args:
         in_channels: channels of the pyramid, stride 4 first.
@@ -50,13 +50,17 @@ class PixelDecoder(nn.Module):
         self.mask_feature = nn.Conv2d(hidden_dim, hidden_dim, 1)
 
     def forward(self, pyramid: list[Map]) -> tuple[Map, list[Map]]:
-        """Mask features at stride 4, and the encoded maps at strides 32, 16 and 8."""
+        """The map at stride 4 before ``mask_feature``, and the encoded maps at strides 32, 16 and 8.
+
+        ``mask_feature``, a 1x1 convolution, is left to the mask decoder: it applies it to its queries, which are fewer.
+        """
         levels = [project(level) for project, level in zip(self.input_convs, reversed(pyramid[1:]), strict=True)]
         encoded = self.encoder(levels)
         lateral = self.lateral_convs[0](pyramid[0])
-        upsampled = functional.interpolate(encoded[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False)
-        merged = functional.relu(self.output_convs[0](lateral + upsampled))
-        return self.mask_feature(merged), encoded
+        # Contiguous, so that the sum and its gradient keep one memory layout.
+        finest = encoded[-1].contiguous()
+        upsampled = functional.interpolate(finest, size=lateral.shape[-2:], mode="bilinear", align_corners=False)
+        return self.output_convs[0](lateral.add_(upsampled)).relu_(), encoded
 
 
 def _projection(inputs: int, outputs: int) -> nn.Sequential:

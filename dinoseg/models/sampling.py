@@ -156,7 +156,7 @@ def _corner_rows(
     points = first.shape[-1] // len(shapes)
     below = first.new_tensor([width + 2 * _BORDER for _, width in shapes]).repeat_interleave(points)
     rows = first.new_empty(*first.shape[:-1], 4, first.shape[-1])
-    for corner, step in enumerate((0, 1, below, below + 1)):
+    for corner, step in enumerate((torch.zeros_like(below), torch.ones_like(below), below, below + 1)):
         torch.add(first, step, out=rows[..., corner, :])
     return rows
 
@@ -222,7 +222,8 @@ def _value_gradient(
     starts = torch.searchsorted(cells, every_cell, out_int32=True)
     sources = (order // weights.shape[-1]).to(torch.int32)
     corners = weights.new_empty(4, weights.numel())
-    _spread(*(numbers.flatten().index_select(0, order) for numbers in (*shares, weights)), corners)
+    right, below, weight = (numbers.flatten().index_select(0, order) for numbers in (*shares, weights))
+    _spread(right, below, weight, corners)
     batch, heads, _, channels = table.shape
     gradients = bags.new_zeros(batch, sum(height * width for height, width in shapes), heads, channels)
     levels = gradients.split([height * width for height, width in shapes], dim=1)
