@@ -8,7 +8,6 @@ Heads come before queries in everything below: the rows that one head of one ima
 cache. And each quantity of a sample has an array of its own, so that arithmetic runs along contiguous memory.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -50,52 +49,35 @@ class _WeightedSamples(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, shapes: Shapes, references: Tensor, steering: Tensor) -> Tensor:
         table = _bordered(values, shapes)
-        first, right, below, weights = _cells(references, steering, shapes)
+        first, shares, weights = _cells(references, steering, shapes)
         ctx.shapes = shapes
-        ctx.save_for_backward(table, first, right, below, weights)
-        rows = table.flatten(0, 2)
-        summed = rows.new_empty(first.shape[:3].numel(), rows.shape[1])
-        steps = _corner_steps(first, shapes)
-        for out, *part in _slices(table, summed, first, right, below, weights):
-            spread = torch.stack(_corner_weights(*part[1:]), dim=1).flatten(1)
-            out.copy_(
-                functional.embedding_bag(_corner_rows(part[0], steps), rows, per_sample_weights=spread, mode="sum")
-            )
+        ctx.save_for_backward(table, first, shares, weights)
+        summed = functional.embedding_bag(
+            _corner_rows(first, shapes).flatten(0, 2).flatten(1),
+            table.flatten(0, 2),
+            per_sample_weights=_corner_weights(shares, weights).flatten(0, 2).flatten(1),
+            mode="sum",
+        )
         return summed.view(*first.shape[:3], -1).transpose(1, 2).flatten(2)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, Tensor]:
-        table, first, right, below, weights = ctx.saved_tensors
+        table, first, shares, weights = ctx.saved_tensors
         bags = gradient.unflatten(2, (table.shape[1], -1)).transpose(1, 2).flatten(0, 2)
-        to_values = _value_gradient(bags, table, first, (right, below, weights), ctx.shapes)
-        to_steering = weights.new_empty(3, *weights.shape)
-        steps = _corner_steps(first, ctx.shapes)
-        for out_x, out_y, out_logit, bag, part, right_part, below_part, weight in _slices(
-            table, *to_steering, bags, first, right, below, weights
-        ):
-            # How well each of the four cells of a sample agrees with the gradient of its bag.
-            products = _products(bag, table.flatten(0, 2), _corner_rows(part, steps)).unflatten(1, (4, -1))
-            upper_left, upper_right, lower_left, lower_right = products.unbind(1)
-            upper = torch.lerp(upper_left, upper_right, right_part)
-            lower = torch.lerp(lower_left, lower_right, right_part)
-            along_x = torch.lerp(upper_right.sub_(upper_left), lower_right.sub_(lower_left), below_part)
-            torch.mul(along_x, weight, out=out_x)
-            torch.mul(lower - upper, weight, out=out_y)
-            weighted = torch.lerp(upper, lower, below_part).mul_(weight)
-            # The gradient of the softmax.
-            torch.sub(weighted, weight * weighted.sum(dim=-1, keepdim=True), out=out_logit)
-        return to_values, None, None, to_steering.permute(1, 3, 0, 2, 4).unflatten(4, (len(ctx.shapes), -1))
-
-
-def _slices(table: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Parts of tensors that have a row for each bag, such that the cells which the bags of a part read fit in cache.
-
-    The rows, weights and cells of all samples would be the largest tensors of the network, each used only once.
-    """
-    samples, channels = tensors[-1].shape[-1], table.shape[-1]
-    limit = _GATHERED.get(table.device.type, _GATHERED_ELSEWHERE)
-    count = max(1, limit // (4 * samples * channels * table.element_size()))
-    return zip(*(tensor.view(-1, tensor.shape[-1]).split(count) for tensor in tensors), strict=True)
+        to_values = _value_gradient(bags, table, first, shares, weights, ctx.shapes)
+        # How well each of the four cells of a sample agrees with the gradient of its bag.
+        upper_left, upper_right, lower_left, lower_right = _corner_products(bags, table, first, ctx.shapes).unbind(3)
+        right, below = shares
+        upper = torch.lerp(upper_left, upper_right, right)
+        lower = torch.lerp(lower_left, lower_right, right)
+        to_steering = torch.empty_like(weights.expand(3, *weights.shape), memory_format=torch.contiguous_format)
+        torch.lerp(upper_right.sub_(upper_left), lower_right.sub_(lower_left), below, out=to_steering[0])
+        torch.sub(lower, upper, out=to_steering[1])
+        torch.lerp(upper, lower, below, out=to_steering[2])
+        to_steering *= weights
+        to_steering[2] -= weights * to_steering[2].sum(dim=-1, keepdim=True)
+        levels = len(ctx.shapes)
+        return to_values, None, None, to_steering.permute(1, 3, 0, 2, 4).unflatten(4, (levels, -1))
 
 
 def _bordered(
@@ -129,11 +111,10 @@ def _cells(
     shapes: Shapes,
 ) -> tuple[
     Int[Tensor, "batch heads queries samples"],
-    Float[Tensor, "batch heads queries samples"],
-    Float[Tensor, "batch heads queries samples"],
+    Float[Tensor, "2 batch heads queries samples"],
     Float[Tensor, "batch heads queries samples"],
 ]:
-    """Table row of the upper left of the four cells of each sample, share of the right, share of the lower, weight."""
+    """Table row of the upper left of the four cells of each sample, shares of the right and lower cells, weights."""
     batch, queries, _, heads, _, points = steering.shape
     planes = steering.permute(2, 0, 3, 1, 4, 5).flatten(4).clone(memory_format=torch.contiguous_format)
 
@@ -150,7 +131,7 @@ def _cells(
     # No number at all is a row of the table too; the shares keep it, so that it reaches the loss, where it is reported.
     corner = pixels.floor().nan_to_num_(0.0)
     corner = torch.minimum(corner, limits - 1, out=corner)
-    right, below = pixels.sub_(corner)
+    shares = pixels.sub_(corner)
     column, row = corner.to(torch.int32)
 
     counts = _bordered_counts(shapes)
@@ -159,7 +140,7 @@ def _cells(
     widths, places = every_sample(table[:, None])[:, 0, 0]
     heads_before = torch.arange(batch * heads, dtype=torch.int32, device=row.device).view(batch, heads, 1, 1)
     first = row.mul_(widths).add_(column).add_(places).add_(heads_before * sum(counts))
-    return first, right, below, _softmax(planes[2])
+    return first, shares, _softmax(planes[2])
 
 
 def _softmax(logits: Float[Tensor, "batch heads queries samples"]) -> Float[Tensor, "batch heads queries samples"]:
@@ -168,39 +149,67 @@ def _softmax(logits: Float[Tensor, "batch heads queries samples"]) -> Float[Tens
     return powers.div_(powers.sum(dim=-1, keepdim=True))
 
 
-def _corner_steps(first: Tensor, shapes: Shapes) -> Int[Tensor, "4 samples"]:
-    """From the upper left cell of each sample of a bag: rows to itself, upper right, lower left, lower right."""
+def _corner_rows(
+    first: Int[Tensor, "batch heads queries samples"], shapes: Shapes
+) -> Int[Tensor, "batch heads queries 4 samples"]:
+    """Table rows of each query and head: upper left cells of all samples, upper right, lower left, lower right."""
     points = first.shape[-1] // len(shapes)
     below = first.new_tensor([width + 2 * _BORDER for _, width in shapes]).repeat_interleave(points)
-    return torch.stack([torch.zeros_like(below), torch.ones_like(below), below, below + 1])
+    rows = first.new_empty(*first.shape[:-1], 4, first.shape[-1])
+    for corner, step in enumerate((torch.zeros_like(below), torch.ones_like(below), below, below + 1)):
+        torch.add(first, step, out=rows[..., corner, :])
+    return rows
 
 
-def _corner_rows(first: Int[Tensor, "bags samples"], steps: Int[Tensor, "4 samples"]) -> Int[Tensor, "bags rows"]:
-    """Table rows of each bag: upper left cells of all its samples, then upper right, lower left, lower right."""
-    return torch.stack([first + step for step in steps], dim=1).flatten(1)
+def _corner_weights(
+    shares: Float[Tensor, "2 batch heads queries samples"], weights: Float[Tensor, "batch heads queries samples"]
+) -> Float[Tensor, "batch heads queries 4 samples"]:
+    """The weight of each sample spread over its four cells, in the order of the rows."""
+    spread = weights.new_empty(*weights.shape[:-1], 4, weights.shape[-1])
+    _spread(shares[0], shares[1], weights, spread.movedim(-2, 0))
+    return spread
 
 
-def _corner_weights(right: Tensor, below: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The weight of each sample spread over its cells: upper left, upper right, lower left, lower right."""
+def _spread(right: Tensor, below: Tensor, weights: Tensor, corners: Tensor) -> None:
+    """Writes the weights of the four cells, upper left, upper right, lower left, lower right, into ``corners``."""
     lower = weights * below
     upper = weights - lower
-    upper_right, lower_right = upper * right, lower * right
-    return upper.sub_(upper_right), upper_right, lower.sub_(lower_right), lower_right
+    torch.mul(upper, right, out=corners[1])
+    torch.mul(lower, right, out=corners[3])
+    torch.sub(upper, corners[1], out=corners[0])
+    torch.sub(lower, corners[3], out=corners[2])
 
 
-def _products(
-    bags: Float[Tensor, "bags channels"], table: Float[Tensor, "cells channels"], rows: Int[Tensor, "bags rows"]
-) -> Float[Tensor, "bags rows"]:
-    """Products of each bag with its rows of the table."""
-    cells = table.index_select(0, rows.flatten()).view(*rows.shape, -1)
-    return torch.bmm(bags[:, None], cells.transpose(1, 2))[:, 0]
+def _corner_products(
+    bags: Float[Tensor, "bags channels"],
+    table: Float[Tensor, "batch heads bordered_tokens channels"],
+    first: Int[Tensor, "batch heads queries samples"],
+    shapes: Shapes,
+) -> Float[Tensor, "batch heads queries 4 samples"]:
+    """Products of each bag's gradient with the four cells of each of its samples.
+
+    The cells are gathered in slices: all of them would be the largest tensor of the network.
+    """
+    rows = _corner_rows(first, shapes)
+    products = torch.empty_like(rows, dtype=table.dtype)
+    per_bag, channels = 4 * first.shape[-1], table.shape[-1]
+    limit = _GATHERED.get(table.device.type, _GATHERED_ELSEWHERE)
+    count = max(1, limit // (per_bag * channels * table.element_size()))
+    gathered = table.new_empty(min(count, len(bags)) * per_bag, channels)
+    parts = (tensor.split(count) for tensor in (bags, rows.view(-1, per_bag), products.view(-1, 1, per_bag)))
+    for bag, row, out in zip(*parts, strict=True):
+        cells = gathered[: row.numel()]
+        torch.index_select(table.view(-1, channels), 0, row.flatten(), out=cells)
+        torch.bmm(bag[:, None], cells.view(len(bag), per_bag, channels).transpose(1, 2), out=out)
+    return products
 
 
 def _value_gradient(
     bags: Float[Tensor, "bags channels"],
     table: Float[Tensor, "batch heads bordered_tokens channels"],
     first: Int[Tensor, "batch heads queries samples"],
-    shares_and_weights: tuple[Tensor, Tensor, Tensor],
+    shares: Float[Tensor, "2 batch heads queries samples"],
+    weights: Float[Tensor, "batch heads queries samples"],
     shapes: Shapes,
 ) -> Float[Tensor, "batch tokens heads channels"]:
     """For each cell, the sum of the gradients of the bags that it went into.
@@ -211,12 +220,14 @@ def _value_gradient(
     cells, order = first.flatten().sort(stable=True)
     every_cell = torch.arange(table.shape[:3].numel(), dtype=cells.dtype, device=cells.device)
     starts = torch.searchsorted(cells, every_cell, out_int32=True)
-    sources = (order // first.shape[-1]).to(torch.int32)
-    right, below, weights = (numbers.flatten().index_select(0, order) for numbers in shares_and_weights)
+    sources = (order // weights.shape[-1]).to(torch.int32)
+    corners = weights.new_empty(4, weights.numel())
+    right, below, weight = (numbers.flatten().index_select(0, order) for numbers in (*shares, weights))
+    _spread(right, below, weight, corners)
     batch, heads, _, channels = table.shape
     gradients = bags.new_zeros(batch, sum(height * width for height, width in shapes), heads, channels)
     levels = gradients.split([height * width for height, width in shapes], dim=1)
-    for number, corner in enumerate(_corner_weights(right, below, weights)):
+    for number, corner in enumerate(corners):
         sums = functional.embedding_bag(sources, bags, starts, per_sample_weights=corner, mode="sum").view_as(table)
         top, left = _BORDER - number // 2, _BORDER - number % 2
         for (height, width), level, grid in zip(shapes, levels, _grids(sums, shapes), strict=True):
