@@ -7,12 +7,10 @@ without stripes, whatever memory that takes, and counts the pixels that differ; 
 """
 
 import argparse
-import re
 import time
-from pathlib import Path
 
 import torch
-from measure import report
+from measure import peak_kilobytes, report
 
 from dinoseg.config_loading import load_config
 from dinoseg.inference.resampling import argmax_classes
@@ -54,13 +52,6 @@ def build(head: str, num_classes: int) -> Segmenter:
     ]
     torch.manual_seed(0)
     return build_segmenter(load_config(overrides), num_classes).eval()
-
-
-def peak_kilobytes() -> int:
-    """The most memory this process ever held."""
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1])
 
 
 if __name__ == "__main__":

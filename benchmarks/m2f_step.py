@@ -10,15 +10,13 @@ times faster with at most half the peak memory, inference at least 2 times faste
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from measure import interleaved, report
+from measure import interleaved, peak_kilobytes, report
 from torch import Tensor, nn
 
 from dinoseg.backbone import FeatureMap
@@ -202,9 +200,7 @@ def _print_peak(side: str, inputs: Inputs) -> None:
         built = builders[side](inputs)
         built.step()
         built.step()
-    # The process's own high-water mark; ru_maxrss would start at the size of the process that started this one.
-    status = Path("/proc/self/status").read_text()
-    print(json.dumps({"peak": int(re.search(r"VmHWM:\s+(\d+)", status)[1])}))
+    print(json.dumps({"peak": peak_kilobytes()}))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 import json
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -34,6 +36,13 @@ def report(figure: str, value: float, unit: str, **facts: object) -> None:
         "cores": os.cpu_count(),
     }
     print(json.dumps({"figure": figure, "value": round(value, 4), "unit": unit, **facts, **machine}), flush=True)
+
+
+def peak_kilobytes() -> int:
+    """The process's own high-water mark; ``ru_maxrss`` would start at the size of the process that started this one."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1])
 
 
 def _synchronise() -> None:

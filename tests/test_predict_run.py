@@ -229,6 +229,27 @@ def test_files_are_read_and_written_while_the_model_works(
     assert len(done) == len(names)
 
 
+def test_an_image_that_cannot_be_predicted_does_not_end_the_job(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    images = sorted((data / "test" / "images").iterdir())
+    predict, calls = Predictor.predict, []
+
+    def refuse_the_second(self: Predictor, picture: Image.Image):
+        calls.append(picture)
+        if len(calls) == 2:
+            raise ValueError("not this one")
+        return predict(self, picture)
+
+    monkeypatch.setattr(Predictor, "predict", refuse_the_second)
+    assert run_cli(["predict", run, data / "test" / "images", "--out", tmp_path / "out"], monkeypatch) == 1
+    record = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert record["failed"] == {str(images[1]): "not this one"}
+    assert len(record["labels"]) == len(images) - 1
+    assert "not this one" in capsys.readouterr().err
+
+
 def test_an_output_that_cannot_be_written_ends_the_job(
     finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

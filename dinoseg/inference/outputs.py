@@ -98,9 +98,12 @@ class OutputFolder:
             OSError: an output cannot be written.
         """
         opened = self.open(predictor, image)
-        return opened if isinstance(opened, Outcome) else self.write(opened, predictor.predict(opened.picture))
+        if isinstance(opened, Outcome):
+            return opened
+        prediction = self.predict(predictor, opened)
+        return prediction if isinstance(prediction, Outcome) else self.write(opened, prediction)
 
-    def open(self, predictor: Predictor, image: InputImage) -> "OpenedImage | Outcome":
+    def open(self, predictor: Predictor, image: InputImage) -> OpenedImage | Outcome:
         """What the model works on, or the outcome where it has nothing to do: kept from before, or not readable."""
         try:
             mask = None if self.mask_ignored is None else _find_mask(self.mask_ignored, image)
@@ -116,18 +119,25 @@ class OutputFolder:
         except (ValueError, OSError) as error:
             return Outcome(image, error=str(error))
 
-    def write(self, opened: "OpenedImage", prediction: Prediction) -> Outcome:
+    def predict(self, predictor: Predictor, opened: OpenedImage) -> Prediction | Outcome:
+        """The prediction, or the outcome where the image cannot be predicted."""
+        try:
+            return predictor.predict(opened.picture)
+        except ValueError as error:
+            return Outcome(opened.image, error=str(error))
+
+    def write(self, opened: OpenedImage, prediction: Prediction) -> Outcome:
         """Writes the label map and the overlay of a prediction.
 
         Raises:
             OSError: an output cannot be written.
         """
-        labels = prediction.labels
-        if opened.truth is not None:
-            labels = prediction.label_space.mask_ignored(labels, opened.truth)
-            prediction = prediction.hide_ignored(opened.truth)
         text = png_text(opened.fingerprint)
         try:
+            labels = prediction.labels
+            if opened.truth is not None:
+                labels = prediction.label_space.mask_ignored(labels, opened.truth)
+                prediction = prediction.hide_ignored(opened.truth)
             path = self._label_map(opened.image)
             write_label_map(path, labels, prediction.label_space, palette=self.palette, pnginfo=text)
         except ValueError as error:

@@ -7,7 +7,7 @@ from itertools import islice
 
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.outputs import OpenedImage, Outcome, OutputFolder
-from dinoseg.inference.predictor import Predictor
+from dinoseg.inference.predictor import Prediction, Predictor
 
 # Images opened ahead of the model, and predictions that wait to be written: both are held in memory.
 _AHEAD = 2
@@ -55,8 +55,12 @@ def _opened_ahead(
 def _write(
     writer: ThreadPoolExecutor, outputs: OutputFolder, predictor: Predictor, opened: OpenedImage | Outcome
 ) -> Future[Outcome]:
-    if isinstance(opened, OpenedImage):
-        return writer.submit(outputs.write, opened, predictor.predict(opened.picture))
     settled: Future[Outcome] = Future()
-    settled.set_result(opened)
+    if isinstance(opened, Outcome):
+        settled.set_result(opened)
+        return settled
+    prediction = outputs.predict(predictor, opened)
+    if isinstance(prediction, Prediction):
+        return writer.submit(outputs.write, opened, prediction)
+    settled.set_result(prediction)
     return settled
