@@ -14,8 +14,6 @@ from torch import Tensor
 
 # Sigmoid and softplus of smaller logits are below 1e-34: zero beside any other point.
 _LEAST_LOGIT = -80.0
-# Queries x points whose logits are held at once: 8 MB, which stays in a processor's cache.
-_SLICE_LOGITS = 1 << 21
 # A cost that is no number is the worst of all, so that a diverged prediction reaches the loss, where it is reported.
 _WORST_COST = 1e9
 
@@ -45,10 +43,7 @@ def matching_costs(
         labels: class index at each point; ``classes``: those that the image holds.
     """
     truth = (labels[:, None] == classes).to(point_features.dtype)
-    rows = max(1, _SLICE_LOGITS // len(labels))
-    slices = zip(mask_embeddings.flatten(0, 1).split(rows), mask_biases.flatten().split(rows), strict=True)
-    terms = [_mask_costs(queries, biases, point_features, truth) for queries, biases in slices]
-    mask_cost, dice_cost = (torch.cat(parts) for parts in zip(*terms, strict=True))
+    mask_cost, dice_cost = _mask_costs(mask_embeddings.flatten(0, 1), mask_biases.flatten(), point_features, truth)
     class_cost = -class_logits.softmax(dim=-1).flatten(0, 1)[:, classes]
     cost = (
         coefficients.mask_coefficient * mask_cost
