@@ -70,7 +70,7 @@ class _WeightedSamples(torch.autograd.Function):
         right, below = shares
         upper = torch.lerp(upper_left, upper_right, right)
         lower = torch.lerp(lower_left, lower_right, right)
-        to_steering = torch.empty_like(weights.expand(3, *weights.shape), memory_format=torch.contiguous_format)
+        to_steering = weights.new_empty(3, *weights.shape)
         torch.lerp(upper_right.sub_(upper_left), lower_right.sub_(lower_left), below, out=to_steering[0])
         torch.sub(lower, upper, out=to_steering[1])
         torch.lerp(upper, lower, below, out=to_steering[2])
