@@ -128,7 +128,7 @@ def _cells(
     # Far outside is as good as just outside.
     limits = every_sample(sizes + (2 * _BORDER - 1))
     pixels = torch.minimum(pixels.clamp_(min=0), limits, out=pixels)
-    # No number at all is a row of the table too; the shares keep it, so that it reaches the loss, where it is reported.
+    # NaN must be no row outside the table. The shares stay NaN, so that it reaches the loss, where it is reported.
     corner = pixels.floor().nan_to_num_(0.0)
     corner = torch.minimum(corner, limits - 1, out=corner)
     shares = pixels.sub_(corner)
@@ -136,8 +136,8 @@ def _cells(
 
     counts = _bordered_counts(shapes)
     starts = [sum(counts[:level]) for level in range(len(shapes))]
-    table = torch.tensor([[width + 2 * _BORDER for _, width in shapes], starts], dtype=torch.int32, device=row.device)
-    widths, places = every_sample(table[:, None])[:, 0, 0]
+    layout = torch.tensor([[width + 2 * _BORDER for _, width in shapes], starts], dtype=torch.int32, device=row.device)
+    widths, places = every_sample(layout[:, None])[:, 0, 0]
     heads_before = torch.arange(batch * heads, dtype=torch.int32, device=row.device).view(batch, heads, 1, 1)
     first = row.mul_(widths).add_(column).add_(places).add_(heads_before * sum(counts))
     return first, shares, _softmax(planes[2])
