@@ -74,7 +74,7 @@ def run_demo(out: Path, head: str, console: Console) -> Path:
     started = time.perf_counter()
     data, run, predictions = out / "data", out / f"run-{head}", out / f"predictions-{head}"
     if run.exists():
-        raise ValueError(f"{run}: a demo ran here already; give another folder with --out")
+        raise ValueError(f"{run}: a demo ran here already; remove it, or give another folder with --out")
     settings = [
         f"datasets.root={data}",
         f"output_dir={run}",

@@ -173,3 +173,12 @@ def test_a_mapping_longer_than_a_file_name_is_a_setting(
     paths = [run, data / "test" / "images"] if verb == "predict" else []
     assert run_cli([verb, *paths, f"datasets.clases={{{classes}}}"], monkeypatch) == 1
     assert "did you mean 'datasets.classes'?" in capsys.readouterr().err
+
+
+def test_a_demo_overwrites_no_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run-linear").mkdir()
+    assert run_cli(["demo", "--out", tmp_path], monkeypatch) == 1
+    message = f"error: {tmp_path / 'run-linear'}: a demo ran here already; remove it, or give another folder with --out"
+    assert capsys.readouterr().err.replace("\n", " ").strip() == message
