@@ -102,10 +102,12 @@ def train(
 ) -> None:
     """Train a head on a backbone, frozen or not, and write a run folder."""
     from dinoseg.config_loading import load_config
+    from dinoseg.processes import leaving_together
     from dinoseg.run_folder import settings_of_run
     from dinoseg.training.setup import train as run_training
 
-    run_training(load_config(settings_of_run(settings or [])), Console(), resume)
+    with leaving_together():
+        run_training(load_config(settings_of_run(settings or [])), Console(), resume)
 
 
 @app.command("eval", cls=CommandWithKeys)
@@ -129,9 +131,11 @@ def evaluate(
 ) -> None:
     """Evaluate a run on one split at native size, or label maps of any tool."""
     from dinoseg.evaluation.request import EvaluationRequest, run_request
+    from dinoseg.processes import leaving_together
 
     request = EvaluationRequest(arguments or [], split, checkpoint, shard, merge, predictions, masks, out)
-    run_request(request, Console())
+    with leaving_together():
+        run_request(request, Console())
 
 
 @app.command()

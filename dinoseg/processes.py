@@ -53,6 +53,18 @@ def any_process(flag: bool) -> bool:
 
 
 @contextmanager
+def leaving_together() -> Iterator[None]:
+    """A process group started within the block ends with it, if there was no error. Every process must get there.
+
+    Gloo's threads let go of a collective's tensors a moment after it is done; one that does so while the interpreter
+    ends aborts the process. After an error nothing is left: that could wait for a process that failed.
+    """
+    yield
+    if _started():
+        distributed.destroy_process_group()
+
+
+@contextmanager
 def failing_together() -> Iterator[None]:
     """The end of the block is reached by all processes, or an error is raised in all: none waits for one that failed.
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from test_round_trip import TruthTeller
 from tiny import tiny_settings, write_tiny_dataset
 
+from dinoseg import cli
 from dinoseg.config_loading import load_config
 from dinoseg.data.dataset import EvaluationDataset
 from dinoseg.data.folders import find_pairs
@@ -59,6 +60,30 @@ def test_two_processes_count_what_one_counts(images: int, tmp_path: Path) -> Non
             for name, values in alone.counts.to_arrays().items():
                 np.testing.assert_array_equal(counts[name], values)
         assert (tmp_path / f"{rank}.json").read_text() == json.dumps(alone.to_dict())
+
+
+def _run_verb(rank: int, verb: str, arguments: list[str], out: str, port: int) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
+    torch.set_num_threads(1)
+    joined = distributed.init_process_group
+    groups = []
+    distributed.init_process_group = lambda *values, **options: groups.append(joined(*values, **options))
+    {"train": cli.train, "eval": cli.evaluate}[verb](arguments)
+    threads = [(task / "comm").read_text() for task in Path("/proc/self/task").glob("*")]
+    told = {"joined": len(groups), "gloo": [name for name in threads if "gloo" in name]}
+    Path(f"{out}/{verb}{rank}.json").write_text(json.dumps(told))
+
+
+def test_no_thread_of_the_process_group_outlives_a_verb(tmp_path: Path) -> None:
+    """One that lets go of a tensor while the interpreter ends aborts the process: now and then, on a busy machine."""
+    data = write_tiny_dataset(tmp_path / "data", {"train": 2, "val": 2})
+    run = tmp_path / "run"
+    for verb, arguments in {"train": tiny_settings(data, run), "eval": [str(run)]}.items():
+        port = 29500 + os.getpid() % 1000
+        multiprocessing.spawn(_run_verb, (verb, arguments, str(tmp_path), port), nprocs=2)
+        for rank in range(2):
+            assert json.loads((tmp_path / f"{verb}{rank}.json").read_text()) == {"joined": 1, "gloo": []}
 
 
 def _losses(run: Path) -> list[float]:
