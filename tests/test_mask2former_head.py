@@ -259,7 +259,7 @@ def random_output(queries: int = 7, classes: int = 4, map_size: tuple[int, int] 
     )
 
 
-@pytest.mark.parametrize("size", [(36, 52), (37, 53), (9, 13), (6, 200), (1, 1)])
+@pytest.mark.parametrize("size", [(36, 52), (27, 39), (37, 53), (9, 13), (6, 200), (1, 1)])
 @pytest.mark.parametrize("stripe", [1, 1500, 1 << 22])
 def test_semantic_scores_equal_the_whole_computation_in_stripes_of_any_height(
     size: tuple[int, int], stripe: int, monkeypatch: pytest.MonkeyPatch
@@ -270,6 +270,14 @@ def test_semantic_scores_equal_the_whole_computation_in_stripes_of_any_height(
     masks = functional.interpolate(output.mask_logits(-1), size=size, mode="bilinear", align_corners=False)
     expected = torch.einsum("bqc,bqhw->bchw", output.class_logits[-1].softmax(-1)[..., :-1], masks.sigmoid())
     torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_semantic_scores_have_a_gradient() -> None:
+    output = random_output()
+    output.mask_embeddings.requires_grad_()
+    small_head(num_classes=4).semantic_logits(output, (36, 52)).sum().backward()
+    assert output.mask_embeddings.grad is not None
+    assert output.mask_embeddings.grad[-1].any()
 
 
 def test_semantic_scores_hold_nothing_large_beside_the_result() -> None:

@@ -64,14 +64,16 @@ class DeformableAttention(nn.Module):
             shapes: height and width of each level.
         """
         batch, count, dim = queries.shape
-        # One product for offsets and weights; all offsets along x, then all along y, then the logits of the weights.
+        # One product for offsets and weights: of each head all offsets along x, all along y, the logits of the weights.
         offsets, logits = self.sampling_offsets, self.attention_weights
-        weight = torch.cat([*offsets.weight.view(-1, 2, dim).unbind(1), logits.weight])
-        bias = torch.cat([*offsets.bias.view(-1, 2).unbind(1), logits.bias])
+        heads = self.num_heads
+        along = offsets.weight.view(heads, -1, 2, dim).unbind(2)
+        weight = torch.stack([*along, logits.weight.view(heads, -1, dim)], dim=1).flatten(0, 2)
+        bias = torch.stack([*offsets.bias.view(heads, -1, 2).unbind(2), logits.bias.view(heads, -1)], dim=1).flatten()
         # Where to look must not be rounded to bf16: a 64th of a map is a pixel.
         steering = functional.linear(queries, weight, bias).float()
-        steering = steering.view(batch, count, 3, self.num_heads, self.num_levels, self.num_points)
-        values = self.value_proj(tokens).float().view(batch, tokens.shape[1], self.num_heads, -1)
+        steering = steering.view(batch, count, heads, 3, self.num_levels, self.num_points)
+        values = self.value_proj(tokens).float().view(batch, tokens.shape[1], heads, -1)
         sampled = sample_levels(values, shapes, references.float(), steering)
         return self.output_proj(sampled.to(queries.dtype))
 

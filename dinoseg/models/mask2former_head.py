@@ -120,4 +120,23 @@ def upsample_rows(
     below = (above + 1).clamp(max=height - 1)
     share = (position - above)[:, None]
     rows = torch.lerp(maps[:, :, above], maps[:, :, below], share)
-    return functional.interpolate(rows, size=(last - first, size[1]), mode="bilinear", align_corners=False)
+    return _upsample_columns(rows, size[1])
+
+
+def _upsample_columns(
+    rows: Float[Tensor, "batch maps rows map_width"], width: int
+) -> Float[Tensor, "batch maps rows width"]:
+    """The rows resized bilinearly to ``width``."""
+    cells = rows.shape[-1]
+    if width % cells or rows.requires_grad:
+        return functional.interpolate(rows, size=(rows.shape[-2], width), mode="bilinear", align_corners=False)
+    # Whole steps, the usual case, have few shares: a pass for each takes half the time, and has no gradient.
+    step = width // cells
+    padded = torch.cat([rows[..., :1], rows, rows[..., -1:]], dim=-1)
+    result = rows.new_empty(*rows.shape, step)
+    for place in range(step):
+        position = (place + 0.5) / step + 0.5
+        left = int(position)
+        pair = padded[..., left : left + cells], padded[..., left + 1 : left + 1 + cells]
+        torch.lerp(*pair, position - left, out=result[..., place])
+    return result.flatten(-2)

@@ -4,10 +4,14 @@ All samples of a query and head are one bag of rows of one table, summed by one 
 themselves (gigabytes over the layers of an encoder) are never written out. The gradient of the values is such a sum
 too, over bags made by sorting: no atomic additions, hence the same result every time on a GPU as well.
 
-Heads come before queries in everything below: the rows that one head of one image reads lie together, in a processor's
-cache. And each quantity of a sample has an array of its own, so that arithmetic runs along contiguous memory.
+The work is done in parts, a few heads of one image each: what a part reads and writes stays in a processor's cache, and
+its buffers serve the next one. Within a part heads come before queries, so that the rows that one head reads lie
+together, and each quantity of a sample has an array of its own, so that arithmetic runs along contiguous memory.
 """
 
+import warnings
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,16 +23,17 @@ Shapes = tuple[tuple[int, int], ...]
 
 # Zeros around each map: a sample outside it reads two border cells along the axis where it is outside.
 _BORDER = 2
-# Bytes of cells gathered at once for the gradient of the weights: in cache on a CPU, a small share of a GPU's memory.
-_GATHERED = {"cpu": 1 << 23}
-_GATHERED_ELSEWHERE = 1 << 27
+# Samples of a part: on a CPU for each thread, enough to make little of the time in which operations start; elsewhere as
+# many as leave the cells gathered for them, 16 times their channels in bytes each, a small share of the memory.
+_SAMPLES_OF_A_THREAD = 1 << 17
+_SAMPLES_ELSEWHERE = 1 << 18
 
 
 def sample_levels(
     values: Float[Tensor, "batch tokens heads channels"],
     shapes: Shapes,
     references: Float[Tensor, "queries 2"],
-    steering: Float[Tensor, "batch queries 3 heads levels points"],
+    steering: Float[Tensor, "batch queries heads 3 levels points"],
 ) -> Float[Tensor, "batch queries heads_times_channels"]:
     """Weighted mean over levels and points of the values around the references; zero outside the maps.
 
@@ -48,126 +53,170 @@ def sample_levels(
 class _WeightedSamples(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, shapes: Shapes, references: Tensor, steering: Tensor) -> Tensor:
-        table = _bordered(values, shapes)
-        first, shares, weights = _cells(references, steering, shapes)
-        ctx.shapes = shapes
-        ctx.save_for_backward(table, first, shares, weights)
-        summed = functional.embedding_bag(
-            _corner_rows(first, shapes).flatten(0, 2).flatten(1),
-            table.flatten(0, 2),
-            per_sample_weights=_corner_weights(shares, weights).flatten(0, 2).flatten(1),
-            mode="sum",
-        )
-        return summed.view(*first.shape[:3], -1).transpose(1, 2).flatten(2)
+        layout = _Layout.build(shapes, references, steering.shape[-1])
+        parts = _parts(steering)
+        buffers = _Buffers(layout, values, parts[0][1])
+        result = values.new_empty(*steering.shape[:3], values.shape[3])
+        for image, heads in parts:
+            first, shares, weights = _cells(steering[image, :, heads].flatten(3), layout)
+            spread = buffers.numbers[: len(first)]
+            _spread(shares[0], shares[1], weights, spread.movedim(-2, 0))
+            summed = functional.embedding_bag(
+                buffers.corner_rows(first).flatten(0, 1).flatten(1),
+                buffers.table(values[image, :, heads]).flatten(0, 1),
+                per_sample_weights=spread.flatten(0, 1).flatten(1),
+                mode="sum",
+            )
+            result[image, :, heads] = summed.view(*first.shape[:2], -1).transpose(0, 1)
+        ctx.layout = layout
+        ctx.save_for_backward(values, steering)
+        return result.flatten(2)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, Tensor]:
-        table, first, shares, weights = ctx.saved_tensors
-        bags = gradient.unflatten(2, (table.shape[1], -1)).transpose(1, 2).flatten(0, 2)
-        to_values = _value_gradient(bags, table, first, shares, weights, ctx.shapes)
-        # How well each of the four cells of a sample agrees with the gradient of its bag.
-        upper_left, upper_right, lower_left, lower_right = _corner_products(bags, table, first, ctx.shapes).unbind(3)
-        right, below = shares
-        upper = torch.lerp(upper_left, upper_right, right)
-        lower = torch.lerp(lower_left, lower_right, right)
-        to_steering = weights.new_empty(3, *weights.shape)
-        torch.lerp(upper_right.sub_(upper_left), lower_right.sub_(lower_left), below, out=to_steering[0])
-        torch.sub(lower, upper, out=to_steering[1])
-        torch.lerp(upper, lower, below, out=to_steering[2])
-        to_steering *= weights
-        to_steering[2] -= weights * to_steering[2].sum(dim=-1, keepdim=True)
-        levels = len(ctx.shapes)
-        return to_values, None, None, to_steering.permute(1, 3, 0, 2, 4).unflatten(4, (levels, -1))
+        values, steering = ctx.saved_tensors
+        layout, parts = ctx.layout, _parts(steering)
+        buffers = _Buffers(layout, values, parts[0][1])
+        gradient = gradient.unflatten(2, values.shape[2:])
+        to_values, to_steering = torch.empty_like(values), torch.empty_like(steering)
+        for image, heads in parts:
+            # Found anew: kept for all parts they would be a third larger than the steering.
+            first, shares, weights = _cells(steering[image, :, heads].flatten(3), layout)
+            bags = gradient[image, :, heads].transpose(0, 1).flatten(0, 1)
+            _value_gradient(bags, first, shares, weights, layout, to_values[image, :, heads])
+            # How well each of the four cells of a sample agrees with the gradient of its bag.
+            table = buffers.table(values[image, :, heads]).flatten(0, 1)
+            rows, numbers = buffers.corner_rows(first), buffers.numbers[: len(first)]
+            products = _products(bags, table, rows.flatten(0, 1).flatten(1), numbers.flatten(0, 1).flatten(1))
+            _steering_gradient(products.view_as(rows), shares, weights, to_steering[image, :, heads].flatten(3))
+        return to_values, None, None, to_steering
 
 
-def _bordered(
-    values: Float[Tensor, "batch tokens heads channels"], shapes: Shapes
-) -> Float[Tensor, "batch heads bordered_tokens channels"]:
-    batch, _, heads, channels = values.shape
-    table = values.new_zeros(batch, heads, sum(_bordered_counts(shapes)), channels)
-    maps = values.split([height * width for height, width in shapes], dim=1)
-    for grid, cells, shape in zip(_grids(table, shapes), maps, shapes, strict=True):
-        inside = grid[:, :, _BORDER:-_BORDER, _BORDER:-_BORDER]
-        inside.copy_(cells.unflatten(1, shape).permute(0, 3, 1, 2, 4))
-    return table
+def _parts(steering: Float[Tensor, "batch queries heads 3 levels points"]) -> list[tuple[int, slice]]:
+    """Image and heads of each part; the first has as many heads as any."""
+    batch, queries, heads, _, levels, points = steering.shape
+    on_cpu = steering.device.type == "cpu"
+    limit = _SAMPLES_OF_A_THREAD * torch.get_num_threads() if on_cpu else _SAMPLES_ELSEWHERE
+    count = max(1, limit // (queries * levels * points))
+    return [(image, slice(head, min(head + count, heads))) for image in range(batch) for head in range(0, heads, count)]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the samples of a head start from, and where the cells of the maps lie in its table.
+
+    Attributes:
+        shapes: height and width of each map.
+        points: samples of a query on one map.
+        centres: x and y of the references in cells of the bordered maps.
+        limits: x and y of the last place that differs from any further out.
+        widths: of the bordered maps.
+        starts: table rows before each map.
+    """
+
+    shapes: Shapes
+    points: int
+    centres: Float[Tensor, "2 1 queries samples"]
+    limits: Float[Tensor, "2 1 queries samples"]
+    widths: Int[Tensor, "queries samples"]
+    starts: Int[Tensor, "queries samples"]
+
+    @classmethod
+    def build(cls, shapes: Shapes, references: Float[Tensor, "queries 2"], points: int) -> "_Layout":
+        def every_sample(numbers: Tensor) -> Tensor:
+            """Numbers of each (axis, query, level), written out for all samples, so that arithmetic is vectorised."""
+            whole = numbers[..., None].expand(2, len(references), -1, points)
+            return whole.flatten(-2).contiguous()[:, None]
+
+        sizes = references.new_tensor([[width for _, width in shapes], [height for height, _ in shapes]])[:, None]
+        counts = _bordered_counts(shapes)
+        starts = [sum(counts[:level]) for level in range(len(shapes))]
+        rows = torch.tensor([[width + 2 * _BORDER for _, width in shapes], starts], dtype=torch.int32)
+        widths, starts_of_samples = every_sample(rows[:, None].to(references.device))[:, 0]
+        return cls(
+            shapes,
+            points,
+            every_sample(references.t()[:, :, None] * sizes + (_BORDER - 0.5)),
+            every_sample(sizes + (2 * _BORDER - 1)),
+            widths,
+            starts_of_samples,
+        )
+
+    @property
+    def cells(self) -> int:
+        """Rows of the table of one head."""
+        return sum(_bordered_counts(self.shapes))
+
+    def grids(self, table: Float[Tensor, "heads bordered_tokens channels"]) -> list[Tensor]:
+        """The table's part of each level as maps, (heads, height, width, channels), borders included."""
+        parts = table.split(_bordered_counts(self.shapes), dim=1)
+        return [
+            part.unflatten(1, (height + 2 * _BORDER, width + 2 * _BORDER))
+            for part, (height, width) in zip(parts, self.shapes, strict=True)
+        ]
+
+    def maps(self, values: Float[Tensor, "tokens heads channels"]) -> list[Tensor]:
+        """The values of each level as maps, (heads, height, width, channels)."""
+        parts = values.split([height * width for height, width in self.shapes])
+        return [part.unflatten(0, shape).permute(2, 0, 1, 3) for part, shape in zip(parts, self.shapes, strict=True)]
 
 
 def _bordered_counts(shapes: Shapes) -> list[int]:
     return [(height + 2 * _BORDER) * (width + 2 * _BORDER) for height, width in shapes]
 
 
-def _grids(table: Float[Tensor, "batch heads bordered_tokens channels"], shapes: Shapes) -> list[Tensor]:
-    """The table's part of each level as a map, (batch, heads, height, width, channels), borders included."""
-    parts = table.split(_bordered_counts(shapes), dim=2)
-    return [
-        part.unflatten(2, (height + 2 * _BORDER, width + 2 * _BORDER))
-        for part, (height, width) in zip(parts, shapes, strict=True)
-    ]
+class _Buffers:
+    """Memory that serves one part after the other.
+
+    Attributes:
+        numbers: one of each of the four cells of a sample, (heads, queries, 4, samples).
+    """
+
+    def __init__(self, layout: _Layout, values: Float[Tensor, "batch tokens all_heads channels"], heads: slice) -> None:
+        count, (queries, samples) = heads.stop - heads.start, layout.widths.shape
+        self._layout = layout
+        self._table = values.new_zeros(count, layout.cells, values.shape[-1])
+        self._rows = layout.widths.new_empty(count, queries, 4, samples)
+        self.numbers = values.new_empty(count, queries, 4, samples)
+
+    def table(self, values: Float[Tensor, "tokens heads channels"]) -> Float[Tensor, "heads bordered_tokens channels"]:
+        """The values with zeros around each map."""
+        table = self._table[: values.shape[1]]
+        for grid, cells in zip(self._layout.grids(table), self._layout.maps(values), strict=True):
+            grid[:, _BORDER:-_BORDER, _BORDER:-_BORDER] = cells
+        return table
+
+    def corner_rows(self, first: Int[Tensor, "heads queries samples"]) -> Int[Tensor, "heads queries 4 samples"]:
+        """Table rows of each query: upper left cells of all samples, upper right, lower left, lower right."""
+        rows, below = self._rows[: len(first)], self._layout.widths[0]
+        for corner, step in enumerate((torch.zeros_like(below), torch.ones_like(below), below, below + 1)):
+            torch.add(first, step, out=rows[..., corner, :])
+        return rows
 
 
 def _cells(
-    references: Float[Tensor, "queries 2"],
-    steering: Float[Tensor, "batch queries 3 heads levels points"],
-    shapes: Shapes,
+    steering: Float[Tensor, "queries heads 3 samples"], layout: _Layout
 ) -> tuple[
-    Int[Tensor, "batch heads queries samples"],
-    Float[Tensor, "2 batch heads queries samples"],
-    Float[Tensor, "batch heads queries samples"],
+    Int[Tensor, "heads queries samples"],
+    Float[Tensor, "2 heads queries samples"],
+    Float[Tensor, "heads queries samples"],
 ]:
     """Table row of the upper left of the four cells of each sample, shares of the right and lower cells, weights."""
-    batch, queries, _, heads, _, points = steering.shape
-    planes = steering.permute(2, 0, 3, 1, 4, 5).flatten(4).clone(memory_format=torch.contiguous_format)
-
-    def every_sample(numbers: Tensor) -> Tensor:
-        """Numbers of each (axis, query, level), written out for all samples, so that arithmetic is vectorised."""
-        whole = numbers[..., None].expand(*numbers.shape[:-2], queries, -1, points)
-        return whole.flatten(-2).contiguous()[:, None, None]
-
-    sizes = references.new_tensor([[width for _, width in shapes], [height for height, _ in shapes]])[:, None]
-    pixels = planes[:2].add_(every_sample(references.t()[:, :, None] * sizes + (_BORDER - 0.5)))
+    planes = steering.permute(2, 1, 0, 3).clone(memory_format=torch.contiguous_format)
+    pixels = planes[:2].add_(layout.centres)
     # Far outside is as good as just outside.
-    limits = every_sample(sizes + (2 * _BORDER - 1))
-    pixels = torch.minimum(pixels.clamp_(min=0), limits, out=pixels)
+    pixels = torch.minimum(pixels.clamp_(min=0), layout.limits, out=pixels)
     # NaN must be no row outside the table. The shares stay NaN, so that it reaches the loss, where it is reported.
     corner = pixels.floor().nan_to_num_(0.0)
-    corner = torch.minimum(corner, limits - 1, out=corner)
+    corner = torch.minimum(corner, layout.limits - 1, out=corner)
     shares = pixels.sub_(corner)
     column, row = corner.to(torch.int32)
-
-    counts = _bordered_counts(shapes)
-    starts = [sum(counts[:level]) for level in range(len(shapes))]
-    layout = torch.tensor([[width + 2 * _BORDER for _, width in shapes], starts], dtype=torch.int32, device=row.device)
-    widths, places = every_sample(layout[:, None])[:, 0, 0]
-    heads_before = torch.arange(batch * heads, dtype=torch.int32, device=row.device).view(batch, heads, 1, 1)
-    first = row.mul_(widths).add_(column).add_(places).add_(heads_before * sum(counts))
-    return first, shares, _softmax(planes[2])
-
-
-def _softmax(logits: Float[Tensor, "batch heads queries samples"]) -> Float[Tensor, "batch heads queries samples"]:
-    """Softmax over the samples, in place; PyTorch's own takes six times as long over rows of a dozen."""
+    heads_before = torch.arange(len(row), dtype=torch.int32, device=row.device)[:, None, None]
+    first = row.mul_(layout.widths).add_(column).add_(layout.starts).add_(heads_before * layout.cells)
+    # Softmax over the samples; PyTorch's own takes six times as long over rows of a dozen.
+    logits = planes[2]
     powers = logits.sub_(logits.amax(dim=-1, keepdim=True)).exp_()
-    return powers.div_(powers.sum(dim=-1, keepdim=True))
-
-
-def _corner_rows(
-    first: Int[Tensor, "batch heads queries samples"], shapes: Shapes
-) -> Int[Tensor, "batch heads queries 4 samples"]:
-    """Table rows of each query and head: upper left cells of all samples, upper right, lower left, lower right."""
-    points = first.shape[-1] // len(shapes)
-    below = first.new_tensor([width + 2 * _BORDER for _, width in shapes]).repeat_interleave(points)
-    rows = first.new_empty(*first.shape[:-1], 4, first.shape[-1])
-    for corner, step in enumerate((torch.zeros_like(below), torch.ones_like(below), below, below + 1)):
-        torch.add(first, step, out=rows[..., corner, :])
-    return rows
-
-
-def _corner_weights(
-    shares: Float[Tensor, "2 batch heads queries samples"], weights: Float[Tensor, "batch heads queries samples"]
-) -> Float[Tensor, "batch heads queries 4 samples"]:
-    """The weight of each sample spread over its four cells, in the order of the rows."""
-    spread = weights.new_empty(*weights.shape[:-1], 4, weights.shape[-1])
-    _spread(shares[0], shares[1], weights, spread.movedim(-2, 0))
-    return spread
+    return first, shares, powers.div_(powers.sum(dim=-1, keepdim=True))
 
 
 def _spread(right: Tensor, below: Tensor, weights: Tensor, corners: Tensor) -> None:
@@ -180,57 +229,91 @@ def _spread(right: Tensor, below: Tensor, weights: Tensor, corners: Tensor) -> N
     torch.sub(lower, corners[3], out=corners[2])
 
 
-def _corner_products(
-    bags: Float[Tensor, "bags channels"],
-    table: Float[Tensor, "batch heads bordered_tokens channels"],
-    first: Int[Tensor, "batch heads queries samples"],
-    shapes: Shapes,
-) -> Float[Tensor, "batch heads queries 4 samples"]:
-    """Products of each bag's gradient with the four cells of each of its samples.
-
-    The cells are gathered in slices: all of them would be the largest tensor of the network.
-    """
-    rows = _corner_rows(first, shapes)
-    products = torch.empty_like(rows, dtype=table.dtype)
-    per_bag, channels = 4 * first.shape[-1], table.shape[-1]
-    limit = _GATHERED.get(table.device.type, _GATHERED_ELSEWHERE)
-    count = max(1, limit // (per_bag * channels * table.element_size()))
-    gathered = table.new_empty(min(count, len(bags)) * per_bag, channels)
-    parts = (tensor.split(count) for tensor in (bags, rows.view(-1, per_bag), products.view(-1, 1, per_bag)))
-    for bag, row, out in zip(*parts, strict=True):
-        cells = gathered[: row.numel()]
-        torch.index_select(table.view(-1, channels), 0, row.flatten(), out=cells)
-        torch.bmm(bag[:, None], cells.view(len(bag), per_bag, channels).transpose(1, 2), out=out)
-    return products
-
-
 def _value_gradient(
-    bags: Float[Tensor, "bags channels"],
-    table: Float[Tensor, "batch heads bordered_tokens channels"],
-    first: Int[Tensor, "batch heads queries samples"],
-    shares: Float[Tensor, "2 batch heads queries samples"],
-    weights: Float[Tensor, "batch heads queries samples"],
-    shapes: Shapes,
-) -> Float[Tensor, "batch tokens heads channels"]:
-    """For each cell, the sum of the gradients of the bags that it went into.
+    bags: Float[Tensor, "heads_times_queries channels"],
+    first: Int[Tensor, "heads queries samples"],
+    shares: Float[Tensor, "2 heads queries samples"],
+    weights: Float[Tensor, "heads queries samples"],
+    layout: _Layout,
+    gradients: Float[Tensor, "tokens heads channels"],
+) -> None:
+    """Writes for each cell the sum of the gradients of the bags that it went into.
 
     Samples are sorted by their upper left cell once. The sums for the other three corners have the same bags, and
     belong to the cells one to the right, below, and both.
     """
+    heads, _, samples = first.shape
     cells, order = first.flatten().sort(stable=True)
-    every_cell = torch.arange(table.shape[:3].numel(), dtype=cells.dtype, device=cells.device)
+    every_cell = torch.arange(heads * layout.cells, dtype=cells.dtype, device=cells.device)
     starts = torch.searchsorted(cells, every_cell, out_int32=True)
-    sources = (order // weights.shape[-1]).to(torch.int32)
+    sources = (order // samples).to(torch.int32)
     corners = weights.new_empty(4, weights.numel())
     right, below, weight = (numbers.flatten().index_select(0, order) for numbers in (*shares, weights))
     _spread(right, below, weight, corners)
-    batch, heads, _, channels = table.shape
-    gradients = bags.new_zeros(batch, sum(height * width for height, width in shapes), heads, channels)
-    levels = gradients.split([height * width for height, width in shapes], dim=1)
-    for number, corner in enumerate(corners):
-        sums = functional.embedding_bag(sources, bags, starts, per_sample_weights=corner, mode="sum").view_as(table)
-        top, left = _BORDER - number // 2, _BORDER - number % 2
-        for (height, width), level, grid in zip(shapes, levels, _grids(sums, shapes), strict=True):
-            part = grid[:, :, top : top + height, left : left + width]
-            level.unflatten(1, (height, width)).add_(part.permute(0, 2, 3, 1, 4))
-    return gradients
+    totals = (
+        functional.embedding_bag(sources, bags, starts, per_sample_weights=corner, mode="sum") for corner in corners
+    )
+    grids = [layout.grids(total.view(heads, layout.cells, -1)) for total in totals]
+    for level, *sums in zip(layout.maps(gradients), *grids, strict=True):
+        _, height, width, _ = level.shape
+        upper_left, upper_right, lower_left, lower_right = (
+            grid[:, _BORDER - down :, _BORDER - right :][:, :height, :width]
+            for grid, (down, right) in zip(sums, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True)
+        )
+        level.copy_(upper_left.add_(upper_right).add_(lower_left).add_(lower_right))
+
+
+def _products(
+    bags: Float[Tensor, "bags channels"],
+    table: Float[Tensor, "cells channels"],
+    rows: Int[Tensor, "bags rows_of_a_bag"],
+    buffer: Float[Tensor, "bags rows_of_a_bag"],
+) -> Float[Tensor, "bags rows_of_a_bag"]:
+    """The product of each bag with each of its rows of the table; lies in the buffer where that can be."""
+    if table.device.type != "cpu":
+        return _gathered_products(bags, table, rows)
+    # The products of all bags with all rows would be a matrix, of which a sparse product finds the entries asked for
+    # without gathering; entries asked for twice are found twice.
+    _hear_that_sparse_tensors_are_new()
+    starts = torch.arange(0, rows.numel() + 1, rows.shape[1], dtype=rows.dtype)
+    size, zeros = (len(bags), len(table)), buffer.zero_().flatten()
+    entries = torch.sparse_csr_tensor(starts, rows.flatten(), zeros, size=size, check_invariants=False)
+    torch.sparse.sampled_addmm(entries, bags, table.t(), beta=0, out=entries)
+    return entries.values().view_as(rows)
+
+
+def _gathered_products(
+    bags: Float[Tensor, "bags channels"],
+    table: Float[Tensor, "cells channels"],
+    rows: Int[Tensor, "bags rows_of_a_bag"],
+) -> Float[Tensor, "bags rows_of_a_bag"]:
+    gathered = table.index_select(0, rows.flatten()).view(*rows.shape, -1)
+    return torch.bmm(bags[:, None], gathered.transpose(1, 2))[:, 0]
+
+
+@cache
+def _hear_that_sparse_tensors_are_new() -> None:
+    """PyTorch says it once in a process, and it is no news to who trains a model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.eye(1).to_sparse_csr()
+
+
+def _steering_gradient(
+    products: Float[Tensor, "heads queries 4 samples"],
+    shares: Float[Tensor, "2 heads queries samples"],
+    weights: Float[Tensor, "heads queries samples"],
+    gradients: Float[Tensor, "queries heads 3 samples"],
+) -> None:
+    """Writes the gradients of offsets along x and y and of logits; the products are overwritten."""
+    upper_left, upper_right, lower_left, lower_right = products.unbind(2)
+    right, below = shares
+    upper = torch.lerp(upper_left, upper_right, right)
+    lower = torch.lerp(lower_left, lower_right, right)
+    planes = weights.new_empty(3, *weights.shape)
+    torch.lerp(upper_right.sub_(upper_left), lower_right.sub_(lower_left), below, out=planes[0])
+    torch.sub(lower, upper, out=planes[1])
+    torch.lerp(upper, lower, below, out=planes[2])
+    planes *= weights
+    planes[2] -= weights * planes[2].sum(dim=-1, keepdim=True)
+    gradients.copy_(planes.permute(2, 1, 0, 3))
