@@ -91,8 +91,8 @@ def test_values_and_gradients_equal_grid_sample(
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def _gradients(heads: int = 3) -> list[Tensor]:
-    values, references, steering = inputs(((3, 4), (2, 2)), heads=heads)
+def _gradients() -> list[Tensor]:
+    values, references, steering = inputs(((3, 4), (2, 2)), heads=3)
     leaves = values.requires_grad_(), steering.requires_grad_()
     sample_levels(values, ((3, 4), (2, 2)), references, steering).square().sum().backward()
     return [leaf.grad for leaf in leaves if leaf.grad is not None]
@@ -101,8 +101,8 @@ def _gradients(heads: int = 3) -> list[Tensor]:
 def test_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = _gradients()
     # 5 queries have 8 samples each: one head at a time, two and then the third, all three.
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     for limit in (1, 80, 10_000):
-        monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
         monkeypatch.setattr(sampling, "_SAMPLES_OF_A_THREAD", limit)
         for found, same in zip(_gradients(), expected, strict=True):
             assert torch.equal(found, same)
