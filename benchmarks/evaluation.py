@@ -32,7 +32,8 @@ from torchmetrics.segmentation import MeanIoU
 
 from dinoseg.evaluation.metrics import confusion_matrix
 from dinoseg.inference.blending import window_starts
-from dinoseg.inference.windows import WindowPolicy, predict_class_map
+from dinoseg.inference.policy import WindowPolicy
+from dinoseg.inference.windows import predict_class_map
 
 _IGNORED = 255
 

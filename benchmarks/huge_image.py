@@ -12,9 +12,10 @@ import time
 import torch
 from measure import peak_kilobytes, report
 
-from dinoseg.config_loading import load_config
+from dinoseg.config.loading import load_config
+from dinoseg.inference.policy import WindowPolicy
 from dinoseg.inference.resampling import argmax_classes
-from dinoseg.inference.windows import WindowPolicy, infer_scores, predict_class_map
+from dinoseg.inference.windows import infer_scores, predict_class_map
 from dinoseg.models.segmenter import Segmenter, build_segmenter
 
 

@@ -11,7 +11,7 @@ import warnings
 import torch
 from measure import interleaved, report
 
-from dinoseg.config_loading import load_config
+from dinoseg.config.loading import load_config
 from dinoseg.losses.pixel import PixelLoss
 from dinoseg.models.segmenter import build_segmenter
 from dinoseg.training.optim import build_optimizer

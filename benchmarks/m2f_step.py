@@ -20,7 +20,7 @@ from measure import interleaved, peak_kilobytes, report
 from torch import Tensor, nn
 
 from dinoseg.backbone import FeatureMap
-from dinoseg.losses.mask import MaskClassificationLoss
+from dinoseg.losses.mask_classification import MaskClassificationLoss
 from dinoseg.models.mask2former_head import Mask2FormerHead
 
 WIDTH = 384  # ViT-S

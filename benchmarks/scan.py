@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dinoseg.check.scan import ScanCache, scan_pairs
 from dinoseg.data.folders import Pair
-from dinoseg.data.scan import scan_pairs
-from dinoseg.data.scan_cache import ScanCache
 
 DIFFERENT = 20
 

@@ -11,7 +11,7 @@ import torch
 from measure import peak_kilobytes, report
 
 from dinoseg.models.mask2former_head import Mask2FormerHead
-from dinoseg.models.mask_output import Mask2FormerOutput
+from dinoseg.models.mask_decoder import Mask2FormerOutput
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ class Lives:
 
     def __init__(self, arguments: list[str], metrics: Path, log: Path, seed: int) -> None:
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["dinoseg.training.setup"])
+        self.context.set_forkserver_preload(["dinoseg.verbs.train"])
         self.arguments, self.metrics, self.log = arguments, metrics, log
         self.random = random.Random(seed)
         self.ends: dict[str, int] = {"SIGKILL": 0, "SIGTERM": 0}

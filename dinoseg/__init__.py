@@ -10,16 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dinoseg.evaluation.notes import (
+    from dinoseg.evaluation.dinov3_functions import (
         calculate_intersect_and_union as calculate_intersect_and_union,
     )
-    from dinoseg.evaluation.notes import (
+    from dinoseg.evaluation.dinov3_functions import (
         calculate_segmentation_metrics as calculate_segmentation_metrics,
     )
-    from dinoseg.evaluation.notes import (
+    from dinoseg.evaluation.dinov3_functions import (
         evaluate_segmentation_model as evaluate_segmentation_model,
     )
-    from dinoseg.evaluation.notes import make_inference as make_inference
+    from dinoseg.evaluation.dinov3_functions import make_inference as make_inference
     from dinoseg.inference.predictor import Prediction as Prediction
     from dinoseg.inference.predictor import Predictor as Predictor
     from dinoseg.inference.predictor import load as load
@@ -33,7 +33,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "dinoseg.inference.predictor": ("load", "Prediction", "Predictor"),
     "dinoseg.labels": ("LabelSpace", "ReduceZeroLabel", "preprocess_nonzero_labels", "restore_original_labels"),
-    "dinoseg.evaluation.notes": (
+    "dinoseg.evaluation.dinov3_functions": (
         "calculate_intersect_and_union",
         "calculate_segmentation_metrics",
         "evaluate_segmentation_model",

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperCommand
 
-from dinoseg.out_of_memory import memory_advice
+from dinoseg.system.messages import memory_advice
 
 app = typer.Typer(
     name="dinoseg",
@@ -32,7 +32,7 @@ class CommandWithKeys(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)
-        from dinoseg.config_loading import describe_keys
+        from dinoseg.config.loading import describe_keys
 
         table = Table("key", "default", "meaning", title="config keys", title_justify="left", box=None)
         for entry in describe_keys():
@@ -56,9 +56,9 @@ def check(
     """Scan a data set: label table, class shares, and everything that would make training wrong."""
     import json
 
-    from dinoseg.config_loading import load_config
-    from dinoseg.data.check import check_dataset
-    from dinoseg.data.check_report import render_report
+    from dinoseg.check.check import check_dataset
+    from dinoseg.config.loading import load_config
+    from dinoseg.console.check_report import render_report
 
     config = load_config(settings or [])
     report = check_dataset(config.datasets, config.decoder_head.num_classes, console=Console(stderr=True))
@@ -101,10 +101,10 @@ def train(
     ] = None,
 ) -> None:
     """Train a head on a backbone, frozen or not, and write a run folder."""
-    from dinoseg.config_loading import load_config
-    from dinoseg.processes import leaving_together
-    from dinoseg.run_folder import settings_of_run
-    from dinoseg.training.setup import train as run_training
+    from dinoseg.config.loading import load_config
+    from dinoseg.run_folder.folder import settings_of_run
+    from dinoseg.system.processes import leaving_together
+    from dinoseg.verbs.train import train as run_training
 
     with leaving_together():
         run_training(load_config(settings_of_run(settings or [])), Console(), resume)
@@ -130,8 +130,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate a run on one split at native size, or label maps of any tool."""
-    from dinoseg.evaluation.request import EvaluationRequest, run_request
-    from dinoseg.processes import leaving_together
+    from dinoseg.system.processes import leaving_together
+    from dinoseg.verbs.evaluate import EvaluationRequest, run_request
 
     request = EvaluationRequest(arguments or [], split, checkpoint, shard, merge, predictions, masks, out)
     with leaving_together():
@@ -149,9 +149,9 @@ def compare(
     """Compare two evaluations of the same images: differences with intervals, images that differ most."""
     import json
 
-    from dinoseg.atomic_file import replace_text
+    from dinoseg.console.comparison_table import comparison_table
     from dinoseg.evaluation.compare import compare as compare_evaluations
-    from dinoseg.report.compare_table import comparison_table
+    from dinoseg.system.files import replace_text
 
     comparison = compare_evaluations(first, second, split)
     text = json.dumps(comparison.to_dict(), indent=2)
@@ -199,7 +199,7 @@ def predict(
 ) -> None:
     """Predict images from a run folder: label ids, overlays, predictions.json. Finished outputs are kept."""
     from dinoseg.inference.outputs import OutputFolder
-    from dinoseg.inference.run import predict_run
+    from dinoseg.verbs.predict import predict_run
 
     outputs = OutputFolder(out, mask_ignored, palette, overwrite)
     if predict_run(run, inputs, outputs, Console(), checkpoint, device, engine, workers).failed:
@@ -214,7 +214,7 @@ def export(
     checkpoint: CheckpointOption = "best",
 ) -> None:
     """Write a run as a folder that needs nothing else: whole backbone, LoRA adapters merged."""
-    from dinoseg.training.export import export_run
+    from dinoseg.verbs.export import export_run
 
     export_run(run, out, settings or [], checkpoint, Console())
 
@@ -222,7 +222,7 @@ def export(
 @app.command()
 def backbones() -> None:
     """List backbones: name, parameters, patch size, licence, where the weights come from."""
-    from dinoseg.backbone_catalogue import list_backbones
+    from dinoseg.backbone.catalogue import list_backbones
 
     table = Table("name", "parameters", "patch", "width", "licence", box=None)
     # An address that is cut off is of no use.
@@ -240,7 +240,7 @@ def demo(
     head: Annotated[str, typer.Option(help="linear or m2f.")] = "linear",
 ) -> None:
     """Show the whole job without data or network: make a retina-like data set, check, train, evaluate, predict."""
-    from dinoseg.demo import run_demo
+    from dinoseg.verbs.demo import run_demo
 
     run_demo(out, head, Console())
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tiny import run_cli, tiny_settings, train_tiny_run, write_tiny_dataset
 from PIL import Image
-from tiny import run_cli, tiny_settings, train_tiny_run, write_tiny_dataset
 
 import dinoseg
 

@@ -1,1 +1,1 @@
-"""From files on disk to class index maps: pairing, reading, scanning, checking, transforming."""
+"""From files on disk to class index maps: pairing, reading, transforming, drawing samples."""

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Literal
 
 from dinoseg.config import DatasetsConfig
-from dinoseg.data.ade20k import is_descriptor, split_folders
-from dinoseg.listing import list_names
+from dinoseg.system.messages import list_names
 
 Split = Literal["train", "val", "test"]
 
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".bmp", ".gif", ".pgm", ".pnm", ".webp", ".jpg", ".jpeg")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm", ".jp2")
+
+
+_FOLDER_OF_SPLIT = {"TRAIN": "training", "VAL": "validation"}
+_TOP_FOLDER = "ADEChallengeData2016"
 
 
 class MissingSplitError(ValueError):
@@ -57,7 +60,7 @@ def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
         images = {key: path for key, path in images.items() if path not in mask_paths}
         return _pair(images, masks)
     root = _existing_root(datasets)
-    folders = split_folders(root, value) if is_descriptor(value) else _split_folders(root, value, split)
+    folders = descriptor_folders(root, value) if is_descriptor(value) else _split_folders(root, value, split)
     return _pair(_folder_files(folders[0], IMAGE_SUFFIXES, "images"), _folder_files(folders[1], MASK_SUFFIXES, "masks"))
 
 
@@ -219,3 +222,42 @@ def _shared_start(words: list[str]) -> int:
 
 def _stem(key: str) -> str:
     return key.rpartition("/")[2]
+
+
+def is_descriptor(text: str) -> bool:
+    """Whether ``datasets.train`` and the like hold an ADE20K descriptor rather than a folder name."""
+    return text.strip().upper().startswith("ADE20K")
+
+
+def parse_descriptor(text: str) -> tuple[str, str | None]:
+    """``ADE20K:split=TRAIN[:root=PATH]`` as (layout folder ``training`` or ``validation``, root or None).
+
+    Raises:
+        ValueError: an unknown split or option.
+    """
+    head, *options = text.strip().split(":")
+    values = dict(option.partition("=")[::2] for option in options)
+    split = values.pop("split", "").upper()
+    root = values.pop("root", None)
+    if head.upper() != "ADE20K" or values or split not in _FOLDER_OF_SPLIT:
+        raise ValueError(f"{text!r} is no ADE20K descriptor; write ADE20K:split=TRAIN or ADE20K:split=VAL")
+    return _FOLDER_OF_SPLIT[split], root
+
+
+def descriptor_folders(root: Path, descriptor: str) -> tuple[Path, Path]:
+    """The folders of images and annotations of a descriptor, under ``root`` or ``root/ADEChallengeData2016``.
+
+    Raises:
+        ValueError: a bad descriptor, or no such layout, with the folders looked for.
+    """
+    split, own_root = parse_descriptor(descriptor)
+    base = Path(own_root) if own_root else root
+    candidates = (base, base / _TOP_FOLDER)
+    for candidate in candidates:
+        images, masks = candidate / "images" / split, candidate / "annotations" / split
+        if images.is_dir() and masks.is_dir():
+            return images, masks
+    looked = " and ".join(str(c / "{images,annotations}" / split) for c in candidates)
+    raise ValueError(
+        f"{descriptor}: neither layout exists: looked for {looked}; set datasets.root to the ADE20K folder"
+    )

@@ -9,11 +9,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
-from dinoseg.atomic_file import replaced_file
 from dinoseg.data.folders import Pair
-from dinoseg.label_settings import Kind
 from dinoseg.labels import LabelSpace
-from dinoseg.palette import IGNORED_COLOUR
+from dinoseg.labels.palette import IGNORED_COLOUR
+from dinoseg.labels.settings import Kind
+from dinoseg.system.files import replaced_file
 
 LabelMap = Int32[np.ndarray, "height width"]
 

@@ -79,13 +79,6 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
             batch += 1
 
 
-def evaluation_shard(num_samples: int, rank: int, world_size: int) -> list[int]:
-    """The indices that process ``rank`` evaluates: every ``world_size``-th, so that each is evaluated exactly once."""
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank {rank} is not one of {world_size} processes")
-    return list(range(rank, num_samples, world_size))
-
-
 def spread_subset(num_samples: int, maximum: int | None) -> list[int]:
     """At most ``maximum`` indices, rising, spread evenly over 0 .. num_samples - 1; all when ``maximum`` is None."""
     if maximum is None or maximum >= num_samples:

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from dinoseg.listing import list_names
-from dinoseg.report.recorded import RecordedEvaluation
+from dinoseg.evaluation.shards import flatten
+from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation
+from dinoseg.system.messages import list_names
 
 # Of the policy: what other checks cover, and what only says how an evaluation came about.
 _COVERED = ("absent_classes", "ignored_label_ids", "reduce_zero_label", "images", "beta")
@@ -100,17 +101,6 @@ def _same_truth(first: RecordedEvaluation, second: RecordedEvaluation, names: Na
         f"{names[0]} and {names[1]} cannot be compared: their masks differ in {len(rows)} of {len(first.names)} "
         f"images; {found}; evaluate both with the same masks, resized by neither"
     )
-
-
-def flatten(policy: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in policy.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _show(value: Any) -> str:

@@ -10,10 +10,9 @@ from jaxtyping import Int
 
 from dinoseg.evaluation.bootstrap import Interval, paired_bootstrap_intervals
 from dinoseg.evaluation.comparable import check_comparable, policy_differences
-from dinoseg.evaluation.metrics import AbsentPolicy, Metrics, metrics_from_counts
-from dinoseg.evaluation.per_image import image_iou
-from dinoseg.report.recorded import RecordedEvaluation, read_evaluation, read_evaluation_folder
-from dinoseg.run_folder import RunFolder
+from dinoseg.evaluation.metrics import AbsentPolicy, Metrics, image_iou, metrics_from_counts
+from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation, read_evaluation, read_evaluation_folder
 
 # With fewer images, not even a difference of one sign in all of them is beyond chance (sign test: 2 * 0.5 ** 5 > 5 %).
 # The bootstrap alone would call it so, since resamples of few images hardly vary.

@@ -13,7 +13,7 @@ from dinoseg.evaluation.confusion import confusion_matrix
 from dinoseg.evaluation.measures import Measures
 from dinoseg.evaluation.metrics import counts_from_confusion
 from dinoseg.evaluation.skeleton import skeleton_counts
-from dinoseg.processes import sum_over_processes
+from dinoseg.system.processes import sum_over_processes
 
 
 @dataclass(frozen=True)

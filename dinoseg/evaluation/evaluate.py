@@ -15,17 +15,18 @@ from jaxtyping import Int, Integer
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from dinoseg.atomic_file import replace_text, replaced_file
-from dinoseg.data.dataset import EvaluationDataset, Sample
-from dinoseg.data.loading import outlive_signals, samples_of
-from dinoseg.data.sampler import evaluation_shard, spread_subset
-from dinoseg.evaluation.contents import evaluation_contents
+from dinoseg.data.dataset import EvaluationDataset, Sample, outlive_signals, samples_of
+from dinoseg.data.sampler import spread_subset
 from dinoseg.evaluation.counts import Counts
 from dinoseg.evaluation.measures import STANDARD_MEASURES, Measures
 from dinoseg.evaluation.metrics import Metrics, metrics_from_counts
-from dinoseg.inference.windows import SemanticModel, WindowPolicy, predict_class_map
+from dinoseg.evaluation.metrics_json import evaluation_contents
+from dinoseg.inference.policy import WindowPolicy
+from dinoseg.inference.tta import SemanticModel
+from dinoseg.inference.windows import predict_class_map
 from dinoseg.labels import LabelSpace
-from dinoseg.processes import any_process, failing_together, process_count, process_rank
+from dinoseg.system.files import replace_text, replaced_file
+from dinoseg.system.processes import any_process, evaluation_shard, failing_together, process_count, process_rank
 
 ClassMap = Integer[Tensor, "height width"]
 

@@ -10,9 +10,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from dinoseg import __version__
 from dinoseg.config import Config
-from dinoseg.file_hash import file_sha256
-from dinoseg.inference.windows import WindowPolicy
+from dinoseg.inference.policy import WindowPolicy
 from dinoseg.labels import LabelSpace
+from dinoseg.system.files import file_sha256
 
 _TEXT_KEY = "dinoseg fingerprint"
 

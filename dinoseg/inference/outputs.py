@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Integer
 from PIL import Image
 
-from dinoseg.atomic_file import replace_text, replaced_file
 from dinoseg.data.folders import Pair
 from dinoseg.data.masks import read_image, read_pair, write_label_map
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import bears_fingerprint, output_fingerprint, png_text
 from dinoseg.inference.predictor import Prediction, Predictor
 from dinoseg.labels import LabelSpace
+from dinoseg.system.files import replace_text, replaced_file
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,20 @@ from jaxtyping import Integer
 from PIL import Image, ImageOps
 
 from dinoseg.config import Config
-from dinoseg.config_loading import is_given
+from dinoseg.config.loading import is_given
 from dinoseg.data.masks import mask_ignored_pixels, read_image, to_rgb
 from dinoseg.data.transforms import build_eval_transform
-from dinoseg.file_hash import file_sha256
+from dinoseg.drawing.overlay import overlay
 from dinoseg.inference.fingerprint import settings_fingerprint
 from dinoseg.inference.policy import window_policy
-from dinoseg.inference.windows import SemanticModel, predict_class_map
-from dinoseg.label_settings import show_labels
+from dinoseg.inference.tta import SemanticModel
+from dinoseg.inference.windows import predict_class_map
 from dinoseg.labels import LabelSpace
-from dinoseg.report.overlay import overlay
-from dinoseg.run_folder import RunFolder, load_segmenter
-from dinoseg.training.checkpoint import MODEL_FILE, find_checkpoint
-from dinoseg.training.device import DTYPES, pick_device
+from dinoseg.labels.settings import show_labels
+from dinoseg.run_folder.checkpoint import MODEL_FILE, find_checkpoint
+from dinoseg.run_folder.folder import RunFolder, load_segmenter
+from dinoseg.system.device import DTYPES, pick_device
+from dinoseg.system.files import file_sha256
 
 ImageSource = str | Path | Image.Image | np.ndarray
 

@@ -12,8 +12,8 @@ import numpy as np
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.outputs import Outcome, OutputFolder
 from dinoseg.inference.predictor import load
-from dinoseg.run_folder import RunFolder
-from dinoseg.training.checkpoint import find_checkpoint
+from dinoseg.run_folder.checkpoint import find_checkpoint
+from dinoseg.run_folder.folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,14 @@
 Validation, ``eval``, ``predict`` and the Python API all come through here.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
-
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from dinoseg.inference.accumulator import RowAccumulator, WindowGrid
-from dinoseg.inference.blending import Blend
+from dinoseg.inference.policy import WindowPolicy
 from dinoseg.inference.resampling import AxisMap, argmax_classes, resample_columns, resample_rows, resize_image
-from dinoseg.inference.tta import Orientation, SemanticModel, TtaPolicy, WindowScorer
-
-__all__ = ["SemanticModel", "TtaPolicy", "WindowPolicy", "infer_scores", "predict_class_map"]
+from dinoseg.inference.tta import Orientation, SemanticModel, WindowScorer
 
 # Pixels and scores of a stripe: small enough for caches, and for an allocator to use the same memory again (16 MiB).
 _STRIPE_PIXELS = 1 << 18
@@ -26,64 +21,6 @@ _BATCH_SCORES_ACCELERATOR = 1 << 28
 _MOST_WINDOWS = 16
 # Scores held between stripes, over all scales. Above, windows at the border of stripes are scored twice.
 _HELD_BYTES = 2 << 30
-
-
-@dataclass(frozen=True)
-class WindowPolicy:
-    """How an image is cut for the model and put together again.
-
-    Attributes:
-        mode: ``whole`` feeds the image in one piece, ``slide`` in windows.
-        crop: height and width of a window in pixels (slide).
-        stride: step of the windows, down and across, in pixels (slide).
-        batch_size: windows in one forward pass; None chooses by device, crop and number of classes.
-        blend: weight of a pixel within its window where windows overlap.
-        img_size: the short side is resized to this first; None keeps the size.
-        tta: views to average; None for the image alone.
-
-    Raises:
-        ValueError: a value out of range, or strides that would leave gaps; the message names the config key.
-    """
-
-    mode: Literal["whole", "slide"] = "slide"
-    crop: tuple[int, int] = (512, 512)
-    stride: tuple[int, int] = (341, 341)
-    batch_size: int | None = None
-    blend: Blend = "uniform"
-    img_size: int | None = None
-    tta: TtaPolicy | None = None
-
-    def __post_init__(self) -> None:
-        _require_choice("eval.mode", self.mode, ("whole", "slide"))
-        _require_choice("eval.blend", self.blend, ("uniform", "gaussian", "hann"))
-        _require_positive("eval.crop_size", *self.crop)
-        _require_positive("eval.stride", *self.stride)
-        for key, value in (("eval.batch_size", self.batch_size), ("transforms.eval.img_size", self.img_size)):
-            if value is not None:
-                _require_positive(key, value)
-        if self.mode == "slide" and any(s > c for s, c in zip(self.stride, self.crop, strict=True)):
-            raise ValueError(
-                f"eval.stride {list(self.stride)} exceeds eval.crop_size {list(self.crop)}: pixels between windows "
-                "would have no score; give a stride no larger than the crop"
-            )
-
-    def scored_pixels(self, size: tuple[int, int]) -> int:
-        """Pixels that the model scores for an image of this height and width, over all windows and views."""
-        grids = [_grid(view, self, 1) for view in _view_sizes(size, self)]
-        windows = sum(len(grid.tops) * len(grid.lefts) * grid.window[0] * grid.window[1] for grid in grids)
-        return windows * (len(self.tta.orientations) if self.tta else 1)
-
-    def describe(self) -> dict[str, Any]:
-        """The policy for metrics.json; only what applies."""
-        description: dict[str, Any] = {"mode": self.mode, "img_size": self.img_size}
-        if self.mode == "slide":
-            description |= {"crop": list(self.crop), "stride": list(self.stride), "blend": self.blend}
-        description["tta"] = self.tta and {
-            "scales": list(self.tta.scales),
-            "horizontal_flip": self.tta.horizontal_flip,
-            "right_angle_rotations": self.tta.right_angle_rotations,
-        }
-        return description
 
 
 def predict_class_map(
@@ -162,9 +99,9 @@ class _StripedScores:
         target = torch.device(device) if device is not None else _device_of(model, image)
         orientations = policy.tta.orientations if policy.tta else (Orientation(),)
         scorer = WindowScorer(model, orientations, policy.tta is not None, target, autocast_dtype)
-        images = [resize_image(image, size) for size in _view_sizes(_size(image), policy)]
+        images = [resize_image(image, size) for size in policy.view_sizes(_size(image))]
         batch_size = policy.batch_size or _batch_size(policy.crop, model.num_classes, target)
-        grids = [_grid(_size(view), policy, batch_size) for view in images]
+        grids = [policy.grid(_size(view), batch_size) for view in images]
         rows, keep = _stripe_plan(grids, self.size, model.num_classes, stripe_rows, held_bytes)
         self.ranges = [(first, min(first + rows, self.size[0])) for first in range(0, self.size[0], rows)]
         self._views = []
@@ -206,23 +143,9 @@ def _stripe_plan(
     return rows, False
 
 
-def _view_sizes(size: tuple[int, int], policy: WindowPolicy) -> list[tuple[int, int]]:
-    """Height and width of the image at every scale: the short side is ``img_size`` (or its own) times the scale."""
-    short = policy.img_size or min(size)
-    scales = policy.tta.scales if policy.tta else (1.0,)
-    factors = [short * scale / min(size) for scale in scales]
-    return [(max(1, round(size[0] * factor)), max(1, round(size[1] * factor))) for factor in factors]
-
-
 def _batch_size(crop: tuple[int, int], num_classes: int, device: torch.device) -> int:
     scores = _BATCH_SCORES.get(device.type, _BATCH_SCORES_ACCELERATOR)
     return max(1, min(_MOST_WINDOWS, scores // (num_classes * crop[0] * crop[1])))
-
-
-def _grid(size: tuple[int, int], policy: WindowPolicy, batch_size: int) -> WindowGrid:
-    if policy.mode == "whole":
-        return WindowGrid.over(size, size, size, 1)
-    return WindowGrid.over(size, policy.crop, policy.stride, batch_size)
 
 
 def _size(image: Float[Tensor, "3 height width"]) -> tuple[int, int]:
@@ -232,13 +155,3 @@ def _size(image: Float[Tensor, "3 height width"]) -> tuple[int, int]:
 def _device_of(model: SemanticModel, image: Tensor) -> torch.device:
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     return image.device if parameter is None else parameter.device
-
-
-def _require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{key} is {value!r}; choose one of {', '.join(choices)}")
-
-
-def _require_positive(key: str, *values: int) -> None:
-    if min(values) < 1:
-        raise ValueError(f"{key} is {list(values) if len(values) > 1 else values[0]}; give whole numbers of 1 or more")

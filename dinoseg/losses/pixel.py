@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dinoseg.models.linear_head import LinearOutput
-from dinoseg.processes import mean_over_processes
+from dinoseg.system.processes import mean_over_processes
 
 
 class PixelLoss(nn.Module):

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dinoseg.models.sampling import Shapes, sample_levels
+from dinoseg.models.deformable_sampling import Shapes, sample_levels
 
 
 class DeformableAttention(nn.Module):

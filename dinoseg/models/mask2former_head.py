@@ -7,8 +7,7 @@ from torch.nn import functional
 
 from dinoseg.backbone import FeatureMap, fit_to_patches
 from dinoseg.models.adapter import Adapter
-from dinoseg.models.mask_decoder import MaskDecoder
-from dinoseg.models.mask_output import Mask2FormerOutput
+from dinoseg.models.mask_decoder import Mask2FormerOutput, MaskDecoder
 from dinoseg.models.pixel_decoder import PixelDecoder
 
 _LARGEST_STRIDE = 32

@@ -10,9 +10,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from dinoseg.models.deformable import DeformableAttention, cell_centres
-from dinoseg.models.feed_forward import feed_forward
+from dinoseg.models.deformable_sampling import Shapes
 from dinoseg.models.position import sine_positions
-from dinoseg.models.sampling import Shapes
+from dinoseg.models.sliced_feed_forward import feed_forward
 
 # Batch, channels, height, width; a list of them has maps of several sizes.
 Map = Float[Tensor, "batch _ _ _"]

@@ -7,7 +7,7 @@ from dinoseg.backbone import Backbone, build_backbone
 from dinoseg.config import Config
 from dinoseg.models.linear_head import LinearHead, LinearOutput
 from dinoseg.models.mask2former_head import Mask2FormerHead
-from dinoseg.models.mask_output import Mask2FormerOutput
+from dinoseg.models.mask_decoder import Mask2FormerOutput
 
 
 class Segmenter(nn.Module):

@@ -1,1 +1,1 @@
-"""Pictures and tables of results."""
+"""The report: one self-contained page of a run."""

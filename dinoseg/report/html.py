@@ -10,20 +10,19 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from rich.console import Console
 
-from dinoseg.atomic_file import replace_text
 from dinoseg.config import Config
+from dinoseg.console.bars import image_progress
 from dinoseg.data.folders import Pair, Split, find_pairs
-from dinoseg.evaluation.metrics import iou
-from dinoseg.evaluation.per_image import image_iou
+from dinoseg.evaluation.metrics import image_iou, iou
 from dinoseg.inference.predictor import load
-from dinoseg.label_settings import show_label, show_labels
 from dinoseg.labels import LabelSpace
+from dinoseg.labels.settings import show_label, show_labels
 from dinoseg.report.curves import chart_svg, read_records, training_charts
-from dinoseg.report.head import is_figure, report_head
 from dinoseg.report.pictures import VIEWS, Picture, choose_images, data_uris, draw_pictures
-from dinoseg.report.progress import image_progress
-from dinoseg.report.recorded import RecordedEvaluation, read_evaluation
-from dinoseg.run_folder import RunFolder
+from dinoseg.report.summary import is_figure, report_head
+from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation, read_evaluation
+from dinoseg.system.files import replace_text
 
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
 _CLASS_FIGURES = ("IoU", "Dice", "precision", "recall")

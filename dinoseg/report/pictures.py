@@ -12,12 +12,11 @@ from PIL import Image
 
 from dinoseg.data.folders import Pair
 from dinoseg.data.masks import read_pair
+from dinoseg.drawing.overlay import error_map, overlay
 from dinoseg.evaluation.confusion import confusion_matrix
-from dinoseg.evaluation.metrics import counts_from_confusion, iou
-from dinoseg.evaluation.per_image import image_iou
+from dinoseg.evaluation.metrics import counts_from_confusion, image_iou, iou
 from dinoseg.inference.predictor import Predictor
 from dinoseg.labels import LabelSpace
-from dinoseg.report.overlay import error_map, overlay
 
 VIEWS = ("image", "truth", "prediction", "errors")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dinoseg.listing import list_names
+from dinoseg.system.messages import list_names
 
 _NAMES_SHOWN = 6
 

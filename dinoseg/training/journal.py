@@ -9,12 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dinoseg.atomic_file import flush_to_disk, named_errors, replace_text
 from dinoseg.config import Config
 from dinoseg.labels import LabelSpace
-from dinoseg.run_folder import RunFolder
-from dinoseg.training.run_texts import config_values, run_texts
-from dinoseg.training.trackers import Trackers
+from dinoseg.run_folder.folder import RunFolder
+from dinoseg.system.files import flush_to_disk, named_errors, replace_text
+from dinoseg.tracking.trackers import Trackers, config_values, run_texts
 
 
 class Journal:

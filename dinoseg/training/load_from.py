@@ -15,8 +15,8 @@ from dinoseg.models.dinov3_state import load_dinov3_state
 from dinoseg.models.linear_head import LinearHead
 from dinoseg.models.mask2former_head import Mask2FormerHead
 from dinoseg.models.segmenter import Segmenter
-from dinoseg.run_folder import RunFolder
-from dinoseg.training.checkpoint import find_checkpoint, read_metadata, read_weights
+from dinoseg.run_folder.checkpoint import find_checkpoint, read_metadata, read_weights
+from dinoseg.run_folder.folder import RunFolder
 from dinoseg.training.class_rows import ClassRows, fits
 
 _DINOV3_HEAD = "segmentation_model.1."

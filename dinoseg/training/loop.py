@@ -14,26 +14,25 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dinoseg.config import Config
-from dinoseg.data.dataset import EvaluationDataset, Sample, SegmentationDataset
-from dinoseg.data.loading import outlive_signals, samples_of
+from dinoseg.console.evaluation_table import evaluation_table
+from dinoseg.data.dataset import EvaluationDataset, Sample, SegmentationDataset, outlive_signals, samples_of
 from dinoseg.data.sampler import EpochBatchSampler, mixed_seed, spread_subset
+from dinoseg.drawing.strip import draw_sample
 from dinoseg.evaluation.evaluate import BrokenOff, Evaluation, evaluate, write_evaluation
 from dinoseg.evaluation.measures import Measures
-from dinoseg.inference.windows import WindowPolicy
+from dinoseg.inference.policy import WindowPolicy
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
-from dinoseg.processes import any_process, copy_from_first_process, failing_together
-from dinoseg.report.sample import draw_sample
-from dinoseg.report.table import evaluation_table
-from dinoseg.run_folder import RunFolder
-from dinoseg.training.checkpoint import model_state, write_checkpoint
-from dinoseg.training.device import DTYPES
+from dinoseg.run_folder.checkpoint import model_state, write_checkpoint
+from dinoseg.run_folder.folder import RunFolder
+from dinoseg.system.device import DTYPES
+from dinoseg.system.processes import any_process, copy_from_first_process, failing_together
+from dinoseg.training.data_watch import DataWatch, gpu_memory
 from dinoseg.training.ema import WeightAverage
 from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
 from dinoseg.training.optim import build_optimizer, build_schedule
 from dinoseg.training.progress import Progress
-from dinoseg.training.watch import DataWatch, gpu_memory
 
 _REMEDY = "lower optimizer.lr, set optimizer.gradient_clip, or model_dtype=FLOAT32"
 

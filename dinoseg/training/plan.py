@@ -9,10 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from dinoseg.check.check import CheckReport
 from dinoseg.config import Config
-from dinoseg.data.check import CheckReport
 from dinoseg.data.transforms import as_size
-from dinoseg.label_settings import show_labels
+from dinoseg.labels.settings import show_labels
 from dinoseg.training.loop import Trainer
 from dinoseg.training.trainable import trained_parts, trained_table
 

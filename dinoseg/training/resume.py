@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dinoseg.config import Config, get_key
-from dinoseg.config_loading import describe_keys, show_value
+from dinoseg.config.loading import describe_keys, show_value
 from dinoseg.data.folders import Pair
-from dinoseg.run_folder import RunFolder
-from dinoseg.training.checkpoint import (
+from dinoseg.run_folder.checkpoint import (
     MODEL_FILE,
     PREVIOUS,
     find_checkpoint,
@@ -17,7 +16,8 @@ from dinoseg.training.checkpoint import (
     read_trainer,
     refuse_other_backbone,
 )
-from dinoseg.training.checkpoint_contents import read_progress, verify
+from dinoseg.run_folder.checkpoint_manifest import read_progress, verify
+from dinoseg.run_folder.folder import RunFolder
 from dinoseg.training.loop import Trainer
 from dinoseg.training.progress import Progress
 

@@ -1,152 +1,33 @@
-"""From a config to a training: checks the data, builds everything, prints the plan, runs the loop."""
-
-import os
-from pathlib import Path
+"""From a config and a checked data set to a trainer."""
 
 import torch
 from accelerate import Accelerator
-from rich.console import Console
 
 from dinoseg.backbone import backbone_hash
+from dinoseg.check.check import CheckReport
 from dinoseg.config import Config
-from dinoseg.config_loading import save_config
-from dinoseg.data.check import CheckReport, check_dataset
-from dinoseg.data.check_report import render_findings
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
 from dinoseg.data.folders import find_pairs
 from dinoseg.data.transforms import build_eval_transform, build_train_transform
 from dinoseg.evaluation.measures import build_measures
 from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
-from dinoseg.losses.build import build_criterion
+from dinoseg.losses.criterion import build_criterion
 from dinoseg.models.segmenter import build_segmenter
-from dinoseg.processes import failing_together, process_count, process_rank
-from dinoseg.run_folder import RunFolder
-from dinoseg.training.device import pick_device, refuse_sharded_weights
-from dinoseg.training.interruption import Interruption
-from dinoseg.training.journal import Journal
-from dinoseg.training.load_from import load_from
+from dinoseg.run_folder.folder import RunFolder
+from dinoseg.system.processes import process_count
 from dinoseg.training.loop import Trainer
-from dinoseg.training.plan import describe_plan, estimate_seconds
-from dinoseg.training.progress import Progress
-from dinoseg.training.resume import (
-    describe_inputs,
-    find_resume_point,
-    read_resume_progress,
-    refuse_changed_config,
-    restore,
-)
-from dinoseg.training.trackers import refuse_missing_packages
+from dinoseg.training.resume import describe_inputs
 
 
-def train(config: Config, console: Console, resume: str | None = None) -> RunFolder:
-    """Trains as the config says and returns the run folder.
-
-    Args:
-        resume: one of ``RESUME_CHOICES`` to go on with the training in ``output_dir``.
-
-    Raises:
-        ValueError: the data is not fit for training, an option does not fit or is not that of the run to go on with,
-            a tracker is not installed or cannot be started, weights are not to be had, a checkpoint cannot be read or
-            written, or the loss became not finite.
-    """
-    if config.scheduler.total_iter == 0 and not config.load_from:
-        raise ValueError(
-            "scheduler.total_iter=0 trains nothing: give load_from, whose head is then evaluated, or steps"
-        )
-    refuse_missing_packages(config.trackers)
-    device = pick_device(config.device)
-    accelerator = Accelerator(cpu=device.type == "cpu")
-    refuse_sharded_weights(accelerator.distributed_type.name)
-    run = RunFolder(Path(config.output_dir))
-    # What is wrong in one process only, a file missing on its machine, must not leave the others waiting for it.
-    with failing_together():
-        checkpoint, progress = _resume_point(run, config, resume)
-        if progress.is_finished(config.scheduler.total_iter, config.train.early_stopping):
-            if accelerator.is_main_process:
-                console.print(_last_words(run, config, progress), soft_wrap=True, markup=False, highlight=False)
-            return run
-        if accelerator.is_local_main_process and process_count() > 1:
-            # It reads every mask; all processes then take what it found from the cache.
-            check_dataset(config.datasets, config.decoder_head.num_classes, console=console)
-    with failing_together():
-        trainer, report = _prepare(config, run, accelerator, console, checkpoint is not None)
-        remark = _starting_point(trainer, checkpoint)
-    if checkpoint is not None and checkpoint.name != "last":
-        # So that a second restart goes on from it, too.
-        trainer.save("last")
-    seconds = estimate_seconds(trainer)
-    with failing_together():
-        if accelerator.is_main_process:
-            trainer.journal = _open_journal(trainer, console, checkpoint is not None)
-            _announce(trainer.journal, trainer, report, seconds, remark)
-    try:
-        with Interruption() as interruption:
-            trainer.run(interruption)
-        if trainer.journal:
-            trainer.journal.say(_last_words(run, config, trainer.progress))
-    finally:
-        if trainer.journal:
-            trainer.journal.close()
-    return run
-
-
-def _resume_point(run: RunFolder, config: Config, resume: str | None) -> tuple[Path | None, Progress]:
-    """The checkpoint to go on from, None to start, and where the training stands; config and folder are checked."""
-    checkpoint = find_resume_point(run, resume)
-    _refuse_read_only(run.path)
-    if checkpoint is None:
-        return None, Progress()
-    refuse_changed_config(run, config)
-    return checkpoint, read_resume_progress(checkpoint)
-
-
-def _refuse_read_only(folder: Path) -> None:
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not os.access(existing, os.W_OK):
-        raise ValueError(
-            f"output_dir={folder}: {existing} cannot be written to; give another output_dir, or make it writable"
-        )
-
-
-def _prepare(
-    config: Config, run: RunFolder, accelerator: Accelerator, console: Console, resumed: bool
-) -> tuple[Trainer, CheckReport]:
-    label_space, report = _check_data(config, console)
-    if resumed and run.read_labels() != label_space:
-        raise ValueError(f"{run.path}: the masks now give other labels than labels.json; resume on the same data")
-    return _build_trainer(config, run, label_space, report, accelerator), report
-
-
-def _starting_point(trainer: Trainer, checkpoint: Path | None) -> str:
-    """Loads what the training starts from; returns what the user should know of it, or an empty text."""
-    if checkpoint is not None:
-        return restore(trainer, checkpoint)
-    source = trainer.config.load_from
-    if not source:
-        return ""
-    remark = load_from(trainer.segmenter, Path(source), trainer.label_space)
-    if trainer.average is not None:
-        trainer.average.restart()
-    return remark
-
-
-def _check_data(config: Config, console: Console) -> tuple[LabelSpace, CheckReport]:
-    main = process_rank() == 0
-    report = check_dataset(config.datasets, config.decoder_head.num_classes, console=console if main else None)
-    if not report.ok or report.label_space is None:
-        errors = [finding for finding in report.findings if finding.severity == "error"]
-        if len(errors) == 1:
-            raise ValueError("; ".join(text for text in (errors[0].message, errors[0].advice) if text))
-        if main:
-            console.print(render_findings(report))
-        raise ValueError(f"the data set is not fit for training ({len(errors)} errors, listed above)")
-    return report.label_space, report
-
-
-def _build_trainer(
+def build_trainer(
     config: Config, run: RunFolder, label_space: LabelSpace, report: CheckReport, accelerator: Accelerator
 ) -> Trainer:
+    """Data, model, loss, window and measures of a training, ready for its first step.
+
+    Raises:
+        ValueError: an option does not fit, or the backbone's weights are not to be had.
+    """
     # Transforms, window and measures are checked before the weights are loaded: a wrong option costs no waiting.
     train_transform = build_train_transform(config.transforms, label_space.ignore_index)
     window = window_policy(config)
@@ -180,48 +61,3 @@ def _build_trainer(
 def _saves_backbone(config: Config) -> bool:
     # A random backbone is to be had nowhere else, and a trained one neither.
     return config.model.save_backbone or config.model.mode == "full" or config.model.weights == "none"
-
-
-def _announce(journal: Journal, trainer: Trainer, report: CheckReport, seconds: float, remark: str) -> None:
-    journal.say(describe_plan(trainer, report, seconds))
-    if any(finding.severity == "warning" for finding in report.findings):
-        journal.say(render_findings(report))
-    if remark:
-        journal.say(remark)
-
-
-def _open_journal(trainer: Trainer, console: Console, resumed: bool) -> Journal:
-    run = trainer.run_folder
-    run.path.mkdir(parents=True, exist_ok=True)
-    save_config(trainer.config, run.config)
-    trainer.label_space.save(run.labels)
-    progress = trainer.progress
-    return Journal(
-        run,
-        console,
-        trainer.config,
-        trainer.label_space,
-        progress.step if resumed else None,
-        progress.evaluated_step,
-    )
-
-
-def _last_words(run: RunFolder, config: Config, progress: Progress) -> str:
-    patience = config.train.early_stopping
-    if not progress.is_finished(config.scheduler.total_iter, patience):
-        return (
-            f"stopped after step {progress.step}; saved as {run.path}/checkpoints/last\n"
-            f"go on with: dinoseg train {run.path} --resume"
-        )
-    best = "n/a" if progress.best_metric is None else f"{progress.best_metric:.2f}"
-    done = "done"
-    if progress.step < config.scheduler.total_iter:
-        done = (
-            f"stopped early after step {progress.step} of {config.scheduler.total_iter}, "
-            f"{progress.evaluations_since_best} evaluations without a better {config.metric_to_save} "
-            f"(train.early_stopping={patience})"
-        )
-    return (
-        f"{done}: best {config.metric_to_save} {best} at step {progress.best_step}\n"
-        f"next: dinoseg eval {run.path}\n      dinoseg predict {run.path} IMAGES --out predictions/"
-    )

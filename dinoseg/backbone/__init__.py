@@ -1,0 +1,28 @@
+"""The DINO backbone: which there are, weights in any dialect, tapped layers, what of it is trained."""
+
+from dinoseg.backbone.backbone import (
+    LAYER_SETS,
+    MODES,
+    Backbone,
+    FeatureMap,
+    backbone_hash,
+    build_backbone,
+    fit_to_patches,
+    layer_indices,
+)
+from dinoseg.backbone.catalogue import BackboneSpec, list_backbones
+from dinoseg.backbone.weights import WeightsReport
+
+__all__ = [
+    "LAYER_SETS",
+    "MODES",
+    "Backbone",
+    "BackboneSpec",
+    "FeatureMap",
+    "WeightsReport",
+    "backbone_hash",
+    "build_backbone",
+    "fit_to_patches",
+    "layer_indices",
+    "list_backbones",
+]

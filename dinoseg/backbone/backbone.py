@@ -1,0 +1,264 @@
+"""The backbone: a DINO ViT or ConvNeXt by name, its weights, the layers that are tapped, and what of it is trained."""
+
+import hashlib
+import itertools
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from timm.models.convnext import ConvNeXt
+from torch import Tensor, nn
+
+from dinoseg.backbone.catalogue import BackboneSpec
+from dinoseg.backbone.lora import add_lora, is_adapter, merge_lora, train_adapters, without_adapters
+from dinoseg.backbone.timm_models import create_model, find_or_describe, model_from_hub
+from dinoseg.backbone.weights import WeightsReport, load_weights
+from dinoseg.config import LoraConfig
+
+MODES = ("freeze", "lora", "full")
+LAYER_SETS = ("LAST", "FOUR_LAST", "FOUR_EVEN_INTERVALS")
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """What one tapped layer gives.
+
+    ``map``: patch features, possibly a strided view of the token sequence. ``cls``: the class token; for a
+    ConvNeXt the mean over the map; None for a ViT without class token.
+    """
+
+    map: Float[Tensor, "batch channels height width"]
+    cls: Float[Tensor, "batch channels"] | None
+
+
+class Backbone(nn.Module):
+    """A feature extractor for images of any size.
+
+    ``layers`` are indices of blocks (ViT) or stages (ConvNeXt), ``out_channels`` and ``strides`` (pixels of the
+    resized image per cell) have one entry per tapped layer. Mode "freeze": no gradients, always in eval mode,
+    forward without autograd graph. Mode "lora": adapters beside the attention projections are trained, all else stays
+    frozen and in eval mode. Mode "full": every parameter that the tapped layers depend on is trained.
+
+    With ``use_norm`` the model's final norm is applied to each tapped layer. A ConvNeXt's final norm fits the
+    last stage only: earlier stages come without.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: BackboneSpec,
+        layers: Sequence[int],
+        use_norm: bool = True,
+        mode: str = "freeze",
+        weights_report: WeightsReport | None = None,
+        lora: LoraConfig | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.spec = spec
+        self.layers = tuple(layers)
+        self.use_norm = use_norm
+        self.weights_report = weights_report
+        self.gradient_checkpointing = gradient_checkpointing
+        if isinstance(model, ConvNeXt):
+            stages: Any = model.feature_info
+            self.out_channels = tuple(int(stages[layer]["num_chs"]) for layer in self.layers)
+            self.strides = tuple(int(stages[layer]["reduction"]) for layer in self.layers)
+        else:
+            self.out_channels = (spec.embed_dim,) * len(self.layers)
+            self.strides = (spec.patch_size,) * len(self.layers)
+        if mode == "lora":
+            add_lora(model, spec, self.layers[-1], lora or LoraConfig())
+        self.set_mode(mode)
+
+    def set_mode(self, mode: str) -> None:
+        """Decide what is trained: "freeze" nothing, "lora" adapters, "full" all that the output depends on.
+
+        Raises:
+            ValueError: another mode, or "lora" for a backbone that was built without adapters.
+        """
+        if mode not in MODES:
+            raise ValueError(f"model.mode: {mode!r} is not one of {', '.join(MODES)}")
+        if mode == "lora" and not any(is_adapter(name) for name, _ in self.model.named_parameters()):
+            raise ValueError("model.mode=lora: this backbone was built without adapters; build it in that mode")
+        self.mode = mode
+        for name, parameter in self.model.named_parameters():
+            trained = is_adapter(name) if mode == "lora" else mode == "full" and self._reaches_output(name)
+            parameter.requires_grad_(trained)
+        self.train(self.training)
+
+    def merge_adapters(self) -> None:
+        """Makes one weight of every projection and its adapter: a frozen backbone of the same features."""
+        merge_lora(self.model)
+        self.set_mode("freeze")
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """The state dict that the backbone would have without adapters, under the names it would have then."""
+        return {without_adapters(name): value for name, value in self.state_dict().items() if not is_adapter(name)}
+
+    def layer_of(self, parameter_name: str) -> int:
+        """The layer that a parameter belongs to: -1 before the first block (embeddings), the number of layers that
+        the output depends on after the last (final norm). ``parameter_name`` is one of ``named_parameters``."""
+        parts = parameter_name.removeprefix("model.").split(".")
+        if parts[0] in ("blocks", "stages"):
+            return int(parts[1])
+        # A norm before the blocks of a ViT has the name of a ConvNeXt's final one.
+        final = ("norm", "head") if self.spec.kind == "vit" else ("norm_pre", "head")
+        return self.layers[-1] + 1 if parts[0] in final else -1
+
+    def _reaches_output(self, parameter_name: str) -> bool:
+        # A parameter without gradient would stall DistributedDataParallel and gain nothing but weight decay.
+        parts = parameter_name.split(".")
+        if parts[0] in ("blocks", "stages"):
+            return int(parts[1]) <= self.layers[-1]
+        if parts[0] in ("norm", "head"):
+            return self.use_norm and (self.spec.kind == "vit" or self.layers[-1] == self.spec.depth - 1)
+        return True
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """What is frozen stays in eval mode whatever the parent does; the adapters' dropout follows."""
+        super().train(mode and self.mode == "full")
+        if self.mode == "lora":
+            train_adapters(self.model, mode)
+        if self.gradient_checkpointing:
+            self.model.set_grad_checkpointing(mode and self.mode != "freeze")
+        return self
+
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
+        """Features of a normalised image, one entry per tapped layer.
+
+        Height and width may be anything: the image is resized bilinearly to the next multiple of the patch size,
+        so a map covers exactly the extent of the image.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.mode != "freeze"):
+            image = fit_to_patches(image, self.spec.patch_size)
+            if isinstance(self.model, ConvNeXt):
+                return self._forward_convnext(self.model, image)
+            return self._forward_vit(self.model, image)
+
+    def _forward_vit(self, model: Any, image: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
+        prefix_tokens = int(model.num_prefix_tokens)
+        outputs = model.forward_intermediates(
+            image,
+            indices=list(self.layers),
+            return_prefix_tokens=prefix_tokens > 0,
+            norm=self.use_norm,
+            stop_early=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+        )
+        grid = (image.shape[-2] // self.spec.patch_size, image.shape[-1] // self.spec.patch_size)
+        features = []
+        for output in outputs:
+            patches, prefix = output if prefix_tokens else (output, None)
+            cls = prefix[:, 0] if prefix is not None and model.cls_token is not None else None
+            features.append(FeatureMap(map=patches.unflatten(1, grid).permute(0, 3, 1, 2), cls=cls))
+        return features
+
+    def _forward_convnext(self, model: Any, image: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
+        maps = model.forward_intermediates(
+            image, indices=list(self.layers), norm=False, stop_early=True, intermediates_only=True
+        )
+        features = []
+        for layer, stage in zip(self.layers, maps, strict=True):
+            pooled = stage.mean(dim=(2, 3), keepdim=True)
+            if self.use_norm and layer == self.spec.depth - 1:
+                norm = model.head.norm if isinstance(model.norm_pre, nn.Identity) else model.norm_pre
+                stage, pooled = norm(stage), norm(pooled)
+            features.append(FeatureMap(map=stage, cls=pooled.flatten(1)))
+        return features
+
+
+def fit_to_patches(
+    image: Float[Tensor, "batch channels height width"], patch_size: int
+) -> Float[Tensor, "batch channels height2 width2"]:
+    """Bilinear resize to the next multiples of ``patch_size``; the image itself when its sizes are multiples."""
+    height, width = (-(-side // patch_size) * patch_size for side in image.shape[-2:])
+    if (height, width) == tuple(image.shape[-2:]):
+        return image
+    return F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def layer_indices(layers: str | Sequence[int], depth: int) -> tuple[int, ...]:
+    """Indices of the tapped layers of a backbone with ``depth`` layers.
+
+    ``layers`` is LAST, FOUR_LAST, FOUR_EVEN_INTERVALS (the ends of the four quarters; 4, 11, 17, 23 for depth 24,
+    as in the DINOv3 configs), or a strictly increasing list of indices from 0.
+
+    Raises:
+        ValueError: unknown set, or indices out of range or out of order.
+    """
+    if isinstance(layers, str):
+        name = layers.upper()
+        if name not in LAYER_SETS:
+            raise ValueError(
+                f"decoder_head.backbone_out_layers: {layers!r} is not one of {', '.join(LAYER_SETS)}, "
+                "nor a list of indices"
+            )
+        if name == "LAST":
+            return (depth - 1,)
+        if depth < 4:
+            raise ValueError(f"decoder_head.backbone_out_layers: {name} needs 4 layers, the backbone has {depth}")
+        if name == "FOUR_LAST":
+            return tuple(range(depth - 4, depth))
+        return (4, 11, 17, 23) if depth == 24 else tuple(quarter * depth // 4 - 1 for quarter in range(1, 5))
+    indices = tuple(layers)
+    increasing = all(first < second for first, second in itertools.pairwise(indices))
+    if not indices or not increasing or indices[0] < 0 or indices[-1] >= depth:
+        raise ValueError(
+            f"decoder_head.backbone_out_layers: {list(indices)} must be increasing indices between 0 and {depth - 1}"
+        )
+    return indices
+
+
+def build_backbone(
+    name: str,
+    weights: str = "hub",
+    layers: str | Sequence[int] = "LAST",
+    use_norm: bool = True,
+    mode: str = "freeze",
+    drop_path: float = 0.0,
+    lora: LoraConfig | None = None,
+    gradient_checkpointing: bool = False,
+) -> Backbone:
+    """A backbone by catalogue name, alias or ``timm:<model name>``.
+
+    ``weights``: "hub" (downloaded by timm), "none" (random initialisation, with a warning), or a local file or
+    folder in any of the dialects of ``dinoseg.backbone.weights``. ``drop_path``: stochastic depth rate, which acts
+    in mode "full" only. ``lora``: the adapters of mode "lora", defaults when left out. ``gradient_checkpointing``:
+    the blocks are computed a second time in the backward pass, which saves memory; in training, where there is one.
+
+    Raises:
+        ValueError: unknown name, layers or mode; weights that cannot be had, read, or matched in full; adapters that
+            this backbone cannot have.
+    """
+    spec = find_or_describe(name)
+    tapped = layer_indices(layers, spec.depth)
+    report: WeightsReport | None = None
+    if weights == "hub":
+        model, report = model_from_hub(spec, drop_path)
+    else:
+        model = create_model(spec, drop_path)
+    if weights == "none":
+        warnings.warn(
+            f"backbone {spec.name}: random initialisation (model.weights=none), its features are not DINO features",
+            stacklevel=2,
+        )
+    elif weights != "hub":
+        report = load_weights(model, weights, spec.name)
+    return Backbone(model, spec, tapped, use_norm, mode, report, lora, gradient_checkpointing)
+
+
+def backbone_hash(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes of a state dict, whatever the order and device of its tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,221 @@
+"""Backbone weights from a local file or folder: read without running code, matched in full or refused."""
+
+import json
+import math
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dinoseg.backbone.catalogue import BackboneSpec, list_backbones
+from dinoseg.backbone.dialects import Dialect, State, detect_dialect, to_timm
+from dinoseg.system.files import file_sha256
+from dinoseg.system.messages import list_names
+
+_PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
+_NAMES_SHOWN = 4
+# Of timm's DINOv3, which has parameters of their own for the biases of queries and values.
+_ATTENTION_BIAS = re.compile(r"\.attn\.[qv]_bias$")
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What was loaded: ``matched`` of ``total`` tensors of the model, from ``path``.
+
+    ``sha256``: of the file's bytes (of a folder: of its weight files one after the other); None for a download.
+    """
+
+    matched: int
+    total: int
+    dialect: Dialect
+    path: str
+    sha256: str | None
+
+    def __str__(self) -> str:
+        return f"matched {self.matched} / {self.total} tensors ({self.dialect} dialect) from {self.path}"
+
+
+def load_weights(model: nn.Module, path: str | Path, name: str) -> WeightsReport:
+    """Load a file or folder of any dialect into a timm model; 16-bit tensors become float32.
+
+    ``name``: of the backbone, for messages.
+
+    Raises:
+        ValueError: nothing there, unreadable, a pickle that wants to run code, no known dialect, or tensors that
+            are missing, unexpected or of another shape. The model is unchanged then.
+    """
+    files = weight_files(Path(path))
+    state = _unwrap({key: value for file in files for key, value in _read(file).items()}, files[0])
+    dialect = detect_dialect(state)
+    if dialect is None:
+        raise ValueError(
+            f"model.weights={path}: no backbone weights in any known dialect (Meta's, transformers', timm's); "
+            f"its first tensors are {', '.join(list(state)[:_NAMES_SHOWN]) or 'none at all'}"
+        )
+    try:
+        translated = to_timm(state, dialect)
+    except ValueError as error:
+        raise ValueError(f"model.weights={path}: {error}") from error
+    target = model.state_dict()
+    translated = _fit_optional(translated, target)
+    _refuse_partial(translated, target, path, name, dialect)
+    model.load_state_dict(translated)
+    return WeightsReport(len(translated), len(target), dialect, str(path), file_sha256(*files))
+
+
+def weight_files(path: Path) -> tuple[Path, ...]:
+    """The files that hold the tensors: ``path`` itself, or in a folder model.safetensors, the shards named by
+    model.safetensors.index.json, or its only file of a known suffix.
+
+    Raises:
+        ValueError: nothing there, or a folder in which no file or more than one would do.
+    """
+    if path.is_file():
+        return (path,)
+    if not path.is_dir():
+        raise ValueError(f"model.weights={path}: no such file or folder (beside a path, 'hub' and 'none' are known)")
+    if (path / "model.safetensors").is_file():
+        return (path / "model.safetensors",)
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        missing = [shard for shard in shards if not (path / shard).is_file()]
+        if missing:
+            raise ValueError(f"model.weights={path}: {index.name} names {missing[0]}, which is not there")
+        return tuple(path / shard for shard in shards)
+    found = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", *_PICKLE_SUFFIXES))
+    if len(found) == 1:
+        return (found[0],)
+    names = ", ".join(file.name for file in found) or "none"
+    raise ValueError(f"model.weights={path}: one weight file is needed in the folder, found: {names}; name the file")
+
+
+def _read(file: Path) -> dict[str, object]:
+    if file.suffix == ".safetensors":
+        try:
+            return dict(load_file(file))
+        except SafetensorError as error:
+            raise ValueError(f"model.weights={file}: not a readable safetensors file ({error})") from error
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"model.weights={file}: refused, it holds more than tensors (a pickle that runs code when loaded, or no "
+            "checkpoint at all); give a file with the tensors alone, best as safetensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ValueError(f"model.weights={file}: not a readable checkpoint, perhaps cut short ({error})") from error
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"model.weights={file}: holds a {type(loaded).__name__}, not named tensors")
+    return dict(loaded)
+
+
+def _unwrap(state: Mapping[str, object], file: Path) -> State:
+    """The tensors of the backbone alone: training checkpoints nest them and prefix their names."""
+    for key in ("teacher", "model", "state_dict"):
+        inner = state.get(key)
+        if isinstance(inner, Mapping):
+            return _unwrap(inner, file)
+    tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+    for prefix in ("module.", "backbone."):
+        inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        tensors = inside or tensors
+    if not tensors:
+        raise ValueError(f"model.weights={file}: holds no tensors")
+    return tensors
+
+
+def _fit_optional(state: State, target: Mapping[str, Tensor]) -> State:
+    """Drop a classifier, and give or take biases of zero: timm has DINOv3 with them and without ("_qkvb" or not)."""
+    out = {name: tensor for name, tensor in state.items() if name in target or not _is_optional(name, tensor)}
+    if not any(_ATTENTION_BIAS.search(name) for name in out):
+        for name, tensor in target.items():
+            if _ATTENTION_BIAS.search(name) and _ATTENTION_BIAS.sub(".attn.qkv.weight", name) in out:
+                out[name] = torch.zeros_like(tensor)
+    return out
+
+
+def _is_optional(name: str, tensor: Tensor) -> bool:
+    return name.startswith("head.") or (bool(_ATTENTION_BIAS.search(name)) and not bool(tensor.any()))
+
+
+def _refuse_partial(state: State, target: Mapping[str, Tensor], path: str | Path, name: str, dialect: Dialect) -> None:
+    missing = [key for key in target if key not in state]
+    unexpected = [key for key in state if key not in target]
+    misshapen = [key for key in target if key in state and state[key].shape != target[key].shape]
+    if not (missing or unexpected or misshapen):
+        return
+    shapes = [f"{key} {tuple(state[key].shape)} in place of {tuple(target[key].shape)}" for key in misshapen]
+    found = [
+        f"{label}: {list_names(entries, _NAMES_SHOWN)}"
+        for label, entries in (("missing", missing), ("unexpected", unexpected), ("other shape", shapes))
+        if entries
+    ]
+    matched = len(target) - len(missing) - len(misshapen)
+    raise ValueError(
+        f"model.weights={path}: matched {matched} / {len(target)} tensors of {name}, nothing loaded. "
+        f"Likely reason: {likely_reason(state, target)}. "
+        f"In timm's names (the file is in the {dialect} dialect), {'; '.join(found)}."
+    )
+
+
+@dataclass(frozen=True)
+class _Anatomy:
+    family: str
+    width: int
+    blocks: int
+    patch_size: int
+    registers: int
+    position_grid: int  # side, in patches; 0 with rotary positions and for a ConvNeXt
+
+
+def likely_reason(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> str:
+    """The likely reason for a mismatch between a file's tensors and a model's, both under timm's names."""
+    theirs, ours = _anatomy(state), _anatomy(target)
+    aspects = [field.name for field in fields(_Anatomy) if getattr(theirs, field.name) != getattr(ours, field.name)]
+    if "family" in aspects:  # of which the rest follows
+        aspects = ["family"]
+    differences = [
+        f"{aspect.replace('_', ' ')} {getattr(theirs, aspect)} in the file, {getattr(ours, aspect)} in the model"
+        for aspect in aspects
+    ]
+    if not differences:
+        return "the file is incomplete or altered"
+    fitting = [spec.name for spec in list_backbones() if _fits(spec, theirs)]
+    return "; ".join(differences) + (f" (the file looks like {' or '.join(fitting)})" if fitting else "")
+
+
+def _anatomy(state: Mapping[str, Tensor]) -> _Anatomy:
+    if "stem.0.weight" in state:
+        norm, stem = state.get("head.norm.weight"), state["stem.0.weight"]
+        blocks = sum(1 for name in state if re.fullmatch(r"stages\.\d+\.blocks\.\d+\.conv_dw\.weight", name))
+        return _Anatomy("ConvNeXt", 0 if norm is None else len(norm), blocks, stem.shape[-1], 0, 0)
+    patch, registers, positions = (state.get(key) for key in ("patch_embed.proj.weight", "reg_token", "pos_embed"))
+    return _Anatomy(
+        family="ViT with rotary positions (DINOv3)" if positions is None else "ViT with learned positions (DINOv2)",
+        width=0 if patch is None else patch.shape[0],
+        blocks=_count_blocks(state),
+        patch_size=0 if patch is None else patch.shape[-1],
+        registers=0 if registers is None else registers.shape[1],
+        position_grid=0 if positions is None else math.isqrt(positions.shape[1]),
+    )
+
+
+def _count_blocks(names: Iterable[str]) -> int:
+    found = (re.match(r"blocks\.(\d+)\.", name) for name in names)
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def _fits(spec: BackboneSpec, anatomy: _Anatomy) -> bool:
+    if spec.kind == "convnext" or (spec.embed_dim, spec.depth) != (anatomy.width, anatomy.blocks):
+        return False
+    learned_positions = not spec.name.startswith("dinov3_")
+    if spec.patch_size != anatomy.patch_size or learned_positions != (anatomy.position_grid > 0):
+        return False
+    return not learned_positions or spec.name.endswith("_reg") == (anatomy.registers > 0)

@@ -1,0 +1,226 @@
+"""Is this data set fit for training? Lists, scans and judges every split before anything is loaded."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from dinoseg.check.file_findings import Finding, SplitScan, file_findings, same_image_findings
+from dinoseg.check.label_findings import (
+    mask_kind_findings,
+    presence_findings,
+    undeclared_id_findings,
+    unknown_label_findings,
+    usable_masks,
+)
+from dinoseg.check.scan import scan_pairs
+from dinoseg.check.scan_cache import ScanCache, default_cache_path
+from dinoseg.check.split_summary import SplitSummary, label_counts, label_rows, summarise
+from dinoseg.check.zero_decision import Decision, decide
+from dinoseg.config import DatasetsConfig
+from dinoseg.data.folders import MissingSplitError, Split, find_pairs, is_descriptor
+from dinoseg.labels import LabelSpace
+from dinoseg.labels.settings import Kind, LabelError, parse_classes, parse_ignore, show_label
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Everything a check found.
+
+    ``label_space`` is None where the settings and masks do not give one; ``most_classes`` is the most classes that one
+    training mask holds.
+    """
+
+    kind: Kind
+    splits: tuple[SplitSummary, ...]
+    findings: tuple[Finding, ...]
+    label_space: LabelSpace | None
+    decision: Decision | None
+    most_classes: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether training would be right: no finding is an error."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+    def class_pixels(self, split: Split) -> list[int]:
+        """Pixels of every class index in the masks of a split (zeros for a split that is not there).
+
+        Raises:
+            ValueError: there is no label space.
+        """
+        if self.label_space is None:
+            raise ValueError("the data set has no label space; see the findings of the check")
+        pixels = [0] * self.label_space.num_classes
+        for summary in self.splits:
+            if summary.name == split:
+                for row in label_rows(summary, self.label_space):
+                    if row.class_index is not None:
+                        pixels[row.class_index] += row.pixels
+        return pixels
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report for ``--json``."""
+        return {
+            "ok": self.ok,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "splits": [self._split_to_dict(summary) for summary in self.splits],
+            "label_space": self.label_space.to_dict() if self.label_space else None,
+            "decision": self.decision.to_dict() if self.decision else None,
+        }
+
+    def _split_to_dict(self, summary: SplitSummary) -> dict[str, Any]:
+        rows = label_rows(summary, self.label_space)
+        return {
+            "name": summary.name,
+            "pairs": summary.pairs,
+            "image_sizes": summary.image_sizes,
+            "image_modes": summary.image_modes,
+            "mask_modes": summary.mask_modes,
+            "labels": [
+                {
+                    "label_id": show_label(row.label_id, self.kind) if self.kind == "colours" else row.label_id,
+                    "class_index": row.class_index,
+                    "name": row.name,
+                    "pixels": row.pixels,
+                    "pixel_share": row.share,
+                    "masks": row.masks,
+                }
+                for row in rows
+            ],
+        }
+
+
+def check_dataset(
+    datasets: DatasetsConfig,
+    num_classes: int | None = None,
+    splits: Sequence[Split] = ("train", "val", "test"),
+    console: Console | None = None,
+    use_cache: bool = True,
+) -> CheckReport:
+    """Scans the splits and judges them; never raises for a bad data set, which becomes findings.
+
+    Args:
+        num_classes: ``decoder_head.num_classes``, checked when given.
+        console: draws a progress bar when given.
+        use_cache: remember the facts of every file in the user's cache folder.
+    """
+    findings: list[Finding] = []
+    kind, declared = _declared_kind(datasets)
+    scans = _scan(datasets, splits, kind, findings, console, use_cache)
+    for scan in scans:
+        findings += file_findings(scan)
+    findings += same_image_findings(scans)
+    findings += mask_kind_findings(scans, kind, declared)
+    counts = label_counts(scans, kind)
+    blurred = undeclared_id_findings(counts) if datasets.classes is None else []
+    findings += blurred
+    fit = not any(finding.severity == "error" for finding in blurred)
+    space = _label_space(datasets, num_classes, counts, findings) if fit else None
+    if space is not None:
+        findings += unknown_label_findings(scans, space)
+        findings += presence_findings(scans, space, _is_ade20k(datasets))
+    findings += _ade20k_zero(datasets, counts)
+    order = ("error", "warning", "note")
+    return CheckReport(
+        kind,
+        tuple(summarise(scan, kind) for scan in scans),
+        tuple(sorted(findings, key=lambda finding: order.index(finding.severity))),
+        space,
+        decide(counts, space, sum(len(usable_masks(scan, kind)) for scan in scans), _masks_with_zero(scans, kind)),
+        _most_classes(scans, kind, space) if space else None,
+    )
+
+
+def _most_classes(scans: Sequence[SplitScan], kind: Kind, space: LabelSpace) -> int:
+    most = 0
+    for fact in (fact for scan in scans if scan.name == "train" for fact in usable_masks(scan, kind)):
+        indices = space.classify(np.array([label_id for label_id, _ in fact.mask.counts], dtype=np.int64))
+        most = max(most, len(set(indices.tolist()) - {space.ignore_index, -1}))
+    return most
+
+
+def _declared_kind(datasets: DatasetsConfig) -> tuple[Kind, bool]:
+    """What the masks are declared to store, and whether the config says so; bad settings are reported later."""
+    try:
+        if datasets.classes is not None:
+            return parse_classes(datasets.classes)[0], True
+        return parse_ignore(datasets.ignore)[0] or "ids", False
+    except ValueError:
+        return "ids", False
+
+
+def _is_ade20k(datasets: DatasetsConfig) -> bool:
+    return is_descriptor(datasets.train) or is_descriptor(datasets.val)
+
+
+def _scan(
+    datasets: DatasetsConfig,
+    splits: Sequence[Split],
+    kind: Kind,
+    findings: list[Finding],
+    console: Console | None,
+    use_cache: bool,
+) -> list[SplitScan]:
+    listings = {}
+    for name in splits:
+        try:
+            listings[name] = find_pairs(datasets, name)
+        except MissingSplitError as error:
+            findings.append(_missing_split(name, str(error)))
+        except ValueError as error:
+            finding = Finding("error", "bad_layout", str(error))
+            if not any(finding.message == other.message for other in findings):
+                findings.append(finding)
+    cache = ScanCache(default_cache_path(datasets.root) if use_cache else None)
+    facts = scan_pairs([pair for listing in listings.values() for pair in listing.pairs], kind, cache, console)
+    scans = []
+    for name, listing in listings.items():
+        count = len(listing.pairs)
+        scans.append(SplitScan(name, listing, tuple(facts[:count])))
+        facts = facts[count:]
+    return scans
+
+
+def _missing_split(name: Split, message: str) -> Finding:
+    if name == "test":
+        return Finding("note", "missing_split", f"there is no test split ({message})", "fine for training")
+    advice = "training needs it"
+    if name == "val":
+        advice = "evaluation during training needs it: move about a fifth of the training pairs there"
+    return Finding("error", "missing_split", message, advice)
+
+
+def _masks_with_zero(scans: Sequence[SplitScan], kind: Kind) -> int:
+    return sum(any(label_id == 0 for label_id, _ in f.mask.counts) for scan in scans for f in usable_masks(scan, kind))
+
+
+def _label_space(
+    datasets: DatasetsConfig, num_classes: int | None, counts: Counter[int], findings: list[Finding]
+) -> LabelSpace | None:
+    if datasets.classes is None and not counts:
+        return None
+    try:
+        return LabelSpace.build(
+            datasets.classes,
+            datasets.ignore,
+            datasets.reduce_zero_label,
+            counts,
+            num_classes,
+            colour_tolerance=datasets.colour_tolerance,
+            declared_range=_is_ade20k(datasets),
+        )
+    except ValueError as error:
+        code = error.code if isinstance(error, LabelError) else "label_settings"
+        findings.append(Finding("error", code, str(error)))
+        return None
+
+
+def _ade20k_zero(datasets: DatasetsConfig, counts: Counter[int]) -> list[Finding]:
+    if not _is_ade20k(datasets) or datasets.reduce_zero_label or datasets.classes is not None or not counts[0]:
+        return []
+    message = 'label id 0 of ADE20K means "not labelled", and here it is learned as a class'
+    return [Finding("warning", "ade20k_zero", message, "set datasets.reduce_zero_label=true")]

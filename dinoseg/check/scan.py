@@ -1,0 +1,188 @@
+"""Reads every image and mask of a data set once, in parallel, and remembers the facts between runs."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dinoseg.check.scan_cache import ScanCache
+from dinoseg.data.folders import Pair
+from dinoseg.data.masks import load_array, load_file, mask_ids, pack_channels, stored_geometry
+from dinoseg.labels.settings import Kind
+from dinoseg.system.processes import available_cores
+
+# A mask with more values than this is no mask (a photograph, blurred colours); the rarest are counted, not listed.
+MOST_VALUES = 4096
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What the checks need to know of an image file.
+
+    Attributes:
+        mode: Pillow's mode ("RGB", "L", ...).
+        size: (width, height), upright; ``stored_size`` before the EXIF rotation, ``orientation`` its tag (1: none).
+        digest: hash of the file's bytes.
+        error: why it cannot be read; the other fields are empty then.
+    """
+
+    mode: str = ""
+    size: tuple[int, int] = (0, 0)
+    stored_size: tuple[int, int] = (0, 0)
+    orientation: int = 1
+    digest: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class MaskFacts:
+    """What the checks need to know of a mask file.
+
+    Attributes:
+        mode: Pillow's mode, or ``npy``.
+        size: (width, height), upright; ``orientation`` the file's own EXIF tag (1: none).
+        stores: whether its values are label ids or packed colours; a palette mask is whichever was asked for.
+        counts: pixels per value, the most frequent ``MOST_VALUES``; ``distinct`` is how many values there are.
+        equal_channels: an RGB mask that is really grey.
+        error: why it cannot be read; the other fields are empty then.
+    """
+
+    mode: str = ""
+    size: tuple[int, int] = (0, 0)
+    orientation: int = 1
+    stores: Kind = "ids"
+    counts: tuple[tuple[int, int], ...] = ()
+    distinct: int = 0
+    equal_channels: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class PairFacts:
+    pair: Pair
+    image: ImageFacts
+    mask: MaskFacts
+
+
+def scan_pairs(
+    pairs: Sequence[Pair], kind: Kind = "ids", cache: ScanCache | None = None, console: Console | None = None
+) -> list[PairFacts]:
+    """The facts of every pair, in the order given, read on all CPU cores.
+
+    Args:
+        pairs: complete pairs.
+        kind: what palette masks are read as.
+        cache: facts of files whose path, size and mtime are as before are taken from here, new ones are put in.
+        console: draws a progress bar when given.
+    """
+    cache = cache or ScanCache(None)
+
+    def facts_of(pair: Pair) -> PairFacts:
+        assert pair.mask is not None
+        image = cache.get(ImageFacts, "image", pair.image, read_image_facts)
+        return PairFacts(
+            pair, image, cache.get(MaskFacts, f"mask-{kind}", pair.mask, partial(read_mask_facts, kind=kind))
+        )
+
+    columns = (TextColumn("scan"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Threads suffice: Pillow and zlib decode without holding the interpreter lock.
+    with (
+        Progress(*columns, console=console, transient=True, disable=console is None) as progress,
+        ThreadPoolExecutor(available_cores()) as pool,
+    ):
+        facts = list(progress.track(pool.map(facts_of, pairs), total=len(pairs)))
+    cache.save()
+    return facts
+
+
+def read_image_facts(path: Path) -> ImageFacts:
+    """Decodes an image fully, since only that finds a truncated file; errors become the ``error`` field."""
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as header:
+            mode, (orientation, stored) = header.mode, stored_geometry(header)
+            # A JPEG decoded at an eighth of its size still reads every byte.
+            header.draft("L", (stored[0] // 8 or 1, stored[1] // 8 or 1))
+            header.load()
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        return ImageFacts(error=_reason(error, path))
+    size = (stored[1], stored[0]) if orientation in (5, 6, 7, 8) else stored
+    return ImageFacts(mode, size, stored, orientation, hashlib.blake2b(data, digest_size=16).hexdigest())
+
+
+def read_mask_facts(path: Path, kind: Kind) -> MaskFacts:
+    """Counts the values of a mask; errors become the ``error`` field."""
+    try:
+        if path.suffix.lower() == ".npy":
+            return _array_facts(load_array(path))
+        image = load_file(path, io.BytesIO(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        return MaskFacts(error=_reason(error, path))
+    orientation = image.info["orientation"]
+    upright = ImageOps.exif_transpose(image)
+    stores: Kind = "colours" if image.mode in ("RGB", "RGBA", "CMYK", "YCbCr") else "ids"
+    if image.mode in ("P", "PA"):
+        stores = kind
+    try:
+        counts = _count(upright, stores, path)
+    except ValueError as error:
+        return MaskFacts(image.mode, upright.size, orientation, error=_reason(error, path))
+    return _mask_facts(image.mode, upright.size, orientation, stores, counts)
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """The message without what the finding says anyway: the path, and to replace the file."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image that can be read"
+    return str(error).removeprefix(f"{path}: ").removesuffix("; replace or remove the file")
+
+
+def _count(image: Image.Image, stores: Kind, path: Path) -> dict[int, int]:
+    if stores == "colours":
+        rgb = image.convert("RGBA").convert("RGB")
+        few = rgb.getcolors(MOST_VALUES)
+        if few is None:
+            return _count_values(pack_channels(np.asarray(rgb)))
+        packed = ((c, n) for n, c in few if isinstance(c, tuple))
+        return {c[0] << 16 | c[1] << 8 | c[2]: n for c, n in packed}
+    if image.mode in ("L", "P") and "stretched" not in image.info:
+        return {value: count for value, count in enumerate(image.histogram()) if count}
+    return _count_values(mask_ids(image, "ids", path))
+
+
+def _count_values(values: np.ndarray) -> dict[int, int]:
+    flat = values.reshape(-1)
+    if flat.size and flat.min() >= 0 and flat.max() < 1 << 16:
+        counts = np.bincount(flat)
+        present = np.flatnonzero(counts)
+        return dict(zip(present.tolist(), counts[present].tolist(), strict=True))
+    present, counts = np.unique(flat, return_counts=True)
+    return dict(zip(present.tolist(), counts.tolist(), strict=True))
+
+
+def _array_facts(array: np.ndarray) -> MaskFacts:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    whole = array.dtype == bool or np.issubdtype(array.dtype, np.integer)
+    if whole and array.ndim == 3 and array.shape[2] in (3, 4):
+        values, stores = pack_channels(array[..., :3]), "colours"
+    elif whole and array.ndim == 2:
+        values, stores = array.astype(np.int64), "ids"
+    else:
+        return MaskFacts("npy", error=f"array of shape {array.shape} and type {array.dtype} holds no label ids")
+    return _mask_facts("npy", (array.shape[1], array.shape[0]), 1, stores, _count_values(values))
+
+
+def _mask_facts(mode: str, size: tuple[int, int], orientation: int, stores: str, counts: dict[int, int]) -> MaskFacts:
+    most = sorted(counts.items(), key=lambda entry: -entry[1])[:MOST_VALUES]
+    equal = stores == "colours" and all(v >> 16 == (v >> 8 & 255) == (v & 255) for v in counts)
+    kind: Kind = "colours" if stores == "colours" else "ids"
+    return MaskFacts(mode, size, orientation, kind, tuple(sorted(most)), len(counts), equal)

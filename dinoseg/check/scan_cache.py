@@ -1,0 +1,82 @@
+"""Facts of files, remembered by path, size and modification time in the user's cache folder."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from dinoseg.system.files import replaced_file
+
+Facts = TypeVar("Facts")
+
+# Raised whenever the facts or their meaning change, so that older files are passed over.
+VERSION = 1
+
+
+def default_cache_path(root: str) -> Path:
+    """The cache file of a data set: ``$XDG_CACHE_HOME/dinoseg`` (or ``~/.cache/dinoseg``), named by a hash of root."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    name = hashlib.sha256(str(Path(root).expanduser().absolute()).encode()).hexdigest()[:16]
+    return base / "dinoseg" / f"scan-{name}.json"
+
+
+class ScanCache:
+    """A JSON file of facts. A damaged one counts as empty; one that cannot be written costs time, not the scan."""
+
+    def __init__(self, path: Path | None) -> None:
+        """``path`` None keeps nothing."""
+        self.path = path
+        self._known = _load(path) if path is not None else {}
+        self._fresh: dict[str, Any] = {}
+        self.hits = 0
+
+    def get(self, facts: type[Facts], role: str, path: Path, read: Callable[[Path], Facts]) -> Facts:
+        """The facts of a file as remembered, or by ``read``; ``role`` tells different questions to one file apart."""
+        try:
+            status = path.stat()
+        except OSError:
+            return read(path)
+        key = f"{role}:{path.absolute()}"
+        stamp = [status.st_size, status.st_mtime_ns]
+        entry = self._known.get(key)
+        if isinstance(entry, dict) and entry.get("stamp") == stamp:
+            try:
+                found = facts(**_as_tuples(entry["facts"]))
+                self.hits += 1
+                return found
+            except (KeyError, TypeError):
+                pass
+        found = read(path)
+        self._fresh[key] = {"stamp": stamp, "facts": asdict(cast(Any, found))}
+        return found
+
+    def save(self) -> None:
+        """Writes what is new, and drops files that exist no more; the file appears whole or not at all."""
+        if self.path is None or not self._fresh:
+            return
+        kept = {key: entry for key, entry in self._known.items() if os.path.exists(key.partition(":")[2])}
+        self._known = kept | self._fresh
+        self._fresh = {}
+        # A cache that cannot be written costs the next scan its time and nothing else.
+        with suppress(OSError), replaced_file(self.path, shared=True) as temporary:
+            temporary.write_text(json.dumps({"version": VERSION, "files": self._known}), encoding="utf-8")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    files = content.get("files") if isinstance(content, dict) and content.get("version") == VERSION else None
+    return files if isinstance(files, dict) else {}
+
+
+def _as_tuples(value: Any) -> Any:
+    """JSON turned the tuples of the facts into lists; this turns them back."""
+    if isinstance(value, dict):
+        return {key: _as_tuples(entry) for key, entry in value.items()}
+    return tuple(_as_tuples(entry) for entry in value) if isinstance(value, list) else value

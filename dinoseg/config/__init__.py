@@ -1,0 +1,35 @@
+"""The configuration: every option declared once; files and ``key=value`` overrides become one checked object."""
+
+from dinoseg.config.schema import (
+    Config,
+    DatasetsConfig,
+    DecoderHeadConfig,
+    EvalConfig,
+    EvalTransformConfig,
+    LoraConfig,
+    Mask2FormerTrainConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SchedulerConfig,
+    TrainConfig,
+    TrainTransformConfig,
+    TransformsConfig,
+    get_key,
+)
+
+__all__ = [
+    "Config",
+    "DatasetsConfig",
+    "DecoderHeadConfig",
+    "EvalConfig",
+    "EvalTransformConfig",
+    "LoraConfig",
+    "Mask2FormerTrainConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "SchedulerConfig",
+    "TrainConfig",
+    "TrainTransformConfig",
+    "TransformsConfig",
+    "get_key",
+]

@@ -1,0 +1,81 @@
+"""A comparison for the terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from dinoseg.console.evaluation_table import percent
+from dinoseg.evaluation.compare import Comparison, Difference, ImageDifference
+
+_VERDICT = (
+    "* beyond chance: the paired 95 % bootstrap interval over images excludes 0. It speaks of other images, not of "
+    "another training seed; takes images as independent, which frames of one video are not; and speaks of each line "
+    "alone: of 20 lines without a difference about one gets a star."
+)
+
+
+def comparison_table(comparison: Comparison) -> Group:
+    """Per-class differences with intervals, what they add up to, images that differ most, and what else differs."""
+    paths = f"first:  {comparison.first}\nsecond: {comparison.second}"
+    parts: list[RenderableType] = [Text(paths, no_wrap=True, overflow="ignore")]
+    if comparison.unlike:
+        lines = ["not measured alike (first | second), which is part of what is compared:", *comparison.unlike]
+        parts.append(Text("\n  ".join(lines), style="bold yellow"))
+    parts += [_class_table(comparison), Text(_summary(comparison), style="bold"), Text(_VERDICT)]
+    parts += [Text(remark, style="yellow") for remark in comparison.remarks]
+    for title, images in (("second gains most", comparison.better), ("second loses most", comparison.worse)):
+        if images:
+            parts.append(_image_table(title, images))
+    return Group(*parts)
+
+
+def _class_table(comparison: Comparison) -> Table:
+    table = Table(title=f"IoU, %, {comparison.images} images ({comparison.absent_classes})", title_justify="left")
+    table.add_column("label id", justify="right")
+    table.add_column("name")
+    for column in ("first", "second", "difference", "95 % interval"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for label_id, name, difference in comparison.classes:
+        table.add_row(str(label_id), escape(name), *_cells(difference))
+    table.add_section()
+    table.add_row("", "mean (mIoU)", *_cells(comparison.miou))
+    return table
+
+
+def _cells(difference: Difference) -> list[str]:
+    interval = difference.interval
+    between = "n/a" if interval is None else f"{interval[0]:+.2f} .. {interval[1]:+.2f}"
+    return [
+        percent(difference.first),
+        percent(difference.second),
+        "n/a" if difference.difference is None else f"{difference.difference:+.2f}",
+        between,
+        "*" if difference.beyond_chance else "",
+    ]
+
+
+def _summary(comparison: Comparison) -> str:
+    named = [(name, difference) for _, name, difference in comparison.classes if difference.beyond_chance]
+    gains = [name for name, difference in named if (difference.difference or 0.0) > 0]
+    losses = [name for name, difference in named if (difference.difference or 0.0) < 0]
+    verdict = "beyond chance" if comparison.miou.beyond_chance else "within chance"
+    change = "n/a" if comparison.miou.difference is None else f"{comparison.miou.difference:+.2f} points, {verdict}"
+    lines = [f"mIoU: second less first {change}"]
+    lines.append(
+        f"classes that gain beyond chance: {', '.join(gains) or 'none'}; that lose: {', '.join(losses) or 'none'}"
+    )
+    return "\n".join(lines)
+
+
+def _image_table(title: str, images: Sequence[ImageDifference]) -> Table:
+    table = Table(title=f"{title} (mIoU of the image, %)", title_justify="left")
+    table.add_column("image")
+    for column in ("first", "second", "difference"):
+        table.add_column(column, justify="right")
+    for entry in images:
+        table.add_row(escape(entry.name), f"{entry.first:.2f}", f"{entry.second:.2f}", f"{entry.difference:+.2f}")
+    return table

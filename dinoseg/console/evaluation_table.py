@@ -1,0 +1,66 @@
+"""Tables for the terminal."""
+
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from dinoseg.console.policy_words import ABSENT_CLASSES, images_in_words
+
+# Columns that are there when they were measured.
+_OPTIONAL = {"BoundaryIoU": "boundary IoU", "clDice": "clDice"}
+
+
+def evaluation_table(contents: dict[str, Any], title: str) -> Table:
+    """The per-class table of an evaluation (contents of metrics.json); null reads ``n/a``, and a caption says why."""
+    rows, confidence = contents["per_class"], contents["confidence"]
+    more = [name for name in _OPTIONAL if name in rows[0]]
+    intervals = any(row["IoU_interval"] for row in rows)
+    # Narrow enough for 80 columns with every optional one; longer names fold, figures stay whole.
+    table = Table(title=title, caption=_caption(contents), box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table.title_justify = table.caption_justify = "left"
+    table.add_column("label\nid", justify="right", min_width=5)
+    table.add_column("name", overflow="fold")
+    table.add_column("IoU", justify="right", min_width=6)
+    if intervals:
+        table.add_column(f"{confidence['coverage']} %", justify="right", min_width=9)
+    for heading in ("Dice", "precision", "recall", *(_OPTIONAL[name] for name in more), "pixels"):
+        table.add_column(heading, justify="right", min_width=max(6, *map(len, heading.split())))
+    for row in rows:
+        figures = [percent(row["IoU"])] + ([_interval(row["IoU_interval"], "-", 1)] if intervals else [])
+        figures += [percent(row[name]) for name in ("Dice", "precision", "recall", *more)]
+        table.add_row(str(row["label_id"]), escape(row["name"]), *figures, _pixels(row["truth"]))
+    return table
+
+
+def _caption(contents: dict[str, Any]) -> str:
+    policy, interval = contents["policy"], contents["confidence"]["mIoU"]
+    absent = policy["absent_classes"]
+    doubt = f", {contents['confidence']['coverage']} % interval {_interval(interval, ' to ')}" if interval else ""
+    lines = [f"mIoU {percent(contents['mIoU'])} ({absent}{doubt})"]
+    names = ("mAcc", "aAcc", "mDice", "mBoundaryIoU", "mclDice")
+    lines.append("  ".join(f"{name} {percent(contents[name])}" for name in names if name in contents))
+    others = {name: value for name, value in contents["mIoU_by_policy"].items() if value != contents["mIoU"]}
+    if others:
+        lines.append(f"other policies: mIoU {', '.join(f'{percent(v)} ({name})' for name, v in others.items())}")
+    lines.append(f"{images_in_words(policy)} Native size.")
+    if any(row["IoU"] is None for row in contents["per_class"]):
+        lines.append(f"n/a: {ABSENT_CLASSES[absent]}")
+    return "\n".join(lines)
+
+
+def percent(value: float | None) -> str:
+    """Two digits, ``n/a`` for None."""
+    return "n/a" if value is None else f"{value:.2f}"
+
+
+def _pixels(count: int) -> str:
+    """At most seven characters; the exact number is in per_class.csv."""
+    if count < 1_000_000:
+        return f"{count:,}"
+    return f"{count / 1e6:.2f} M" if count < 10**8 else f"{count / 1e6:,.0f} M"
+
+
+def _interval(value: list[float] | None, between: str, digits: int = 2) -> str:
+    return "n/a" if value is None else f"{value[0]:.{digits}f}{between}{value[1]:.{digits}f}"

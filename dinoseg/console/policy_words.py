@@ -1,0 +1,85 @@
+"""What an evaluation measured, in words."""
+
+from typing import Any
+
+from dinoseg.labels.settings import Kind, show_labels
+
+ABSENT_CLASSES = {
+    "skip_empty": "A class with no pixel in truth or prediction is left out of the means (skip_empty).",
+    "skip_absent": "A class with no pixel in the truth is left out of the means (skip_absent).",
+    "zero": "Every class counts in the means; a figure without pixels is 0 (zero).",
+}
+
+
+def policy_in_words(policy: dict[str, Any], kind: Kind = "ids") -> list[str]:
+    """Sentences about images, resolution, windows, augmentation, absent classes, measures and ignored pixels.
+
+    Args:
+        policy: of metrics.json; what it does not say is left out.
+        kind: what the masks store, for the spelling of ignored labels.
+    """
+    absent = str(policy.get("absent_classes", ""))
+    sentences = [images_in_words(policy), _resolution(policy), *_window(policy.get("window") or {})]
+    sentences += [
+        ABSENT_CLASSES.get(absent, f"Absent classes: {absent}." if absent else ""),
+        *_measures(policy),
+        _ignored(policy, kind),
+    ]
+    return [sentence for sentence in sentences if sentence]
+
+
+def images_in_words(policy: dict[str, Any]) -> str:
+    """How many images were counted, of how many."""
+    images, available = policy["images"], policy.get("images_available", policy["images"])
+    noun = "image" if available == 1 else "images"
+    if images == available:
+        return f"{images} {noun}, each counted once."
+    return f"{images} of {available} {noun}: an evenly spread, fixed subset (eval.max_val_samples)."
+
+
+def _resolution(policy: dict[str, Any]) -> str:
+    resolution = policy.get("resolution")
+    if resolution is None:
+        return ""
+    return "Every pixel at native size." if resolution == "native" else f"Resolution: {resolution}."
+
+
+def _window(window: dict[str, Any]) -> list[str]:
+    sentences = []
+    if window.get("mode") == "whole":
+        sentences.append("The whole image in one pass.")
+    elif window.get("mode") == "slide":
+        crop, stride = (_size(window.get(key)) for key in ("crop", "stride"))
+        sentences.append(f"Sliding windows of {crop}, stride {stride}, {window.get('blend', 'uniform')} blend.")
+    tta = window.get("tta")
+    if tta:
+        scales = ", ".join(f"{scale:g}" for scale in tta.get("scales", [1.0]))
+        extras = [name.replace("_", " ") for name in ("horizontal_flip", "right_angle_rotations") if tta.get(name)]
+        sentences.append(f"Test-time augmentation: scales {scales}{''.join(f', {extra}' for extra in extras)}.")
+    elif window:
+        sentences.append("No test-time augmentation.")
+    return sentences
+
+
+def _measures(policy: dict[str, Any]) -> list[str]:
+    sentences = []
+    if policy.get("beta", 1.0) != 1.0:
+        sentences.append(f"F-score with beta {policy['beta']:g}.")
+    if "boundary_width" in policy:
+        sentences.append(f"Boundary IoU in bands of {100 * policy['boundary_width']:g} % of the image diagonal.")
+    if policy.get("cldice"):
+        sentences.append(f"clDice of {', '.join(policy['cldice'])}.")
+    return sentences
+
+
+def _ignored(policy: dict[str, Any], kind: Kind) -> str:
+    ignored = policy.get("ignored_label_ids") or []
+    if not ignored:
+        return "No label id is ignored."
+    shorthand = " (reduce_zero_label)" if policy.get("reduce_zero_label") else ""
+    return f"Pixels of label id {show_labels(ignored, kind)} count nowhere{shorthand}."
+
+
+def _size(value: Any) -> str:
+    height, width = value if isinstance(value, list) and len(value) == 2 else (value, value)
+    return f"{height} × {width} px"

@@ -1,0 +1,42 @@
+"""One evaluated sample as a strip: image, truth, prediction, errors."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Integer
+from PIL import Image
+from torch import Tensor
+
+from dinoseg.config import TransformsConfig
+from dinoseg.data.dataset import Sample
+from dinoseg.drawing.overlay import error_map, overlay, side_by_side
+from dinoseg.labels import LabelSpace
+from dinoseg.system.files import replaced_file
+
+
+def draw_sample(
+    sample: Sample,
+    prediction: Integer[Tensor, "height width"],
+    label_space: LabelSpace,
+    transforms: TransformsConfig,
+    folder: Path,
+) -> Path:
+    """Writes ``folder/<name>.png``; pixels without truth are hatched in all but the image."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (transforms.mean, transforms.std))
+    pixels = ((sample["image"] * std + mean) * 255).round().clamp(0, 255).byte()
+    image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    truth = sample["class_map"].numpy()
+    predicted = np.where(truth == label_space.ignore_index, truth, prediction.cpu().numpy())
+    strip = side_by_side(
+        [
+            ("image", image),
+            ("truth", overlay(image, truth, label_space, legend=False)),
+            ("prediction", overlay(image, predicted, label_space, legend=False)),
+            ("errors", error_map(image, truth, predicted, label_space)),
+        ]
+    )
+    path = folder / f"{sample['name']}.png"
+    with replaced_file(path) as temporary:
+        strip.save(temporary)
+    return path

@@ -1,0 +1,73 @@
+"""The criterion of a head, from the config."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dinoseg.config import Config
+from dinoseg.labels import LabelSpace
+from dinoseg.losses.mask_classification import MaskClassificationLoss
+from dinoseg.losses.matching import check_query_count
+from dinoseg.losses.pixel import PixelLoss
+
+
+def build_criterion(
+    config: Config, label_space: LabelSpace, class_pixels: list[int], most_classes: int | None = None
+) -> nn.Module:
+    """The loss that ``decoder_head.type`` brings.
+
+    Args:
+        class_pixels: pixels of each class index in the training masks, for ``train.class_weights=auto``.
+        most_classes: the most classes that one training image holds.
+
+    Raises:
+        ValueError: an image holds more classes than there are queries, or ``train.class_weights`` is neither none, auto
+            nor a mapping of known class names to numbers.
+    """
+    weights = class_weights(config.train.class_weights, label_space, class_pixels)
+    if config.decoder_head.type == "m2f":
+        check_query_count(label_space.num_classes, config.decoder_head.num_queries, most_classes)
+        settings = config.m2f_train
+        return MaskClassificationLoss(
+            label_space.num_classes,
+            label_space.ignore_index,
+            num_points=settings.num_points,
+            oversample_ratio=settings.oversample_ratio,
+            importance_sample_ratio=settings.importance_sample_ratio,
+            mask_coefficient=settings.mask_coefficient,
+            dice_coefficient=settings.dice_coefficient,
+            class_coefficient=settings.class_coefficient,
+            no_object_coefficient=settings.no_object_coefficient,
+            class_weights=weights,
+        )
+    return PixelLoss(
+        label_space.ignore_index, config.train.celoss_weight, config.train.diceloss_weight, class_weights=weights
+    )
+
+
+def class_weights(setting: Any, label_space: LabelSpace, class_pixels: list[int]) -> Tensor | None:
+    """One weight a class, with mean 1 over the classes that occur; None for equal weights.
+
+    ``auto`` is the inverse square root of the class's pixel share; a class that never occurs gets weight 1.
+    """
+    if setting is None or setting == "none":
+        return None
+    if setting == "auto":
+        pixels = torch.tensor(class_pixels, dtype=torch.float64)
+        occurs = pixels > 0
+        weights = torch.ones_like(pixels)
+        weights[occurs] = (pixels[occurs] / pixels.sum()).rsqrt()
+        weights[occurs] /= weights[occurs].mean()
+        return weights.float()
+    if not isinstance(setting, dict):
+        raise ValueError(f"train.class_weights={setting!r}; give none, auto, or {{name: weight}}")
+    weights = torch.ones(label_space.num_classes)
+    for name, weight in setting.items():
+        if name not in label_space.class_names:
+            known = ", ".join(label_space.class_names)
+            raise ValueError(f"train.class_weights names {name!r}, which is no class; classes are {known}")
+        if not isinstance(weight, int | float) or weight < 0:
+            raise ValueError(f"train.class_weights.{name}={weight!r}; give a number of 0 or more")
+        weights[label_space.class_names.index(name)] = float(weight)
+    return weights

@@ -1,0 +1,232 @@
+"""Mask-classification loss: every class of an image is one mask, found by one query."""
+
+from dataclasses import fields
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dinoseg.losses.matching import Coefficients, assign, matching_costs
+from dinoseg.losses.points import (
+    PointSettings,
+    SampledPoints,
+    most_uncertain,
+    pixel_coordinates,
+    sample_maps,
+    sample_points,
+)
+from dinoseg.models.mask_decoder import Mask2FormerOutput
+from dinoseg.system.processes import process_count, sum_over_processes
+
+
+class MaskClassificationLoss(nn.Module):
+    """Class, mask and Dice terms of all supervised stages (Cheng et al. 2022, Mask2Former, section 3).
+
+    Masks are compared at centres of valid pixels only, on logits resized bilinearly to the class map. So a logit of an
+    ignored pixel changes no term, no matching and no gradient; a cell of the mask features does only where it takes
+    part in the resizing to some valid pixel.
+
+    An image's part of the mask and Dice terms is its sum over masks divided by the number of masks, its part of the
+    class term that of its queries divided by the summed weight of all queries; numbers and weights are averaged over
+    processes. Batch mates change an image's part through these two divisors only, which follow from the class maps.
+
+    Args:
+        num_classes: without "no object".
+        ignore_index: value of the class map that counts nowhere.
+        num_points, oversample_ratio, importance_sample_ratio: see ``PointSettings``.
+        mask_coefficient, dice_coefficient, class_coefficient: weights of the terms, in the matching too.
+        no_object_coefficient: weight of "no object" within the class term.
+        class_weights: one weight a class within the class term, or None for equal weights.
+
+    Raises:
+        ValueError: a number out of its range, or class weights of another length than ``num_classes``.
+    """
+
+    query_weights: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_index: int,
+        num_points: int = 12544,
+        oversample_ratio: float = 3.0,
+        importance_sample_ratio: float = 0.75,
+        mask_coefficient: float = 5.0,
+        dice_coefficient: float = 5.0,
+        class_coefficient: float = 2.0,
+        no_object_coefficient: float = 0.1,
+        class_weights: Float[Tensor, "..."] | None = None,
+    ) -> None:
+        super().__init__()
+        if class_weights is not None and class_weights.shape != (num_classes,):
+            raise ValueError(f"class weights of shape {tuple(class_weights.shape)} for {num_classes} classes")
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.settings = PointSettings(num_points, oversample_ratio, importance_sample_ratio)
+        self.coefficients = Coefficients(mask_coefficient, dice_coefficient, class_coefficient)
+        weights = torch.ones(num_classes) if class_weights is None else class_weights.float()
+        self.register_buffer(
+            "query_weights", torch.cat([weights, weights.new_tensor([no_object_coefficient])]), persistent=False
+        )
+
+    def forward(
+        self,
+        output: Mask2FormerOutput,
+        class_map: Int[Tensor, "batch height width"],
+        points: SampledPoints | None = None,
+    ) -> dict[str, Tensor]:
+        """Weighted terms ``loss_class``, ``loss_mask`` and ``loss_dice``, each the sum over the stages.
+
+        Computed in fp32 whatever the precision of ``output``. Without a valid pixel in the batch the mask and Dice
+        terms are zero, with zero gradients.
+
+        Args:
+            points: where to compare the masks; drawn anew by default.
+
+        Raises:
+            ValueError: an image holds more classes than the head has queries.
+        """
+        with torch.autocast(class_map.device.type, enabled=False):
+            output = Mask2FormerOutput(**{field.name: getattr(output, field.name).float() for field in fields(output)})
+            if points is None:
+                points = sample_points(class_map != self.ignore_index, self.settings)
+            classes = self.present_classes(class_map, output.class_logits.shape[2])
+            queries = self.match(output, class_map, classes, points)
+            mask_term, dice_term = self._mask_terms(output, class_map, classes, queries, points)
+            class_term = self._class_term(output.class_logits, classes, queries)
+        return {
+            "loss_class": self.coefficients.class_coefficient * class_term,
+            "loss_mask": self.coefficients.mask_coefficient * mask_term,
+            "loss_dice": self.coefficients.dice_coefficient * dice_term,
+        }
+
+    def present_classes(
+        self, class_map: Int[Tensor, "batch height width"], num_queries: int
+    ) -> list[Int[Tensor, " classes"]]:
+        """Class indices that each image holds, ascending.
+
+        Raises:
+            ValueError: they are more than ``num_queries``.
+        """
+        labels = class_map.masked_fill(class_map == self.ignore_index, self.num_classes).flatten(1)
+        present = torch.zeros(len(labels), self.num_classes + 1, dtype=torch.bool, device=labels.device)
+        present = present.scatter_(1, labels, True)[:, :-1].cpu()
+        classes = [row.nonzero()[:, 0] for row in present]
+        fullest = max(len(row) for row in classes)
+        if fullest > num_queries:
+            raise ValueError(
+                f"an image of the batch holds {fullest} classes, but the head has {num_queries} queries; "
+                f"give decoder_head.num_queries={fullest} or more"
+            )
+        return [row.to(class_map.device) for row in classes]
+
+    @torch.no_grad()
+    def match(
+        self,
+        output: Mask2FormerOutput,
+        class_map: Int[Tensor, "batch height width"],
+        classes: list[Int[Tensor, "..."]],
+        points: SampledPoints,
+    ) -> list[Int[Tensor, "..."]]:
+        """The query of each class at each stage, (stages, classes) for each image."""
+        size = (class_map.shape[1], class_map.shape[2])
+        costs = []
+        for image, present in enumerate(classes):
+            pixels = points.matching[image]
+            # The same features serve the queries of all stages: product and sampling commute.
+            features = sample_maps(output.mask_features[image], pixel_coordinates(pixels[None], size))
+            costs.append(
+                matching_costs(
+                    output.class_logits[:, image],
+                    output.mask_embeddings[:, image],
+                    output.mask_biases[:, image],
+                    features,
+                    class_map[image].flatten()[pixels],
+                    present,
+                    self.coefficients,
+                )
+            )
+        return assign(costs)
+
+    def _class_term(
+        self,
+        class_logits: Float[Tensor, "stages batch queries classes_plus_one"],
+        classes: list[Int[Tensor, "..."]],
+        queries: list[Int[Tensor, "..."]],
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy over all queries, a weighted mean over the batch of all processes, summed over stages."""
+        stages = class_logits.shape[0]
+        target = torch.full(class_logits.shape[:3], self.num_classes, device=class_logits.device)
+        for image, (present, query) in enumerate(zip(classes, queries, strict=True)):
+            target[:, image].scatter_(1, query, present.expand(stages, -1))
+        summed = functional.cross_entropy(
+            class_logits.flatten(0, 2), target.flatten(), weight=self.query_weights, reduction="sum"
+        )
+        # The same at every stage: each class has one query there, whichever it is.
+        weight = sum_over_processes(self.query_weights[target[0]].sum()) / process_count()
+        return summed / weight.clamp(min=torch.finfo(weight.dtype).tiny)
+
+    def _mask_terms(
+        self,
+        output: Mask2FormerOutput,
+        class_map: Int[Tensor, "batch height width"],
+        classes: list[Int[Tensor, "..."]],
+        queries: list[Int[Tensor, "..."]],
+        points: SampledPoints,
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Cross-entropy and Dice of the matched queries' masks, divided by the number of masks, summed over stages."""
+        terms = []
+        # unbind, not indexing: its gradient is one stack, not a sum of batch-sized tensors.
+        parts = (output.mask_embeddings.unbind(1), output.mask_biases.unbind(1), output.mask_features.unbind(0))
+        for image, (embeddings, biases, features) in enumerate(zip(*parts, strict=True)):
+            matched = embeddings.gather(1, queries[image][:, :, None].expand(-1, -1, embeddings.shape[2]))
+            bias = biases.gather(1, queries[image])
+            maps = torch.addmm(bias.view(-1, 1), matched.flatten(0, 1), features.flatten(1))
+            maps = maps.view(*bias.shape, *features.shape[1:])
+            terms.append(
+                mask_terms(
+                    maps,
+                    class_map[image],
+                    classes[image],
+                    points.candidates[image],
+                    points.remainder[image],
+                    self.settings.uncertain,
+                )
+            )
+        count = sum_over_processes(output.mask_features.new_tensor(sum(len(present) for present in classes)))
+        # One at least over all processes together, so that no mask anywhere gives zero and not 0/0.
+        summed = torch.stack([torch.stack(term) for term in terms]).sum(dim=0) / (count.clamp(min=1) / process_count())
+        return summed[0], summed[1]
+
+
+def mask_terms(
+    maps: Float[Tensor, "stages masks map_height map_width"],
+    class_map: Int[Tensor, "height width"],
+    classes: Int[Tensor, " masks"],
+    candidates: Int[Tensor, " candidates"],
+    remainder: Int[Tensor, " remainder"],
+    uncertain: int,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Cross-entropy and Dice of one image, summed over its masks and stages.
+
+    Each mask is compared at its own ``uncertain`` least certain candidates and at the remainder.
+
+    Args:
+        maps: mask logits, of lower resolution than the class map.
+    """
+    pixels = torch.cat([candidates, remainder])
+    coordinates = pixel_coordinates(pixels, (class_map.shape[0], class_map.shape[1]))
+    labels = class_map.flatten()[pixels]
+    rows = maps.flatten(0, 1)
+    with torch.no_grad():
+        chosen = most_uncertain(sample_maps(rows, coordinates[None, : len(candidates)]), uncertain)
+        others = torch.arange(len(candidates), len(pixels), device=pixels.device).expand(len(rows), -1)
+        chosen = torch.cat([chosen, others], dim=1)
+        truth = (labels[chosen] == classes.repeat(maps.shape[0])[:, None]).to(rows.dtype)
+    logits = sample_maps(rows, coordinates[chosen])
+    cross_entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=1)
+    probabilities = logits.sigmoid()
+    overlap, total = (probabilities * truth).sum(dim=1), (probabilities + truth).sum(dim=1)
+    dice = 1 - (2 * overlap + 1) / (total + 1)
+    return cross_entropy.sum(), dice.sum()

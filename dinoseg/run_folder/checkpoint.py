@@ -1,0 +1,226 @@
+"""Checkpoints: written whole or not at all, compared with their hashes when read, read without running code.
+
+A checkpoint is a folder: ``model.safetensors`` (trained weights and BatchNorm statistics; the frozen backbone by name
+and hash, in the file's metadata), ``trainer.pt`` (optimiser state) and ``checkpoint.json`` (step, best metric, and the
+hashes of the other two).
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dinoseg.models.segmenter import Segmenter
+from dinoseg.run_folder.checkpoint_manifest import CONTENTS_FILE, REMEDY, verify, write_contents
+from dinoseg.system.files import flush_to_disk
+
+MODEL_FILE = "model.safetensors"
+TRAINER_FILE = "trainer.pt"
+
+# The checkpoint that ``last`` becomes when the next one is complete.
+PREVIOUS = "previous"
+
+
+def model_state(segmenter: Segmenter, whole: bool) -> dict[str, Tensor]:
+    """What a checkpoint holds: everything when ``whole``, else all but the frozen part of the backbone."""
+    trained = {f"backbone.{name}" for name, value in segmenter.backbone.named_parameters() if value.requires_grad}
+    return {
+        name: value.detach().cpu().contiguous()
+        for name, value in segmenter.state_dict().items()
+        if whole or not name.startswith("backbone.") or name in trained
+    }
+
+
+def write_checkpoint(
+    folder: Path,
+    tensors: dict[str, Tensor],
+    metadata: dict[str, str],
+    trainer: dict[str, Any] | None,
+    progress: dict[str, Any],
+) -> None:
+    """Writes the checkpoint beside ``folder`` and swaps it in by renaming; an older one stays until then.
+
+    What was ``last`` until now is kept as ``previous``.
+
+    Args:
+        metadata: of the weights file.
+        trainer: optimiser state: tensors and plain values; None for a model that is not to be resumed.
+        progress: plain values for ``checkpoint.json``.
+
+    Raises:
+        ValueError: the disk is full or the folder cannot be written; names the file and the room it needs.
+    """
+    temporary = folder.with_name(f".{folder.name}.new")
+    try:
+        with _writing(folder, [tensors, trainer]):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        with _writing(folder / MODEL_FILE, tensors):
+            save_file(tensors, temporary / MODEL_FILE, metadata=metadata)
+            flush_to_disk(temporary / MODEL_FILE)
+        if trainer is not None:
+            with _writing(folder / TRAINER_FILE, trainer):
+                _save_trainer(trainer, temporary / TRAINER_FILE)
+        with _writing(folder / CONTENTS_FILE, progress):
+            files = (MODEL_FILE,) if trainer is None else (MODEL_FILE, TRAINER_FILE)
+            flush_to_disk(write_contents(temporary, files, progress))
+            flush_to_disk(temporary)
+        _swap_in(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _save_trainer(trainer: dict[str, Any], file: Path) -> None:
+    # Through a stream of Python: its error says that the disk is full, which torch's own does not.
+    with file.open("wb") as stream:
+        torch.save(trainer, stream)
+    flush_to_disk(file)
+
+
+def _swap_in(temporary: Path, folder: Path) -> None:
+    aside = _aside(folder)
+    with _writing(folder, []):
+        if folder.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+        temporary.rename(folder)
+        flush_to_disk(folder.parent)
+    if aside.name != PREVIOUS:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """The folder itself, or the previous version of it when a save was interrupted between its two renames.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    for candidate in (folder, _aside(folder)):
+        if (candidate / MODEL_FILE).is_file():
+            return candidate
+    raise ValueError(f"{folder}: no checkpoint there; train first, or name another with --checkpoint last|best")
+
+
+def read_metadata(folder: Path) -> dict[str, str]:
+    """The metadata of the weights file: backbone name, its hash, format.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    file = folder / MODEL_FILE
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return dict(opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        verify(file)
+        raise ValueError(f"{file}: damaged or not a safetensors file ({error}); {REMEDY}") from None
+
+
+def refuse_other_backbone(folder: Path, metadata: dict[str, str], found_sha256: str, weights: str) -> None:
+    """A checkpoint without the backbone fits the weights that it was trained with only.
+
+    Args:
+        metadata: of the checkpoint.
+        found_sha256: of the frozen backbone that was loaded from ``weights``.
+
+    Raises:
+        ValueError: they are others.
+    """
+    if metadata.get("backbone_saved") != "true" and metadata.get("backbone_sha256", found_sha256) != found_sha256:
+        raise ValueError(
+            f"{folder}: trained on other weights of {metadata.get('backbone')} than "
+            f"model.weights={weights} holds; give the file it was trained with as model.weights=PATH"
+        )
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of ``model.safetensors``.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    file = folder / MODEL_FILE
+    verify(file)
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: damaged or not a safetensors file ({error}); {REMEDY}") from None
+
+
+def load_weights(folder: Path, segmenter: Segmenter) -> None:
+    """Loads ``model.safetensors`` into the segmenter.
+
+    Raises:
+        ValueError: the file is damaged, or holds other tensors than this segmenter trains.
+    """
+    file, tensors = folder / MODEL_FILE, read_weights(folder)
+    try:
+        result = segmenter.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{file}: does not fit the run's config: {error}") from None
+    missing = [name for name in result.missing_keys if name in model_state(segmenter, whole=False)]
+    if missing or result.unexpected_keys:
+        raise ValueError(
+            f"{file}: does not fit the run's config: missing {missing[:3]}, unexpected {result.unexpected_keys[:3]}"
+        )
+
+
+def read_trainer(folder: Path) -> dict[str, Any]:
+    """Optimiser state; tensors and plain values only (``weights_only``).
+
+    Raises:
+        ValueError: the file is missing, damaged, or holds anything else.
+    """
+    file = folder / TRAINER_FILE
+    verify(file)
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for a damaged file, or one that holds code
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{file}: not a plain optimiser state, and code in it is not run ({reason}); {REMEDY}"
+        ) from None
+    return state
+
+
+@contextmanager
+def _writing(file: Path, contents: Any) -> Iterator[None]:
+    """Turns what the libraries raise on a full disk, or where nothing may be written, into one message."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        room = next(folder for folder in file.parents if folder.exists())
+        raise ValueError(
+            f"{file}: cannot be written ({_reason(error)}); it needs {_bytes_of(contents) / 1e6:.1f} MB, and "
+            f"{shutil.disk_usage(room).free / 1e6:.1f} MB are free there. The checkpoints before it are whole: "
+            "make room, or make the folder writable, and go on with --resume"
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """In words of the system where it has some: torch's own error hides that the disk is full."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__context__
+    return str(error).splitlines()[0]
+
+
+def _bytes_of(contents: Any) -> int:
+    if isinstance(contents, Tensor):
+        return contents.numel() * contents.element_size()
+    inner: Iterable[Any] = contents.values() if isinstance(contents, dict) else ()
+    inner = contents if isinstance(contents, list | tuple) else inner
+    return sum(_bytes_of(entry) for entry in inner)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(PREVIOUS if folder.name == "last" else f".{folder.name}.previous")

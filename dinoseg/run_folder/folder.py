@@ -1,0 +1,136 @@
+"""The run folder: where each file of a run lies, and how a run is opened again."""
+
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dinoseg.backbone import backbone_hash
+from dinoseg.config import Config
+from dinoseg.config.loading import is_given, load_config
+from dinoseg.labels import LabelSpace
+from dinoseg.models.segmenter import Segmenter, build_segmenter
+from dinoseg.run_folder.checkpoint import find_checkpoint, load_weights, read_metadata, refuse_other_backbone
+
+# What decides the meaning of the model's outputs.
+_LABEL_KEYS = (
+    "datasets.classes",
+    "datasets.ignore",
+    "datasets.reduce_zero_label",
+    "datasets.colour_tolerance",
+    "eval.reduce_zero_label",
+    "decoder_head.num_classes",
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def labels(self) -> Path:
+        return self.path / "labels.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def overlays(self) -> Path:
+        return self.path / "overlays"
+
+    def checkpoint(self, name: str) -> Path:
+        """Folder of the checkpoint ``last`` or ``best``."""
+        return self.path / "checkpoints" / name
+
+    def evaluation(self, split: str) -> Path:
+        """Folder of the figures of one split."""
+        return self.path / "eval" / split
+
+    def read_config(self, overrides: Iterable[str] = ()) -> Config:
+        """The run's config with overrides on top.
+
+        Raises:
+            ValueError: not a run folder, or an override is wrong.
+        """
+        if not self.config.is_file():
+            raise ValueError(f"{self.path}: not a run folder (no config.yaml in it); give the output_dir of a training")
+        overrides = list(overrides)
+        for override in overrides:
+            key = override.partition("=")[0]
+            if key.startswith(_LABEL_KEYS):
+                raise ValueError(
+                    f"{override}: the label space of a run is fixed (labels.json); train again to change it"
+                )
+        return load_config(overrides, base=load_config([f"config={self.config}"]))
+
+    def read_labels(self) -> LabelSpace:
+        """The label space that the run was trained with.
+
+        Raises:
+            ValueError: labels.json is missing or damaged.
+        """
+        if not self.labels.is_file():
+            raise ValueError(f"{self.path}: labels.json is missing; copy the whole run folder")
+        return LabelSpace.load(self.labels)
+
+
+def settings_of_run(arguments: Iterable[str]) -> list[str]:
+    """Arguments of ``train`` in which a run folder may stand for its ``config=`` and ``output_dir=``.
+
+    Beside a ``config=`` of its own the folder is only where the run is, or will be.
+
+    Raises:
+        ValueError: an argument that is neither key=value nor a run folder, or two folders.
+    """
+    arguments = list(arguments)
+    # Not Path.is_dir, which raises for what is too long to be a name, such as a mapping of many classes.
+    folders = [entry for entry in arguments if "=" not in entry or os.path.isdir(entry)]
+    if not folders:
+        return arguments
+    if len(folders) > 1:
+        raise ValueError(f"{folders[0]} and {folders[1]}: give one run folder, and options as key=value")
+    run, rest = RunFolder(Path(folders[0])), [entry for entry in arguments if entry != folders[0]]
+    base = [f"output_dir={run.path}"]
+    if not is_given("config", rest):
+        if not run.config.is_file():
+            raise ValueError(
+                f"{run.path}: neither key=value nor a run folder (no config.yaml in it): nothing to resume; "
+                f"start with: dinoseg train config=FILE output_dir={run.path}"
+            )
+        base.append(f"config={run.config}")
+    return base + rest
+
+
+def load_segmenter(run: RunFolder, config: Config, label_space: LabelSpace, checkpoint: str = "best") -> Segmenter:
+    """The trained segmenter in evaluation mode.
+
+    Raises:
+        ValueError: no such checkpoint, a damaged one, or the backbone's weights are not to be had.
+    """
+    folder = find_checkpoint(run.checkpoint(checkpoint))
+    metadata = read_metadata(folder)
+    whole = metadata.get("backbone_saved") == "true"
+    if whole:
+        # The weights come from the checkpoint; "none" would warn of random initialisation for nothing.
+        config.model.weights = "none"
+    with warnings.catch_warnings():
+        if whole:
+            warnings.simplefilter("ignore")
+        segmenter = build_segmenter(config, label_space.num_classes)
+    load_weights(folder, segmenter)
+    if not whole:
+        found = backbone_hash(segmenter.backbone.frozen_state())
+        refuse_other_backbone(folder, metadata, found, config.model.weights)
+    return segmenter.eval()

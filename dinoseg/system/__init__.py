@@ -1,0 +1,1 @@
+"""The machine: processes, files, devices, and what is said when they fail."""

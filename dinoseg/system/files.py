@@ -1,0 +1,74 @@
+"""Files that appear whole or not at all: written beside the target, flushed, renamed over it; and their hashes."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_CHUNK = 1 << 22
+
+
+@contextmanager
+def replaced_file(path: Path, shared: bool = False) -> Iterator[Path]:
+    """Gives a path beside ``path``, with its suffix, to write to; at the end it takes the place of ``path``.
+
+    When the block fails, ``path`` stays as it was and nothing lies beside it. Missing parent folders are made.
+
+    Args:
+        shared: several processes may write this file at once; each then has a name of its own beside it. Otherwise
+            what a killed process left there is overwritten by the next.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written; ``filename`` is ``path``.
+    """
+    temporary = path.with_name(f".{path.stem}.{f'{os.getpid()}.' if shared else ''}new{path.suffix}")
+    with named_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            flush_to_disk(temporary)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a whole text file, UTF-8; see ``replaced_file``."""
+    with replaced_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Errors of the system that do not say which file they met (a full disk) are raised anew with ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def flush_to_disk(path: Path) -> None:
+    """Returns when a file's contents, or a folder's entries, would outlive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(*paths: Path) -> str:
+    """SHA-256 of the bytes of the files, one after the other, hexadecimal.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,30 @@
+"""Pieces of messages: lists of names, and errors of exhausted memory in words that help."""
+
+import re
+from collections.abc import Iterable
+
+_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_AMOUNT = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
+
+
+def list_names(names: Iterable[str], most: int = 5) -> str:
+    """``a, b, c and 4 more``; all of them when they are no more than ``most``."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def memory_advice(error: BaseException) -> str | None:
+    """What was needed and which options need less; None for an error of another kind."""
+    text = str(error)
+    kind = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if not kind and not any(part in text for part in _TEXTS):
+        return None
+    found = _AMOUNT.search(text)
+    amount = f" ({found.group(1)} more were needed)" if found else ""
+    return (
+        f"out of memory{amount}.\n"
+        "Training needs less with a lower bs (raise train.accumulation_steps for it) or transforms.train.crop_size, "
+        "with model_dtype=BFLOAT16, decoder_head.activation_checkpointing=true (m2f) and "
+        "model.gradient_checkpointing=true (lora, full).\n"
+        "Evaluation and prediction need less with a lower eval.batch_size or eval.crop_size, and with eval.mode=slide."
+    )

@@ -1,0 +1,1 @@
+"""Trackers: where a training is shown while it runs."""

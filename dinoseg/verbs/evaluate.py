@@ -1,0 +1,219 @@
+"""Evaluation of a run folder, whole or in shards: what ``dinoseg eval RUN`` does."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from rich.console import Console
+
+from dinoseg.config import Config
+from dinoseg.config.loading import is_given, is_setting
+from dinoseg.console.bars import image_progress
+from dinoseg.console.evaluation_table import evaluation_table
+from dinoseg.data.dataset import EvaluationDataset
+from dinoseg.data.folders import Pair, Split, find_pairs
+from dinoseg.data.sampler import spread_subset
+from dinoseg.data.transforms import build_eval_transform
+from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
+from dinoseg.evaluation.measures import build_measures
+from dinoseg.evaluation.shards import Shard, merge_shards, write_shard
+from dinoseg.inference.policy import window_policy
+from dinoseg.run_folder.checkpoint import MODEL_FILE, find_checkpoint
+from dinoseg.run_folder.folder import RunFolder, load_segmenter
+from dinoseg.system.device import DTYPES, pick_device
+from dinoseg.system.files import file_sha256
+from dinoseg.system.processes import process_rank
+from dinoseg.verbs.score import evaluate_label_maps
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+def evaluate_run(run: Path, overrides: Iterable[str], split: str, checkpoint: str, console: Console) -> Evaluation:
+    """Evaluates a checkpoint on one split, prints the table and writes ``eval/<split>/``.
+
+    Raises:
+        ValueError: not a run folder, no such split or checkpoint, no mask for an image, a label id outside the space.
+    """
+    folder, overrides = RunFolder(run), list(overrides)
+    evaluation = _evaluate(folder, overrides, split, checkpoint, Shard(1, 1), console)
+    if process_rank() == 0:
+        _write(evaluation, folder, split, _extra(checkpoint, split, overrides), console)
+    return evaluation
+
+
+def evaluate_shard(
+    run: Path, overrides: Iterable[str], split: str, checkpoint: str, shard: Shard, console: Console
+) -> Path:
+    """Counts one part of the images and writes it into ``eval/<split>/shards/``; no metrics.json. Returns its file.
+
+    Raises:
+        ValueError: see ``evaluate_run``.
+    """
+    folder, overrides = RunFolder(run), list(overrides)
+    evaluation = _evaluate(folder, overrides, split, checkpoint, shard, console)
+    target = folder.evaluation(split)
+    if process_rank() == 0:
+        digest = file_sha256(find_checkpoint(folder.checkpoint(checkpoint)) / MODEL_FILE)
+        path = write_shard(evaluation, target, shard, digest, _extra(checkpoint, split, overrides))
+        counted, every = len(shard.rows(len(evaluation.names))), len(evaluation.names)
+        console.print(f"shard {shard}: {counted} of {every} images counted\nwritten: {path}", soft_wrap=True)
+        console.print(f"once all {shard.count} are there: dinoseg eval {run} --split {split} --merge", soft_wrap=True)
+    return target / "shards"
+
+
+def merge_run(run: Path, split: str, console: Console) -> Evaluation:
+    """Puts the shards of one split together and writes what ``evaluate_run`` would have; loads no model.
+
+    Raises:
+        ValueError: not a run folder, or shards that do not make one evaluation of this run; see ``merge_shards``.
+    """
+    folder = RunFolder(run)
+    _check_split(split)
+    label_space = folder.read_labels()
+    merged = merge_shards(folder.evaluation(split), f"`dinoseg eval {run} --split {split}`")
+    if merged.evaluation.label_space != label_space:
+        raise ValueError(f"{folder.labels}: not the label space of the shards; make the shards again")
+    checkpoint = merged.extra["checkpoint"]
+    digest = file_sha256(find_checkpoint(folder.checkpoint(checkpoint)) / MODEL_FILE)
+    if digest != merged.checkpoint_sha256:
+        raise ValueError(
+            f"the shards are of another checkpoint ({merged.checkpoint_sha256[:12]}) than {checkpoint} of {run} is now "
+            f"({digest[:12]}); make the shards again"
+        )
+    _write(merged.evaluation, folder, split, merged.extra, console)
+    return merged.evaluation
+
+
+def _evaluate(
+    folder: RunFolder, overrides: list[str], split: str, checkpoint: str, shard: Shard, console: Console
+) -> Evaluation:
+    name = _check_split(split)
+    config = folder.read_config(overrides)
+    if not is_given("eval.max_val_samples", overrides):
+        # A subset is for validation during training; a figure asked for by hand is of all images.
+        config.eval.max_val_samples = None
+    label_space = folder.read_labels()
+    window = window_policy(config)
+    measures = build_measures(config.eval, label_space)
+    pairs = _find_pairs(config, name)
+    accelerator = Accelerator(cpu=pick_device(config.device).type == "cpu")
+    segmenter = load_segmenter(folder, config, label_space, checkpoint).to(accelerator.device)
+    dataset = EvaluationDataset(pairs, label_space, build_eval_transform(config.transforms))
+    images = len(shard.rows(len(spread_subset(len(dataset), config.eval.max_val_samples))))
+    with image_progress(console, images, f"evaluating {split}") as advance:
+        return evaluate(
+            segmenter,
+            dataset,
+            window,
+            label_space,
+            accelerator.device,
+            DTYPES[config.model_dtype],
+            config.num_workers,
+            config.eval.max_val_samples,
+            measures,
+            lambda sample, prediction: advance(),
+            shard=shard.position,
+        )
+
+
+def _check_split(split: str) -> Split:
+    names = {name: name for name in SPLITS}
+    if split not in names:
+        raise ValueError(f"--split {split}: choose {', '.join(SPLITS)}")
+    return names[split]
+
+
+def _find_pairs(config: Config, split: Split) -> tuple[Pair, ...]:
+    listing = find_pairs(config.datasets, split)
+    if listing.images_without_mask:
+        raise ValueError(
+            f"--split {split}: {len(listing.images_without_mask)} images have no mask, the first is "
+            f"{listing.images_without_mask[0]}; add their masks or move them away"
+        )
+    if not listing.pairs:
+        raise ValueError(f"--split {split}: no image with a mask in datasets.{split}={getattr(config.datasets, split)}")
+    return listing.pairs
+
+
+def _extra(checkpoint: str, split: str, overrides: list[str]) -> dict[str, Any]:
+    """What metrics.json says beside the figures."""
+    return {"checkpoint": checkpoint, "split": split, "overrides": overrides}
+
+
+def _write(evaluation: Evaluation, folder: RunFolder, split: str, extra: dict[str, Any], console: Console) -> None:
+    write_evaluation(evaluation, folder.evaluation(split), extra)
+    console.print(evaluation_table(evaluation.to_dict(), f"{split}, checkpoint {extra['checkpoint']}"))
+    console.print(f"written: {folder.evaluation(split)}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """The options as they were given; None where one was left out.
+
+    Attributes:
+        arguments: the run folder and ``key=value`` settings, in any order.
+    """
+
+    arguments: Sequence[str]
+    split: str | None = None
+    checkpoint: str | None = None
+    shard: str | None = None
+    merge: bool = False
+    predictions: Path | None = None
+    masks: Path | None = None
+    out: Path | None = None
+
+    @property
+    def settings(self) -> list[str]:
+        """The ``key=value`` arguments."""
+        return [argument for argument in self.arguments if is_setting(argument)]
+
+    @property
+    def runs(self) -> list[str]:
+        """The other arguments."""
+        settings = self.settings
+        return [argument for argument in self.arguments if argument not in settings]
+
+
+def run_request(request: EvaluationRequest, console: Console) -> None:
+    """Does what was asked for.
+
+    Raises:
+        ValueError: options that do not go together (names them), or whatever the work itself finds wrong.
+    """
+    if request.predictions is not None or request.masks is not None:
+        _score(request, console)
+        return
+    if request.out is not None:
+        raise ValueError("--out goes with --predictions; a run is evaluated into its own folder, eval/<split>")
+    if len(request.runs) != 1:
+        found = f"found {', '.join(request.runs)}" if request.runs else "found none"
+        raise ValueError(f"give one run folder ({found}), or label maps with --predictions DIR --masks DIR")
+    run, split, checkpoint = Path(request.runs[0]), request.split or "val", request.checkpoint or "best"
+    if request.merge:
+        _refuse("--merge takes everything from the shards", request, ("shard", "checkpoint"))
+        if request.settings:
+            raise ValueError(f"--merge takes everything from the shards; leave out {', '.join(request.settings)}")
+        merge_run(run, split, console)
+    elif request.shard is not None:
+        evaluate_shard(run, request.settings, split, checkpoint, Shard.parse(request.shard), console)
+    else:
+        evaluate_run(run, request.settings, split, checkpoint, console)
+
+
+def _score(request: EvaluationRequest, console: Console) -> None:
+    if request.predictions is None or request.masks is None:
+        given, missing = ("--masks", "--predictions") if request.predictions is None else ("--predictions", "--masks")
+        raise ValueError(f"{given} is given without {missing}; give both, to score label maps against masks")
+    _refuse("--predictions scores label maps without a run", request, ("split", "checkpoint", "shard", "merge"))
+    if request.runs:
+        raise ValueError(f"--predictions scores label maps without a run; leave out {', '.join(request.runs)}")
+    evaluate_label_maps(request.predictions, request.masks, request.settings, request.out, console)
+
+
+def _refuse(reason: str, request: EvaluationRequest, options: Sequence[str]) -> None:
+    given = [f"--{option}" for option in options if getattr(request, option)]
+    if given:
+        raise ValueError(f"{reason}; leave out {', '.join(given)}")

@@ -1,0 +1,103 @@
+"""Prediction of files by a run: what ``dinoseg predict`` does, in one process or many."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+
+from dinoseg.config.loading import is_setting
+from dinoseg.console.bars import image_progress
+from dinoseg.inference.files import InputImage, list_inputs
+from dinoseg.inference.outputs import OutputFolder, PredictionSummary, summarise
+from dinoseg.inference.pipeline import fill_folder
+from dinoseg.inference.predictor import Predictor, load
+from dinoseg.inference.ray_engine import RayJob, predict_with_ray
+from dinoseg.run_folder.folder import RunFolder
+from dinoseg.system.processes import (
+    from_first_process,
+    gather_shares,
+    joined_processes,
+    own_share,
+    process_count,
+    process_rank,
+)
+
+ENGINES = ("local", "ray")
+
+
+def predict_run(
+    run: Path,
+    inputs: Iterable[str],
+    outputs: OutputFolder,
+    console: Console,
+    checkpoint: str = "best",
+    device: str = "auto",
+    engine: str = "local",
+    workers: int | None = None,
+) -> PredictionSummary:
+    """Predicts images with a run folder, says how many, and why others failed.
+
+    Args:
+        inputs: files, folders and globs; among them ``key=value`` changes of the run's config.
+        engine: ``local``: this process, or those of a launch; ``ray``: actors on a Ray cluster.
+        workers: actors of the engine ``ray``; one a GPU, or one for two CPU cores, when left out.
+
+    Raises:
+        ValueError: inputs that match nothing, not a run folder, a damaged checkpoint, an unknown engine.
+        OSError: an output cannot be written.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"--engine {engine}: choose {' or '.join(ENGINES)}")
+    entries = list(inputs)
+    overrides = tuple(entry for entry in entries if is_setting(entry))
+    with joined_processes():
+        # The list of one process is that of all: the folder may change while they start.
+        images = from_first_process(list_inputs(entry for entry in entries if entry not in overrides))
+        if engine == "ray":
+            summary = _by_ray(RayJob(run, checkpoint, device, overrides, outputs), images, workers, console)
+        else:
+            predictor = load(run, checkpoint, device, overrides)
+            summary = predict_files(predictor, images, outputs, console)
+        if process_rank() == 0:
+            _report(summary, outputs.path, console)
+    return summary
+
+
+def predict_files(
+    predictor: Predictor, images: list[InputImage], outputs: OutputFolder, console: Console
+) -> PredictionSummary:
+    """Writes ``labels/<name>.png``, ``overlays/<name>.png`` and ``predictions.json``; several processes share the work.
+
+    An image that cannot be read is recorded and the others go on.
+
+    Raises:
+        OSError: an output cannot be written.
+    """
+    share = own_share(images)
+    title = "predicting" if process_count() == 1 else f"predicting, process 1 of {process_count()}"
+    quiet = Console(quiet=True)
+    with image_progress(console if process_rank() == 0 else quiet, len(share), title) as advance:
+        outcomes = fill_folder(outputs, predictor, share, advance)
+    summary = summarise(gather_shares(outcomes))
+    if process_rank() == 0:
+        outputs.record(summary, predictor.label_space)
+    return summary
+
+
+def _by_ray(job: RayJob, images: list[InputImage], workers: int | None, console: Console) -> PredictionSummary:
+    if process_count() > 1:
+        raise ValueError("--engine ray starts its own workers; run it without torchrun or accelerate launch")
+    with image_progress(console, len(images), "predicting with Ray") as advance:
+        summary = summarise(predict_with_ray(job, images, workers, advance))
+    job.outputs.record(summary, RunFolder(job.run).read_labels())
+    return summary
+
+
+def _report(summary: PredictionSummary, out: Path, console: Console) -> None:
+    kept = len(summary.kept)
+    parts = [f"{len(summary.written) - kept} predicted"]
+    parts += [f"{kept} already there (--overwrite predicts them anew)"] if kept else []
+    parts += [f"{len(summary.failed)} failed"]
+    console.print(f"{', '.join(parts)}; see {out}", soft_wrap=True, markup=False)
+    for message in summary.failed.values():
+        Console(stderr=True).print(f"error: {message}", style="red", markup=False, soft_wrap=True)

@@ -1,0 +1,166 @@
+"""Evaluation of label maps that any tool wrote: the same counts, figures and files as for a run.
+
+A pixel that the prediction marks as ignored while the truth does not has no predicted class: it is a pixel of its class
+in the truth, so that IoU, recall and accuracy fall, and of no class in the prediction.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from dinoseg.check.label_findings import undeclared_id_findings
+from dinoseg.check.scan import read_mask_facts
+from dinoseg.config import DatasetsConfig
+from dinoseg.config.loading import is_given, load_config
+from dinoseg.console.bars import image_progress
+from dinoseg.console.evaluation_table import evaluation_table
+from dinoseg.data.folders import Pair, is_descriptor, pair_label_maps
+from dinoseg.data.masks import read_mask, size_mismatch
+from dinoseg.data.sampler import spread_subset
+from dinoseg.evaluation.counts import Counts
+from dinoseg.evaluation.evaluate import Evaluation, counted_policy, write_evaluation
+from dinoseg.evaluation.measures import Measures, build_measures
+from dinoseg.labels import LabelSpace
+from dinoseg.labels.settings import Kind, parse_classes, parse_ignore
+from dinoseg.system.messages import list_names
+
+
+def evaluate_label_maps(
+    predictions: Path, masks: Path, settings: Iterable[str], out: Path | None, console: Console
+) -> Evaluation:
+    """Scores a folder of label maps against a folder of masks, prints the table and writes the files of an evaluation.
+
+    Args:
+        predictions: label maps in any format that masks may have, or what ``dinoseg predict`` wrote (its ``labels``).
+        settings: ``key=value`` and ``config=FILE``; ``datasets.classes``, ``datasets.ignore`` and
+            ``datasets.reduce_zero_label`` make the label space, together with the label ids found in the masks.
+        out: folder for metrics.json and the others; ``predictions/eval`` when None.
+
+    Raises:
+        ValueError: a file without its partner, of another size, with a label id outside the label space, or unreadable;
+            settings that do not fit.
+    """
+    settings = list(settings)
+    config = load_config(settings)
+    every = _find(predictions, masks)
+    # As for a run, a subset has to be asked for by hand.
+    most = config.eval.max_val_samples if is_given("eval.max_val_samples", settings) else None
+    pairs = [every[row] for row in spread_subset(len(every), most)]
+    space = _label_space(config.datasets, config.decoder_head.num_classes, every, console)
+    measures = build_measures(config.eval, space)
+    counts, unpredicted = count_label_maps(pairs, space, measures, console)
+    policy = {"resolution": "native", "source": "label maps"} | counted_policy(space, len(pairs), len(every))
+    evaluation = Evaluation(counts, tuple(pair.name for pair in pairs), policy, space, measures)
+    out = predictions / "eval" if out is None else out
+    extra = {"predictions": str(predictions), "masks": str(masks), "overrides": settings, "unpredicted": unpredicted}
+    write_evaluation(evaluation, out, extra)
+    console.print(evaluation_table(evaluation.to_dict(), f"label maps of {predictions}"))
+    if any(unpredicted):
+        console.print(
+            f"{sum(unpredicted):,} pixels with a true class are ignored in the predictions: counted as missed",
+            style="red",
+        )
+    console.print(f"written: {out}", soft_wrap=True)
+    return evaluation
+
+
+def count_label_maps(
+    pairs: Sequence[Pair], space: LabelSpace, measures: Measures, console: Console
+) -> tuple[Counts, list[int]]:
+    """The counts of label maps (``image`` of each pair) against masks, and the pixels without a prediction, by class.
+
+    Raises:
+        ValueError: sizes differ, or a label id is outside the label space; names the file.
+    """
+    # What is not predicted is one more class, predicted there and never true, which is cut off afterwards.
+    classes = space.num_classes
+    counts = Counts.empty(len(pairs), classes + 1, measures)
+    with image_progress(console, len(pairs), "counting") as advance:
+        for row, pair in enumerate(pairs):
+            prediction, truth = _read_class_maps(pair, space)
+            prediction = np.where(prediction == space.ignore_index, classes, prediction.astype(np.int64))
+            maps = torch.from_numpy(prediction), torch.from_numpy(truth.astype(np.int64))
+            counts.count(row, *maps, space.ignore_index, measures)
+            advance()
+    cut = {name: array[..., :classes] for name, array in counts.to_arrays().items()}
+    matrix = cut.pop("matrix")[:classes]
+    return Counts.from_arrays(cut | {"matrix": matrix}), counts.matrix[:classes, classes].tolist()
+
+
+def _find(predictions: Path, masks: Path) -> tuple[Pair, ...]:
+    """Every pair of the two folders, which leave no file over."""
+    folder = predictions / "labels"
+    if not (folder.is_dir() and (predictions / "predictions.json").is_file()):
+        folder = predictions
+    listing = pair_label_maps(folder, masks)
+    sides = (
+        ("predictions without a mask", listing.images_without_mask, folder),
+        ("masks without a prediction", listing.masks_without_image, masks),
+    )
+    problems = [
+        f"{noun} ({len(files)}): {list_names((str(file.relative_to(base)) for file in files), 12)}"
+        for noun, files, base in sides
+        if files
+    ]
+    if problems:
+        raise ValueError(
+            f"--predictions {predictions} and --masks {masks} do not fit: {'; '.join(problems)}; both folders must "
+            "hold the same file stems, no more and no fewer"
+        )
+    if not listing.pairs:
+        raise ValueError(f"--predictions {predictions}: no label map there (PNG, TIFF, NPY, ...)")
+    return listing.pairs
+
+
+def _label_space(
+    datasets: DatasetsConfig, num_classes: int | None, pairs: Sequence[Pair], console: Console
+) -> LabelSpace:
+    if datasets.classes is not None:
+        kind, found = parse_classes(datasets.classes)[0], Counter[int]()
+    else:
+        kind = parse_ignore(datasets.ignore)[0] or "ids"
+        found = _scan(pairs, kind, console)
+        for finding in undeclared_id_findings(found):
+            if finding.severity == "error":
+                raise ValueError(f"{finding.message}; {finding.advice}")
+    return LabelSpace.build(
+        datasets.classes,
+        datasets.ignore,
+        datasets.reduce_zero_label,
+        found,
+        num_classes,
+        kind,
+        datasets.colour_tolerance,
+        is_descriptor(datasets.train) or is_descriptor(datasets.val),
+    )
+
+
+def _scan(pairs: Sequence[Pair], kind: Kind, console: Console) -> Counter[int]:
+    """Pixels of every label id in the masks."""
+    pixels: Counter[int] = Counter()
+    with image_progress(console, len(pairs), "scanning masks") as advance:
+        for pair in pairs:
+            assert pair.mask is not None
+            facts = read_mask_facts(pair.mask, kind)
+            if facts.error or facts.stores != kind:
+                read_mask(pair.mask, kind)  # raises, and says what is wrong
+            pixels.update(dict(facts.counts))
+            advance()
+    return pixels
+
+
+def _read_class_maps(pair: Pair, space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
+    """Class indices of prediction and truth, (H, W) each."""
+    assert pair.mask is not None
+    prediction, truth = (read_mask(path, space.kind) for path in (pair.image, pair.mask))
+    if prediction.shape != truth.shape:
+        sizes: list[Any] = [(shape[1], shape[0]) for shape in (prediction.shape, truth.shape)]
+        raise ValueError(size_mismatch(pair.image, sizes[0], pair.mask, sizes[1]))
+    # The mask first: what it does not name, the prediction is not to blame for.
+    true = space.encode(truth, source=f"mask {pair.mask}")
+    return space.encode(prediction, source=f"prediction {pair.image}"), true

@@ -1,0 +1,154 @@
+"""What is found in the labels of a data set: one test for each finding."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.small_data_set import IDS, only, rewrite_masks, run, save, text_of, write_data_set, write_pair
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_data_set(tmp_path / "data")
+
+
+def test_label_id_outside_the_label_space(root: Path) -> None:
+    write_pair(root, "val", "a", np.array([[0, 1, 9, 9]], dtype=np.uint8))
+    write_pair(root, "val", "b", np.array([[0, 2, 3, 9]], dtype=np.uint8))
+    finding = only(run(root, classes=["background", "artery", "vein", "crossing"]), "unknown_label")
+    assert finding.severity == "error"
+    assert finding.message == "label id 9 outside the label space: 3 pixels in 2 masks, most in a.png (2)"
+    assert "datasets.classes ({9: name})" in finding.advice
+    assert finding.files == (str(root / "val/masks/a.png"), str(root / "val/masks/b.png"))
+
+
+def test_many_unknown_ids_are_summed_up(root: Path) -> None:
+    write_pair(root, "val", "a", np.arange(20, dtype=np.uint8).reshape(4, 5))
+    finding = only(run(root, classes=["background", "artery", "vein", "crossing"]), "unknown_label")
+    assert "16 label ids outside the label space in 1 mask" in finding.message
+
+
+@pytest.mark.parametrize(("reduce", "count"), [(False, 3), (True, 4)])
+def test_num_classes_mismatch(reduce: bool, count: int, root: Path) -> None:
+    report = run(root, count, reduce_zero_label=reduce)
+    message = only(report, "num_classes").message
+    assert "decoder_head.num_classes=4 datasets.reduce_zero_label=false" in message
+    assert "decoder_head.num_classes=3 datasets.reduce_zero_label=true" in message
+    assert (report.label_space, report.ok) == (None, False)
+
+
+def test_contradictory_settings_are_a_finding(root: Path) -> None:
+    finding = only(run(root, classes={0: "a", 1: "b"}, ignore=[1]), "label_settings")
+    assert "datasets.classes ('b') and in datasets.ignore" in finding.message
+
+
+def test_binary_mask(root: Path) -> None:
+    rewrite_masks(root, lambda _: np.array([[0, 255]], dtype=np.uint8))
+    message = only(run(root), "binary_mask").message
+    assert '"datasets.classes={0: background, 255: object}" "datasets.ignore=[]"' in message
+    report = run(root, 2, classes={0: "background", 255: "object"}, ignore=[])
+    assert (report.ok, report.class_pixels("train")) == (True, [2, 2])
+
+
+def test_binary_mask_with_blurred_edges(root: Path) -> None:
+    rewrite_masks(root, lambda _: np.concatenate([np.repeat([0, 255], 300), np.arange(1, 31)]).astype(np.uint8)[None])
+    finding = only(run(root), "binary_mask")
+    assert "95.2 % of the pixels and 30 values between them" in finding.message
+    assert ">= 128" in finding.advice
+
+
+def test_many_undeclared_ids_are_doubted(root: Path) -> None:
+    rewrite_masks(root, lambda _: np.arange(100, dtype=np.uint8).reshape(10, 10))
+    finding = only(run(root), "many_ids")
+    assert (finding.severity, finding.count) == ("warning", 100)
+
+
+RED, BLACK = (255, 0, 0), (0, 0, 0)
+COLOURS = {"#000000": "sky", "#ff0000": "road"}
+
+
+def colour_mask(*colours: tuple[int, int, int]) -> np.ndarray:
+    return np.array([colours], dtype=np.uint8)
+
+
+@pytest.mark.parametrize("classes", [None, {0: "a", 1: "b"}])
+def test_rgb_mask_where_ids_are_expected(classes: dict[int, str] | None, root: Path) -> None:
+    rewrite_masks(root, lambda _: colour_mask(BLACK, BLACK, RED))
+    finding = only(run(root, classes=classes), "mask_kind")
+    assert "6 masks with RGB colours where" in finding.message
+    assert "\"datasets.classes={'#000000': name_0, '#ff0000': name_1}\"" in finding.advice
+    assert len(finding.files) == 6
+
+
+def test_grey_saved_as_rgb_is_called_so(root: Path) -> None:
+    rewrite_masks(root, lambda _: colour_mask(BLACK, (1, 1, 1)))
+    finding = only(run(root), "mask_kind")
+    assert "red = green = blue" in finding.message
+    assert "save them with one channel" in finding.advice
+
+
+def test_ids_where_colours_are_declared(root: Path) -> None:
+    finding = only(run(root, classes=COLOURS), "mask_kind")
+    assert "6 masks with label ids (0, 1, 2, 3) where datasets.classes declares colours" in finding.message
+
+
+def test_colour_masks_as_declared(root: Path) -> None:
+    rewrite_masks(root, lambda _: colour_mask(BLACK, BLACK, RED))
+    report = run(root, classes=COLOURS)
+    assert (report.findings, report.decision, report.class_pixels("val")) == ((), None, [4, 2])
+    assert report.to_dict()["splits"][0]["labels"][1]["label_id"] == "#ff0000"
+
+
+def test_anti_aliased_colours_name_the_nearest_and_the_tolerance(root: Path) -> None:
+    edges = [(200 + i, 0, 0) for i in range(40)]
+    rewrite_masks(root, lambda _: colour_mask(*[BLACK] * 30000, *[RED] * 30000, *edges))
+    finding = only(run(root, classes=COLOURS), "antialiased_colours")
+    assert finding.severity == "error"
+    assert "40 colours outside the label space in 6 masks, 0.067 % of the pixels" in finding.message
+    assert "#c80000 (6 pixels, 55 from #ff0000 road)" in finding.message
+    assert "datasets.colour_tolerance=55 takes each as the nearest" in finding.advice
+    report = run(root, classes=COLOURS, colour_tolerance=55)
+    assert (report.findings, report.class_pixels("train")) == ((), [60000, 60080])
+    assert not run(root, classes=COLOURS, colour_tolerance=54).ok
+    assert "40 others            1  road" in text_of(report)
+
+
+def test_a_forgotten_colour_is_not_called_an_edge(root: Path) -> None:
+    rewrite_masks(root, lambda _: colour_mask(BLACK, RED, (0, 0, 255)))
+    finding = only(run(root, classes=COLOURS), "unknown_label")
+    assert "#0000ff (6 pixels, 255 from" in finding.message
+    assert "name them in datasets.classes" in finding.advice
+
+
+def test_all_ignored_mask(root: Path) -> None:
+    write_pair(root, "train", "a", np.full((2, 4), 255, np.uint8))
+    finding = only(run(root), "all_ignored_mask")
+    assert finding.message == "1 mask of train in which every pixel is ignored"
+    assert finding.files == (str(root / "train/masks/a.png"),)
+
+
+def test_class_that_never_occurs(root: Path) -> None:
+    finding = only(run(root, classes=["background", "artery", "vein", "crossing", "lesion"]), "class_never_occurs")
+    assert (finding.severity, finding.message) == ("warning", "class 'lesion': in no mask of any split")
+
+
+@pytest.mark.parametrize(("split", "advice"), [("val", "n/a during training"), ("train", "cannot be learned")])
+def test_class_absent_from_a_split(split: str, advice: str, root: Path) -> None:
+    for name in ("a", "b"):
+        write_pair(root, split, name, np.where(IDS == 3, 0, IDS).astype(np.uint8))
+    finding = only(run(root), f"class_absent_from_{split}")
+    assert finding.message == f"class 'class_3': absent from {split}"
+    assert advice in finding.advice
+
+
+def test_ade20k_declares_its_range_and_warns_when_zero_is_learned(tmp_path: Path) -> None:
+    for split in ("training", "validation"):
+        save(tmp_path / "images" / split / "x.png", np.full((2, 4, 3), len(split), np.uint8))
+        save(tmp_path / "annotations" / split / "x.png", IDS)
+    names = {"train": "ADE20K:split=TRAIN", "val": "ADE20K:split=VAL"}
+    report = run(tmp_path, 150, reduce_zero_label=True, **names)
+    assert report.label_space is not None
+    assert (report.ok, report.label_space.num_classes) == (True, 150)
+    never = only(report, "class_never_occurs")
+    assert (never.severity, never.count) == ("note", 147)
+    assert "reduce_zero_label=true" in only(run(tmp_path, **names), "ade20k_zero").advice

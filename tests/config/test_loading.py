@@ -1,0 +1,107 @@
+"""The config: files and overrides, and messages that name the key to change."""
+
+from pathlib import Path
+
+import pytest
+
+from dinoseg.config import Config
+from dinoseg.config.loading import describe_keys, load_config, save_config
+
+
+def test_overrides_and_file_in_any_order(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("bs: 8\ndatasets:\n  classes: {0: background, 1: artery}\n")
+    config = load_config(["bs=4", f"config={recipe}", "transforms.train.crop_size=[64, 32]"])
+    assert config.bs == 4
+    assert config.datasets.classes == {0: "background", 1: "artery"}
+    assert config.transforms.train.crop_size == [64, 32]
+
+
+def test_written_config_reproduces_the_run(tmp_path: Path) -> None:
+    config = load_config(["decoder_head.type=m2f", "optimizer.gradient_clip=inf", "datasets.classes={0: a, 7: b}"])
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config([f"config={tmp_path / 'config.yaml'}"]) == config
+
+
+@pytest.mark.parametrize(
+    ("head", "rate", "decay", "clip", "layers"),
+    [("linear", 1e-3, 0.01, float("inf"), "LAST"), ("m2f", 1e-4, 0.05, 0.01, "FOUR_EVEN_INTERVALS")],
+)
+def test_what_is_left_out_follows_the_head(head: str, rate: float, decay: float, clip: float, layers: str) -> None:
+    config = load_config([f"decoder_head.type={head}"])
+    assert (config.optimizer.lr, config.optimizer.weight_decay, config.optimizer.gradient_clip) == (rate, decay, clip)
+    assert config.decoder_head.backbone_out_layers == layers
+
+
+def test_window_follows_the_training_crop() -> None:
+    config = load_config(["transforms.train.crop_size=[300, 600]", "scheduler.total_iter=50"])
+    assert config.eval.crop_size == [300, 600]
+    assert config.eval.stride == [200, 400]
+    assert config.eval.eval_interval == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["bss=4"], ["'bss'", "did you mean 'bs'?"]),
+        (["eval.crop_sze=3"], ["did you mean 'eval.crop_size'?"]),
+        (["crop_size=3"], ["crop_size'?"]),
+        (["bs=many"], ["bs is 'many'", "a whole number"]),
+        (["optimizer.lr=fast"], ["optimizer.lr is 'fast'", "a number"]),
+        (["transforms.train.random_img_size_ratio_range=5"], ["random_img_size_ratio_range is 5", "a list of numbers"]),
+        (["eval=3"], ["eval is 3", "a section"]),
+        (["decoder_head.type=unet"], ["decoder_head.type='unet'", "linear, m2f"]),
+        (["bs=0"], ["bs=0", "1 or more"]),
+        (["optimizer.lr=nan"], ["optimizer.lr=nan"]),
+        (["eval.max_val_samples=0"], ["eval.max_val_samples=0"]),
+        (["eval.absent_classes=skip"], ["eval.absent_classes='skip'", "skip_empty, skip_absent, zero"]),
+        (["eval.cldice=artery"], ["eval.cldice is 'artery'", "a list of words"]),
+        (["transforms.train.crop_size=big"], ["transforms.train.crop_size is 'big'", "[height, width]"]),
+        (["transforms.train.crop_size=null"], ["transforms.train.crop_size is None"]),
+        (["train.celoss_weight=0"], ["both 0"]),
+        (["train"], ["'train' is not an option", "key=value"]),
+        (["config=missing.yaml"], ["missing.yaml", "cannot be read"]),
+        (["bs=[1"], ["not valid YAML"]),
+    ],
+)
+def test_mistakes_name_the_key(arguments: list[str], parts: list[str]) -> None:
+    with pytest.raises(ValueError) as raised:
+        load_config(arguments)
+    for part in parts:
+        assert part in str(raised.value)
+
+
+def test_broken_yaml_file_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("bs: [1\n")
+    with pytest.raises(ValueError, match=r"broken\.yaml: not valid YAML"):
+        load_config([f"config={broken}"])
+
+
+@pytest.mark.parametrize("key", ["datasets.reduce_zero_label", "eval.reduce_zero_label"])
+def test_both_spellings_of_reduce_zero_label_mean_the_same(key: str) -> None:
+    config = load_config([f"{key}=true"])
+    assert config.datasets.reduce_zero_label is True
+    assert config.eval.reduce_zero_label is True
+
+
+def test_spellings_that_disagree_are_refused() -> None:
+    with pytest.raises(ValueError, match="two spellings of one option"):
+        load_config(["datasets.reduce_zero_label=true", "eval.reduce_zero_label=false"])
+
+
+def test_a_mapping_of_own_keys_replaces_that_of_the_file(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("datasets: {classes: {0: background, 1: artery}}\nscheduler: {constructor_kwargs: {power: 2}}\n")
+    config = load_config([f"config={recipe}", "datasets.classes={1: artery, 2: vein}"])
+    assert config.datasets.classes == {1: "artery", 2: "vein"}
+    assert config.scheduler.constructor_kwargs == {"power": 2}
+    more = load_config([f"config={recipe}", "scheduler.constructor_kwargs.warmup_iters=3"])
+    assert more.scheduler.constructor_kwargs == {"power": 2, "warmup_iters": 3}
+
+
+def test_every_key_has_a_help_sentence() -> None:
+    described = describe_keys()
+    assert {"bs", "eval.stride", "m2f_train.num_points"} <= {entry.key for entry in described}
+    assert all(entry.help for entry in described)
+    assert load_config([]) == load_config([], base=Config())

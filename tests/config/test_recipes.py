@@ -1,0 +1,20 @@
+"""Every recipe is a config that loads, and says how it is run."""
+
+from pathlib import Path
+
+import pytest
+
+from dinoseg.config.loading import load_config
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
+def test_recipes_load(recipe: Path) -> None:
+    config = load_config([f"config={recipe}"])
+    assert config.datasets.classes
+    assert f"dinoseg train config=recipes/{recipe.name}" in recipe.read_text()
+
+
+def test_there_are_recipes() -> None:
+    assert RECIPES

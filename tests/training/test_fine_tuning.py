@@ -1,0 +1,241 @@
+"""A training of the backbone through the command line: LoRA resumes, predicts and exports; checkpoints stay small."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
+from safetensors.torch import load_file, save_file
+
+import dinoseg
+from dinoseg.backbone import build_backbone
+from dinoseg.config.loading import load_config
+from dinoseg.run_folder.folder import RunFolder, load_segmenter
+from dinoseg.training.loop import Trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation.*")
+
+LORA = ["model.mode=lora", "lora.rank=4", "lora.dropout=0.2", "optimizer.lr=1e-2"]
+
+
+def _weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / name / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of backbone weights: what a frozen base is loaded from."""
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_file(build_backbone("tiny_vit8", "none").model.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> tuple[Path, Path]:
+    """A data set and a finished LoRA run on it."""
+    base = tmp_path_factory.mktemp("lora")
+    data = write_tiny_dataset(base / "data", {"train": 5, "val": 2})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(base / "cache"))
+        settings = tiny_settings(data, base / "run", *LORA, f"model.weights={weights}", "scheduler.total_iter=6")
+        assert run_cli(["train", *settings], patch) == 0
+    return data, base / "run"
+
+
+def test_a_checkpoint_holds_adapters_and_head_alone(finished: tuple[Path, Path]) -> None:
+    state = _weights(finished[1])
+    backbone = [name for name in state if name.startswith("backbone.")]
+    assert len(backbone) == 16 and all(".lora_" in name for name in backbone)
+    assert all(name.startswith("head.") for name in state if name not in backbone)
+    assert any(bool(state[name].any()) for name in backbone if ".lora_B." in name)
+
+
+def test_the_plan_lists_what_is_trained(finished: tuple[Path, Path]) -> None:
+    log = (finished[1] / "train.log").read_text()
+    rows = {line.split("  ")[0]: line.split("  ")[1:] for line in log.splitlines()}
+    # Rank 4 in four blocks, 96 -> 288 and 96 -> 96.
+    lora, head = ([cell.strip() for cell in rows[name] if cell.strip()] for name in ("LoRA blocks 0 to 3", "head"))
+    assert lora == ["16", f"{4 * 4 * (384 + 192):,}", "0.01", "0.01"]
+    assert head == ["4", f"{2 * 96 + 96 * 3 + 3:,}", "0.01", "0.01, 0"]
+
+
+def test_a_stopped_lora_run_resumes_to_the_bit(
+    finished: tuple[Path, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, whole = finished
+    report = Trainer._report
+
+    def stop_after_three(trainer: Trainer, *arguments: Any) -> None:
+        report(trainer, *arguments)
+        if trainer.progress.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    parts = tmp_path / "parts"
+    settings = tiny_settings(data, parts, *LORA, f"model.weights={weights}", "scheduler.total_iter=6")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_report", stop_after_three)
+        assert run_cli(["train", *settings], monkeypatch) == 0
+    assert run_cli(["train", *settings, "--resume"], monkeypatch) == 0
+    first, second = _weights(whole), _weights(parts)
+    assert first.keys() == second.keys()
+    assert not [name for name in first if not torch.equal(first[name], second[name])]
+
+
+def test_the_base_is_not_touched_and_another_base_is_refused(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = finished
+    torch.manual_seed(6)
+    save_file(build_backbone("tiny_vit8", "none").model.state_dict(), tmp_path / "other.safetensors")
+    assert run_cli(["eval", run, f"model.weights={tmp_path / 'other.safetensors'}"], monkeypatch) == 1
+    assert "trained on other weights of tiny_vit8" in capsys.readouterr().err
+
+
+def _scores(run: Path) -> torch.Tensor:
+    folder = RunFolder(run)
+    segmenter = load_segmenter(folder, folder.read_config(), folder.read_labels())
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return segmenter.semantic_logits(torch.randn(2, 3, 40, 48))
+
+
+def test_an_exported_lora_run_needs_neither_peft_nor_weights(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    out = tmp_path / "exported"
+    assert run_cli(["export", run, out], monkeypatch) == 0
+    assert "dinoseg predict" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"exported"}
+    config = load_config([f"config={out / 'config.yaml'}"])
+    assert config.model.mode == "freeze" and config.model.save_backbone
+    before, image = _scores(run), data / "val" / "images" / "val_0.png"
+    labels = dinoseg.load(run).predict(image).labels
+    monkeypatch.setitem(sys.modules, "peft", None)
+    config.model.weights = "/nowhere"
+    torch.testing.assert_close(_scores(out), before, atol=1e-5, rtol=1e-5)
+    assert (dinoseg.load(out, overrides=("model.weights=/nowhere",)).predict(image).labels == labels).all()
+    with pytest.raises(ValueError, match=r"pip install 'dinoseg\[lora\]'"):
+        dinoseg.load(run)
+
+
+def test_an_exported_run_evaluates_alike_and_is_not_resumed(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = finished
+    out = tmp_path / "exported"
+    assert run_cli(["export", run, out], monkeypatch) == 0
+    for folder in (run, out):
+        assert run_cli(["eval", folder], monkeypatch) == 0
+    figures = [json.loads((folder / "eval" / "val" / "metrics.json").read_text()) for folder in (run, out)]
+    assert figures[0]["mIoU"] == pytest.approx(figures[1]["mIoU"], abs=0.1)
+    capsys.readouterr()
+    assert run_cli(["train", f"config={out / 'config.yaml'}", "--resume"], monkeypatch) == 1
+    assert "exported to predict with and cannot be resumed" in capsys.readouterr().err
+    assert run_cli(["export", run, out], monkeypatch) == 1
+    assert "exists and is not an empty folder" in capsys.readouterr().err
+
+
+def test_a_frozen_run_exports_the_backbone_it_named_and_names_options_without_effect(
+    weights: Path,
+    finished: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "moved.safetensors"
+    file.write_bytes(weights.read_bytes())
+    more = ["scheduler.total_iter=1", "model.gradient_checkpointing=true", "optimizer.layer_decay=0.9"]
+    settings = tiny_settings(finished[0], tmp_path / "run", f"model.weights={file}", *more)
+    assert run_cli(["train", *settings], monkeypatch) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (
+        "no effect on a frozen backbone (model.mode=freeze): model.gradient_checkpointing, optimizer.layer_d" in printed
+    )
+    assert not [name for name in _weights(tmp_path / "run") if name.startswith("backbone.")]
+    assert run_cli(["export", tmp_path / "run", tmp_path / "out"], monkeypatch) == 0
+    before = _scores(tmp_path / "run")
+    file.unlink()
+    assert torch.equal(_scores(tmp_path / "out"), before)
+
+
+def test_two_processes_train_adapters_like_one_with_twice_the_batch(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 2})
+    shared = ["model.mode=lora", f"model.weights={weights}", "decoder_head.use_batchnorm=false", "optimizer.lr=1e-2"]
+    shared += ["decoder_head.dropout=0", "scheduler.total_iter=3", "model.gradient_checkpointing=true"]
+    assert run_cli(["train", *tiny_settings(data, tmp_path / "one", *shared, "bs=4")], monkeypatch) == 0
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={29600 + os.getpid() % 1000}"]
+    result = subprocess.run(
+        [sys.executable, *launch, "-m", "dinoseg.cli", "train", *tiny_settings(data, tmp_path / "two", *shared)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    one, two = _weights(tmp_path / "one"), _weights(tmp_path / "two")
+    assert one.keys() == two.keys() and any(".lora_B." in name and value.any() for name, value in one.items())
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_full_training_lists_the_decayed_learning_rates(
+    finished: tuple[Path, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = ["model.mode=full", f"model.weights={weights}", "optimizer.layer_decay=0.5", "optimizer.lr=1e-2"]
+    more = ["model.gradient_checkpointing=true", "scheduler.total_iter=1"]
+    assert run_cli(["train", *tiny_settings(finished[0], tmp_path / "run", *full, *more)], monkeypatch) == 0
+    log = (tmp_path / "run" / "train.log").read_text().splitlines()
+    rows = {line.split("  ")[0]: line for line in log}
+    # A tenth of the head's 1e-2, halved with every layer down from the norm.
+    assert "6.25e-05 to 0.0005" in rows["backbone blocks 0 to 3"]
+    assert "3.13e-05" in rows["backbone embeddings"] or "3.12e-05" in rows["backbone embeddings"]
+    assert " 0.001 " in rows["backbone norm"]
+
+
+# --- settings
+
+
+def test_the_forks_spelling_of_lora() -> None:
+    config = load_config(["lora.enabled=true"])
+    assert config.model.mode == "lora"
+    assert config == load_config(["model.mode=lora"]) == load_config(["model.mode=lora", "lora.enabled=true"])
+    assert load_config([]).model.mode == load_config(["lora.enabled=false"]).model.mode == "freeze"
+
+
+@pytest.mark.parametrize(("mode", "enabled"), [("freeze", "true"), ("full", "true"), ("lora", "false")])
+def test_spellings_that_disagree(mode: str, enabled: str) -> None:
+    with pytest.raises(ValueError, match=rf"model\.mode={mode} and lora\.enabled={enabled} disagree"):
+        load_config([f"model.mode={mode}", f"lora.enabled={enabled}"])
+
+
+@pytest.mark.parametrize(("mode", "factor"), [("freeze", None), ("lora", 1.0), ("full", 0.1)])
+def test_the_factor_on_the_learning_rate_follows_the_mode(mode: str, factor: float | None) -> None:
+    assert load_config([f"model.mode={mode}"]).optimizer.backbone_lr_factor == factor
+    assert load_config([f"model.mode={mode}", "optimizer.backbone_lr_factor=0.3"]).optimizer.backbone_lr_factor == 0.3
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("lora.rank=0", r"lora\.rank=0 is too small"),
+        ("lora.dropout=1.0", r"lora\.dropout=1\.0 is no share"),
+        ("lora.alpha=0", r"lora\.alpha=0\.0 is too small"),
+        ("optimizer.layer_decay=1.1", r"optimizer\.layer_decay=1\.1: give a number above 0, up to 1"),
+        ("optimizer.layer_decay=0", r"optimizer\.layer_decay=0\.0"),
+        ("model.mode=thaw", r"model\.mode='thaw' is unknown; choose one of freeze, lora, full"),
+        ("lora.enable=true", r"unknown key 'lora\.enable'; did you mean 'lora\.enabled'"),
+    ],
+)
+def test_settings_out_of_range(setting: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_config([setting])

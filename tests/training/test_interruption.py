@@ -1,0 +1,47 @@
+"""Ctrl-C reaches the whole process group, data loading processes included; the training saves all the same."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.tiny import tiny_settings, write_tiny_dataset
+
+from dinoseg.training.interruption import Interruption
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    data, run = write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 1}), tmp_path / "run"
+    settings = tiny_settings(data, run, "num_workers=2", "scheduler.total_iter=100000", "eval.eval_interval=100000")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dinoseg.cli", "train", *settings],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if "step 3/" in line:
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    rest, _ = process.communicate(timeout=120)
+    text = "".join(printed) + rest
+    assert process.returncode == 0, text
+    assert "stopped after step" in text and "--resume" in text and "Traceback" not in text
+    assert (run / "checkpoints" / "last" / "model.safetensors").is_file()
+
+
+def test_a_second_ctrl_c_quits_at_once() -> None:
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,312 @@
+"""Prediction of many files: finished outputs are proven and kept, processes share the work, a kill loses nothing."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny import run_cli, train_tiny_run
+from PIL import Image
+
+import dinoseg
+from dinoseg.data.masks import read_mask
+from dinoseg.inference.files import InputImage, list_inputs
+from dinoseg.inference.outputs import OpenedImage, OutputFolder
+from dinoseg.inference.pipeline import fill_folder
+from dinoseg.inference.predictor import Prediction, Predictor
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data set and a finished run on it."""
+    return train_tiny_run(
+        tmp_path_factory, {"train": 4, "val": 2, "test": 7}, "datasets.classes={0: back, 1: red, 2: green}"
+    )
+
+
+def _contents(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def _times(out: Path) -> dict[str, int]:
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.rglob("*.png")}
+
+
+def _predict(run: Path, images: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> set[str]:
+    """Predicts and returns the names of the images that were predicted anew."""
+    before = _times(out) if out.exists() else {}
+    assert run_cli(["predict", run, images, "--out", out, *more], monkeypatch) == 0
+    changed = {Path(name).stem for name, stamp in _times(out).items() if before.get(name) != stamp}
+    assert not [name for name in _contents(out) if ".new" in name]
+    return changed
+
+
+def test_finished_outputs_are_kept(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    images, out = data / "test" / "images", tmp_path / "out"
+    everything = {f"test_{number}" for number in range(7)}
+    assert _predict(run, images, out, monkeypatch) == everything
+    contents = _contents(out)
+    assert _predict(run, images, out, monkeypatch) == set()
+    assert "0 predicted, 7 already there (--overwrite predicts them anew), 0 failed" in capsys.readouterr().out
+    assert _contents(out) == contents
+    assert _predict(run, images, out, monkeypatch, "--overwrite") == everything
+    assert _contents(out) == contents
+
+
+def test_what_is_not_proven_is_predicted_anew(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data, run = finished
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for source in (data / "test" / "images").iterdir():
+        (images / source.name).write_bytes(source.read_bytes())
+    _predict(run, images, out, monkeypatch)
+    contents = _contents(out)
+    (out / "overlays" / "test_0.png").unlink()
+    cut = out / "labels" / "test_1.png"
+    cut.write_bytes(cut.read_bytes()[:-20])
+    foreign = out / "labels" / "test_2.png"
+    Image.open(foreign).copy().save(foreign)
+    (out / "labels" / "test_3.png").write_bytes((out / "labels" / "test_4.png").read_bytes())
+    assert _predict(run, images, out, monkeypatch) == {"test_0", "test_1", "test_2", "test_3"}
+    assert _contents(out) == contents
+    turned = Image.open(images / "test_5.png").transpose(Image.Transpose.ROTATE_180)
+    turned.save(images / "test_5.png")
+    assert _predict(run, images, out, monkeypatch) == {"test_5"}
+
+
+def test_what_decides_a_prediction_is_in_its_fingerprint(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    _, run = finished
+    settings = [(), ("eval.mode=whole",), ("eval.crop_size=24",), ("eval.stride=16",), ("transforms.eval.img_size=48",)]
+    settings += [("eval.use_tta=true",), ("model_dtype=BFLOAT16",), ("transforms.mean=[0.5, 0.5, 0.5]",)]
+    assert len({dinoseg.load(run, overrides=overrides).fingerprint for overrides in settings}) == len(settings)
+    indifferent = ("eval.batch_size=1", "num_workers=1", "device=cpu", "datasets.root=elsewhere", "bs=7")
+    assert dinoseg.load(run, overrides=indifferent).fingerprint == dinoseg.load(run).fingerprint
+    loaded = dinoseg.load(run)
+    parts = (loaded.model, loaded.label_space, loaded.config, loaded.device)
+    assert Predictor(*parts, checkpoint_hash="other weights").fingerprint != loaded.fingerprint
+    assert Predictor(*parts).fingerprint is None
+    copied = shutil.copytree(run, tmp_path / "copied")
+    assert dinoseg.load(copied).fingerprint == loaded.fingerprint
+
+
+def test_another_look_is_another_output(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data, run = finished
+    image, out, masks = data / "test" / "images" / "test_0.png", tmp_path / "out", tmp_path / "masks"
+    _predict(run, image, out, monkeypatch)
+    assert _predict(run, image, out, monkeypatch, "--palette") == {"test_0"}
+    assert _predict(run, image, out, monkeypatch, "--palette") == set()
+    shutil.copytree(data / "test" / "masks", masks)
+    assert _predict(run, image, out, monkeypatch, "--mask-ignored", str(masks)) == {"test_0"}
+    assert _predict(run, image, out, monkeypatch, "--mask-ignored", str(masks)) == set()
+    truth = np.array(Image.open(masks / "test_0.png"))
+    truth[0, 0] = 255
+    Image.fromarray(truth).save(masks / "test_0.png")
+    assert _predict(run, image, out, monkeypatch, "--mask-ignored", str(masks)) == {"test_0"}
+    assert np.asarray(Image.open(out / "labels" / "test_0.png"))[0, 0] == 255
+
+
+def test_an_image_that_was_moved_keeps_its_output(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data, run = finished
+    image, out, moved = data / "test" / "images" / "test_0.png", tmp_path / "out", tmp_path / "elsewhere"
+    _predict(run, image, out, monkeypatch)
+    moved.mkdir()
+    shutil.copyfile(image, moved / "test_0.png")
+    assert _predict(run, moved, out, monkeypatch) == set()
+
+
+def _launch(command: list[str], arguments: list[str | Path]) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, *(str(argument) for argument in arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29417"]
+
+
+def test_two_processes_write_what_one_writes(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data, run = finished
+    images = tmp_path / "images"
+    images.mkdir()
+    for source in (data / "test" / "images").iterdir():
+        (images / source.name).write_bytes(source.read_bytes())
+    (images / "broken.png").write_bytes(b"no picture")
+    assert run_cli(["predict", run, images, "--out", tmp_path / "one"], monkeypatch) == 1
+    # One output is there already, by another process count.
+    for kind in ("labels", "overlays"):
+        (tmp_path / "two" / kind).mkdir(parents=True)
+        (tmp_path / "two" / kind / "test_3.png").write_bytes((tmp_path / "one" / kind / "test_3.png").read_bytes())
+    before = _times(tmp_path / "two")
+    process = _launch(
+        TORCHRUN, ["-m", "dinoseg.cli", "predict", run, images, "--out", tmp_path / "two", "--device", "cpu"]
+    )
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert output.count("6 predicted, 1 already there") == 1
+    assert "1 failed" in output and output.count("broken.png: not an image") == 1
+    assert _contents(tmp_path / "two") == _contents(tmp_path / "one")
+    assert {name: stamp for name, stamp in _times(tmp_path / "two").items() if "test_3" in name} == before
+
+
+def test_a_killed_job_goes_on_where_it_was(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data, run = finished
+    out = tmp_path / "out"
+    process = _launch([sys.executable, "-m", "dinoseg.cli"], ["predict", run, data / "test" / "images", "--out", out])
+    deadline = time.monotonic() + 60
+    while not list(out.glob("overlays/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=20)
+    done = {path.stem for path in out.glob("overlays/*.png")}
+    assert done
+    anew = _predict(run, data / "test" / "images", out, monkeypatch)
+    assert anew == {f"test_{number}" for number in range(7)} - done
+    _predict(run, data / "test" / "images", tmp_path / "whole", monkeypatch)
+    assert _contents(out) == _contents(tmp_path / "whole")
+
+
+def test_files_are_read_and_written_while_the_model_works(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, run = finished
+    predictor, outputs = dinoseg.load(run), OutputFolder(tmp_path / "out")
+    images = list_inputs([str(data / "test" / "images")])
+    opened = {image.name: threading.Event() for image in images}
+    written = {image.name: threading.Event() for image in images}
+    open_image, write, predict = OutputFolder.open, OutputFolder.write, Predictor.predict
+    names = [image.name for image in images]
+    seen: list[str] = []
+
+    def announce_opened(self: OutputFolder, predictor: Predictor, image: InputImage):
+        result = open_image(self, predictor, image)
+        opened[image.name].set()
+        return result
+
+    def announce_written(self: OutputFolder, job: OpenedImage, prediction: Prediction):
+        result = write(self, job, prediction)
+        written[job.image.name].set()
+        return result
+
+    def waiting_predict(self: Predictor, picture: Image.Image):
+        place = len(seen)
+        seen.append(names[place])
+        # Within the model: the image before is being written, the one after is being read.
+        assert all(written[name].wait(20) for name in names[max(0, place - 1) : place])
+        assert all(opened[name].wait(20) for name in names[place + 1 : place + 2])
+        return predict(self, picture)
+
+    monkeypatch.setattr(OutputFolder, "open", announce_opened)
+    monkeypatch.setattr(OutputFolder, "write", announce_written)
+    monkeypatch.setattr(Predictor, "predict", waiting_predict)
+    done: list[None] = []
+    outcomes = fill_folder(outputs, predictor, images, lambda: done.append(None))
+    assert [outcome.image.name for outcome in outcomes] == names == seen
+    assert len(done) == len(names)
+
+
+def test_an_image_that_cannot_be_predicted_does_not_end_the_job(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    images = sorted((data / "test" / "images").iterdir())
+    predict, calls = Predictor.predict, []
+
+    def refuse_the_second(self: Predictor, picture: Image.Image):
+        calls.append(picture)
+        if len(calls) == 2:
+            raise ValueError("not this one")
+        return predict(self, picture)
+
+    monkeypatch.setattr(Predictor, "predict", refuse_the_second)
+    assert run_cli(["predict", run, data / "test" / "images", "--out", tmp_path / "out"], monkeypatch) == 1
+    record = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert record["failed"] == {str(images[1]): "not this one"}
+    assert len(record["labels"]) == len(images) - 1
+    assert "not this one" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_ends_the_job(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    (tmp_path / "out" / "labels").mkdir(parents=True)
+    (tmp_path / "out" / "overlays").write_text("a file where a folder belongs")
+    arguments = ["predict", run, data / "test" / "images", "--out", tmp_path / "out"]
+    assert run_cli(arguments, monkeypatch) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "overlays" in error
+    assert not (tmp_path / "out" / "predictions.json").exists()
+
+
+def test_the_fingerprint_leaves_the_label_map_alone(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data, run = finished
+    image = data / "test" / "images" / "test_0.png"
+    _predict(run, image, tmp_path / "out", monkeypatch)
+    written = tmp_path / "out" / "labels" / "test_0.png"
+    np.testing.assert_array_equal(read_mask(written), dinoseg.load(run).predict(image).labels)
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["labels"] == {
+        str(image): "labels/test_0.png"
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--engine", "spark"], "--engine spark: choose local or ray"),
+        (["device=gpu"], "device='gpu' is unknown; choose one of auto, cpu, cuda, mps"),
+        (["--device", "mps", "device=cpu"], "--device mps and device=cpu disagree"),
+    ],
+)
+def test_mistakes_name_the_option(
+    more: list[str],
+    message: str,
+    finished: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, run = finished
+    assert run_cli(["predict", run, data / "test" / "images", "--out", tmp_path / "out", *more], monkeypatch) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_device_may_be_given_either_way(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    for there in ("cuda", "mps"):
+        backend = torch.cuda if there == "cuda" else torch.backends.mps
+        monkeypatch.setattr(backend, "is_available", lambda: False)
+        assert run_cli(["predict", run, data / "test" / "images", f"device={there}"], monkeypatch) == 1
+        assert f"device={there}: PyTorch finds no such device" in capsys.readouterr().err
+        assert run_cli(["eval", run, f"device={there}"], monkeypatch) == 1
+        assert "set device=auto or device=cpu" in capsys.readouterr().err
+    assert dinoseg.load(run, overrides=("device=cpu",)).device == torch.device("cpu")

@@ -1,0 +1,186 @@
+"""Scoring of label maps that any tool wrote: figures by hand, the same integers as for a run, refusals."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
+from PIL import Image
+
+CLASSES = "datasets.classes={0: back, 1: vessel, 2: lesion}"
+
+
+def write_maps(folder: Path, maps: dict[str, Any], suffix: str = ".png", dtype: type = np.uint8) -> Path:
+    for name, rows in maps.items():
+        path = folder / f"{name}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if suffix == ".npy":
+            np.save(path, np.array(rows, dtype=dtype))
+        else:
+            Image.fromarray(np.array(rows, dtype=dtype)).save(path)
+    return folder
+
+
+def score(base: Path, patch: pytest.MonkeyPatch, *more: str | Path) -> int:
+    return run_cli(["eval", "--predictions", base / "pred", "--masks", base / "true", *more], patch)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    contents: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return contents
+
+
+@pytest.mark.parametrize(("suffix", "dtype"), [(".png", np.uint8), (".tif", np.uint16), (".npy", np.int64)])
+def test_figures_by_hand_in_any_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, dtype: type
+) -> None:
+    write_maps(tmp_path / "true", {"a": [[0, 0, 1, 255], [2, 2, 1, 1]], "sub/b": [[0, 0], [0, 1]]})
+    maps = {"a": [[0, 1, 1, 2], [2, 0, 1, 1]], "sub/b": [[0, 0], [1, 1]]}
+    write_maps(tmp_path / "pred", maps, suffix, dtype)
+    assert score(tmp_path, monkeypatch, CLASSES) == 0
+    found = read(tmp_path / "pred" / "eval")
+    counts = [(row["intersection"], row["prediction"], row["truth"]) for row in found["per_class"]]
+    assert counts == [(3, 4, 5), (4, 6, 4), (1, 1, 2)]
+    assert [row["IoU"] for row in found["per_class"]] == pytest.approx([100 * 3 / 6, 100 * 4 / 6, 100 * 1 / 2])
+    assert found["unpredicted"] == [0, 0, 0] and found["policy"]["images"] == 2
+    images = np.load(tmp_path / "pred" / "eval" / "per_image.npz")
+    assert images["names"].tolist() == ["a", "sub/b"]
+    assert images["counts"][1].tolist() == [[2, 1, 0], [2, 2, 0], [3, 1, 0]]
+
+
+def test_a_pixel_predicted_as_ignored_is_missed_not_forgiven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_maps(tmp_path / "true", {"a": [[0, 0, 0, 1, 1, 1, 255]]})
+    write_maps(tmp_path / "pred", {"a": [[0, 0, 255, 1, 255, 255, 255]]})
+    out = tmp_path / "figures"
+    assert score(tmp_path, monkeypatch, "--out", out, "eval.boundary_iou=true") == 0
+    found = read(out)
+    counts = [(row["intersection"], row["prediction"], row["truth"]) for row in found["per_class"]]
+    assert counts == [(2, 2, 3), (1, 1, 3)]
+    assert [row["IoU"] for row in found["per_class"]] == pytest.approx([100 * 2 / 3, 100 / 3])
+    assert [row["recall"] for row in found["per_class"]] == pytest.approx([100 * 2 / 3, 100 / 3])
+    assert [row["precision"] for row in found["per_class"]] == [100, 100]
+    assert found["aAcc"] == pytest.approx(100 * 3 / 6)
+    assert found["unpredicted"] == [1, 2]
+    # One pixel high: every pixel lies in the band of its class.
+    assert [row["BoundaryIoU"] for row in found["per_class"]] == pytest.approx([100 * 2 / 3, 100 / 3])
+    assert (out / "confusion.csv").read_text().splitlines()[1:] == ["class_0,2,0", "class_1,0,1"]
+    assert "3 pixels with a true class are ignored in the predictions" in capsys.readouterr().out
+    assert not (tmp_path / "pred" / "eval").exists()
+
+
+@pytest.mark.parametrize("settings", [(), ("datasets.reduce_zero_label=true",)])
+def test_own_predictions_score_as_the_run_does_to_the_last_integer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
+) -> None:
+    data = write_tiny_dataset(tmp_path / "data", {"train": 3, "val": 2, "test": 3}, classes=4)
+    for path in (data / "test" / "masks").iterdir():
+        mask = np.asarray(Image.open(path)).copy()
+        mask[:5, :9] = 255
+        Image.fromarray(mask).save(path)
+    run, test = tmp_path / "run", data / "test"
+    training = ("scheduler.total_iter=1", "eval.eval_interval=1", *settings)
+    assert run_cli(["train", *tiny_settings(data, run, *training)], monkeypatch) == 0
+    assert run_cli(["eval", run, "--split", "test"], monkeypatch) == 0
+    assert run_cli(["predict", run, test / "images", "--out", tmp_path / "pred"], monkeypatch) == 0
+    # The folder that predict wrote, of which the label maps are a part.
+    folders = "--predictions", tmp_path / "pred", "--masks", test / "masks"
+    assert run_cli(["eval", *folders, *settings], monkeypatch) == 0
+    of_run, of_maps = run / "eval" / "test", tmp_path / "pred" / "eval"
+    expected, found = read(of_run), read(of_maps)
+    for key in ("checkpoint", "split", "overrides", "policy"):
+        expected.pop(key), found.pop(key, None)
+    assert expected == {key: value for key, value in found.items() if key in expected}
+    assert (of_run / "confusion.csv").read_bytes() == (of_maps / "confusion.csv").read_bytes()
+    one, other = np.load(of_run / "per_image.npz"), np.load(of_maps / "per_image.npz")
+    assert one["names"].tolist() == other["names"].tolist()
+    np.testing.assert_array_equal(one["counts"], other["counts"])
+    assert run_cli(["compare", run, of_maps, "--split", "test"], monkeypatch) == 0
+
+
+def test_colour_masks_and_merged_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    red, green, black = [255, 0, 0], [0, 255, 0], [0, 0, 0]
+    write_maps(tmp_path / "true", {"a": [[red, red, green, black]]})
+    write_maps(tmp_path / "pred", {"a": [[red, green, green, red]]})
+    classes = "datasets.classes={'#ff0000': thing, '#00ff00': thing, '#000000': back}"
+    assert score(tmp_path, monkeypatch, classes) == 0
+    found = read(tmp_path / "pred" / "eval")
+    assert [(row["name"], row["intersection"], row["prediction"]) for row in found["per_class"]] == [
+        ("thing", 3, 4),
+        ("back", 0, 0),
+    ]
+
+
+def test_a_long_list_of_classes_is_a_setting_not_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_maps(tmp_path / "true", {"a": [[0, 1]]})
+    write_maps(tmp_path / "pred", {"a": [[0, 1]]})
+    many = ", ".join(f"{number}: class_{number:03}" for number in range(150))
+    assert score(tmp_path, monkeypatch, f"datasets.classes={{{many}}}") == 0
+    assert read(tmp_path / "pred" / "eval")["mIoU"] == 100
+
+
+@pytest.mark.parametrize(
+    ("maps", "settings", "parts"),
+    [
+        (
+            {"a": [[0, 1]], "c": [[0, 1]]},
+            (),
+            ["predictions without a mask (1): c.png", "masks without a prediction (1): b.png"],
+        ),
+        ({"a": [[0, 1]], "b": [[0], [1]]}, (), ["b.png is 1 x 2", "is 2 x 1"]),
+        ({"a": [[0, 1]], "b": [[0, 7]]}, (), ["prediction", "b.png", "outside the label space: 7 (1 pixels)"]),
+        ({"a": [[0, 1]], "b": [[0, 1]]}, ("datasets.classes={0: back, 3: far}",), ["mask ", "a.png", "1 (1 pixels)"]),
+        ({"a": [[[0, 0, 9], [9, 0, 0]]], "b": [[0, 1]]}, (), ["a.png", "RGB mask"]),
+        ({"a": [[0, 1]], "b": [[0, 1]]}, ("datasets.ignore=[1]",), ["1 classes"]),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    maps: dict[str, Any],
+    settings: tuple[str, ...],
+    parts: list[str],
+) -> None:
+    write_maps(tmp_path / "true", {"a": [[0, 1]], "b": [[1, 0]]})
+    write_maps(tmp_path / "pred", maps)
+    assert score(tmp_path, monkeypatch, *settings) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "Traceback" not in error
+    for part in parts:
+        assert part in error
+    assert not (tmp_path / "pred" / "eval").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["give one run folder (found none)", "--predictions DIR --masks DIR"]),
+        (["a", "b"], ["give one run folder (found a, b)"]),
+        (["--predictions", "p"], ["--predictions is given without --masks"]),
+        (["--masks", "m", "run"], ["--masks is given without --predictions"]),
+        (["--predictions", "p", "--masks", "m", "run"], ["without a run; leave out run"]),
+        (["--predictions", "p", "--masks", "m", "--split", "val"], ["leave out --split"]),
+        (["--predictions", "p", "--masks", "m", "--shard", "1/2"], ["leave out --shard"]),
+        (["--predictions", "p", "--masks", "m"], ["--predictions p: no such folder"]),
+        (["run", "--out", "x"], ["--out goes with --predictions"]),
+        (["run", "--merge", "--shard", "1/2"], ["--merge takes everything from the shards; leave out --shard"]),
+        (["run", "--merge", "eval.mode=whole"], ["leave out eval.mode=whole"]),
+        (["run", "--shard", "3/2"], ["--shard 3/2: write i/n"]),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    parts: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_cli(["eval", *arguments], monkeypatch) == 1
+    error = capsys.readouterr().err
+    for part in parts:
+        assert part in error
