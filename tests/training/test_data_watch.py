@@ -21,7 +21,7 @@ def test_waiting_is_said_once_after_fifty_steps(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_slow_start_is_no_bottleneck() -> None:
     waiting = DataWatch(num_workers=0)
-    assert not any(data_watch.observe(share) for share in [1.0] * 5 + [0.2] * 100)
+    assert not any(waiting.observe(share) for share in [1.0] * 5 + [0.2] * 100)
 
 
 def test_only_the_last_steps_count(monkeypatch: pytest.MonkeyPatch) -> None:
