@@ -20,8 +20,9 @@ from measure import interleaved, peak_kilobytes, report
 from torch import Tensor, nn
 
 from dinoseg.backbone import FeatureMap
+from dinoseg.config import Mask2FormerTrainConfig
 from dinoseg.losses.mask_classification import MaskClassificationLoss
-from dinoseg.models.mask2former_head import Mask2FormerHead
+from dinoseg.models.mask2former_head import Mask2FormerHead, Mask2FormerOptions
 
 WIDTH = 384  # ViT-S
 
@@ -88,18 +89,24 @@ class Side:
 
 
 def _ours(inputs: Inputs) -> Side:
-    head = Mask2FormerHead((WIDTH,) * 4, inputs.classes, is_pyramid=True).train()
+    head = _head(inputs, is_pyramid=True)
     features = [FeatureMap(level, None) for level in inputs.pyramid]
     return _side_of_head(head, features, inputs)
 
 
 def _ours_with_adapter(inputs: Inputs) -> Side:
-    head = Mask2FormerHead((WIDTH,) * 4, inputs.classes).train()
+    head = _head(inputs, is_pyramid=False)
     return _side_of_head(head, inputs.patches, inputs)
 
 
+def _head(inputs: Inputs, is_pyramid: bool) -> Mask2FormerHead:
+    return Mask2FormerHead(
+        in_channels=(WIDTH,) * 4, num_classes=inputs.classes, is_pyramid=is_pyramid, options=Mask2FormerOptions()
+    ).train()
+
+
 def _side_of_head(head: Mask2FormerHead, features: list[FeatureMap], inputs: Inputs) -> Side:
-    criterion = MaskClassificationLoss(inputs.classes, ignore_index=255)
+    criterion = MaskClassificationLoss(num_classes=inputs.classes, ignore_index=255, settings=Mask2FormerTrainConfig())
 
     def step() -> None:
         terms = criterion(head(inputs.image, features), inputs.class_map)

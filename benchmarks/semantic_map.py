@@ -10,7 +10,7 @@ import argparse
 import torch
 from measure import peak_kilobytes, report
 
-from dinoseg.models.mask2former_head import Mask2FormerHead
+from dinoseg.models.mask2former_head import Mask2FormerHead, Mask2FormerOptions
 from dinoseg.models.mask_decoder import Mask2FormerOutput
 
 
@@ -20,7 +20,8 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=150)
     parser.add_argument("--queries", type=int, default=100)
     options = parser.parse_args()
-    head = Mask2FormerHead((384,) * 4, options.classes, num_queries=options.queries).eval()
+    sizes = Mask2FormerOptions(num_queries=options.queries)
+    head = Mask2FormerHead(in_channels=(384,) * 4, num_classes=options.classes, options=sizes).eval()
     side = options.size // 4
     output = Mask2FormerOutput(
         torch.randn(1, 1, options.queries, options.classes + 1),

@@ -52,6 +52,7 @@ class Backbone(nn.Module):
         model: nn.Module,
         spec: BackboneSpec,
         layers: Sequence[int],
+        *,
         use_norm: bool = True,
         mode: str = "freeze",
         weights_report: WeightsReport | None = None,
@@ -220,6 +221,7 @@ def build_backbone(
     name: str,
     weights: str = "hub",
     layers: str | Sequence[int] = "LAST",
+    *,
     use_norm: bool = True,
     mode: str = "freeze",
     drop_path: float = 0.0,
@@ -251,7 +253,16 @@ def build_backbone(
         )
     elif weights != "hub":
         report = load_weights(model, weights, spec.name)
-    return Backbone(model, spec, tapped, use_norm, mode, report, lora, gradient_checkpointing)
+    return Backbone(
+        model,
+        spec,
+        tapped,
+        use_norm=use_norm,
+        mode=mode,
+        weights_report=report,
+        lora=lora,
+        gradient_checkpointing=gradient_checkpointing,
+    )
 
 
 def backbone_hash(state: Mapping[str, Tensor]) -> str:

@@ -209,7 +209,7 @@ def _label_space(
             datasets.ignore,
             datasets.reduce_zero_label,
             counts,
-            num_classes,
+            num_classes=num_classes,
             colour_tolerance=datasets.colour_tolerance,
             declared_range=_is_ade20k(datasets),
         )

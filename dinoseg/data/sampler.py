@@ -37,6 +37,7 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         num_samples: int,
         batch_size: int,
         seed: int,
+        *,
         rank: int = 0,
         world_size: int = 1,
         start_batch: int = 0,

@@ -22,6 +22,7 @@ def resolve_labels(
     ignore: Any,
     reduce_zero_label: bool,
     found: set[int],
+    *,
     num_classes: int | None,
     kind: Kind | None,
     declared_range: bool,

@@ -69,6 +69,7 @@ class LabelSpace:
         ignore: Any,
         reduce_zero_label: bool | None,
         found_ids: Iterable[int],
+        *,
         num_classes: int | None = None,
         kind: Kind | None = None,
         colour_tolerance: int = 0,
@@ -91,7 +92,13 @@ class LabelSpace:
             LabelError: (a ValueError) contradictory settings; the message has the label table and what to set.
         """
         resolved_kind, resolved, ignored = resolve_labels(
-            classes, ignore, bool(reduce_zero_label), set(found_ids), num_classes, kind, declared_range
+            classes,
+            ignore,
+            bool(reduce_zero_label),
+            set(found_ids),
+            num_classes=num_classes,
+            kind=kind,
+            declared_range=declared_range,
         )
         return LabelSpace(resolved_kind, resolved, ignored, bool(reduce_zero_label), colour_tolerance)
 

@@ -10,12 +10,13 @@ from dinoseg.labels import LabelSpace
 from dinoseg.losses.mask_classification import MaskClassificationLoss
 from dinoseg.losses.matching import check_query_count
 from dinoseg.losses.pixel import PixelLoss
+from dinoseg.models.segmenter import HEADS
 
 
 def build_criterion(
     config: Config, label_space: LabelSpace, class_pixels: list[int], most_classes: int | None = None
 ) -> nn.Module:
-    """The loss that ``decoder_head.type`` brings.
+    """The loss that the head of ``decoder_head.type`` brings.
 
     Args:
         class_pixels: pixels of each class index in the training masks, for ``train.class_weights=auto``.
@@ -26,23 +27,19 @@ def build_criterion(
             nor a mapping of known class names to numbers.
     """
     weights = class_weights(config.train.class_weights, label_space, class_pixels)
-    if config.decoder_head.type == "m2f":
+    if HEADS[config.decoder_head.type].predicts == "masks":
         check_query_count(label_space.num_classes, config.decoder_head.num_queries, most_classes)
-        settings = config.m2f_train
         return MaskClassificationLoss(
-            label_space.num_classes,
-            label_space.ignore_index,
-            num_points=settings.num_points,
-            oversample_ratio=settings.oversample_ratio,
-            importance_sample_ratio=settings.importance_sample_ratio,
-            mask_coefficient=settings.mask_coefficient,
-            dice_coefficient=settings.dice_coefficient,
-            class_coefficient=settings.class_coefficient,
-            no_object_coefficient=settings.no_object_coefficient,
+            num_classes=label_space.num_classes,
+            ignore_index=label_space.ignore_index,
+            settings=config.m2f_train,
             class_weights=weights,
         )
     return PixelLoss(
-        label_space.ignore_index, config.train.celoss_weight, config.train.diceloss_weight, class_weights=weights
+        ignore_index=label_space.ignore_index,
+        celoss_weight=config.train.celoss_weight,
+        diceloss_weight=config.train.diceloss_weight,
+        class_weights=weights,
     )
 
 

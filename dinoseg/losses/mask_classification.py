@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dinoseg.config import Mask2FormerTrainConfig
 from dinoseg.losses.matching import Coefficients, assign, matching_costs
 from dinoseg.losses.points import (
     PointSettings,
@@ -34,9 +35,7 @@ class MaskClassificationLoss(nn.Module):
     Args:
         num_classes: without "no object".
         ignore_index: value of the class map that counts nowhere.
-        num_points, oversample_ratio, importance_sample_ratio: see ``PointSettings``.
-        mask_coefficient, dice_coefficient, class_coefficient: weights of the terms, in the matching too.
-        no_object_coefficient: weight of "no object" within the class term.
+        settings: how many points, and the weights of the terms (in the matching too) and of "no object".
         class_weights: one weight a class within the class term, or None for equal weights.
 
     Raises:
@@ -47,15 +46,10 @@ class MaskClassificationLoss(nn.Module):
 
     def __init__(
         self,
+        *,
         num_classes: int,
         ignore_index: int,
-        num_points: int = 12544,
-        oversample_ratio: float = 3.0,
-        importance_sample_ratio: float = 0.75,
-        mask_coefficient: float = 5.0,
-        dice_coefficient: float = 5.0,
-        class_coefficient: float = 2.0,
-        no_object_coefficient: float = 0.1,
+        settings: Mask2FormerTrainConfig,
         class_weights: Float[Tensor, "..."] | None = None,
     ) -> None:
         super().__init__()
@@ -63,12 +57,19 @@ class MaskClassificationLoss(nn.Module):
             raise ValueError(f"class weights of shape {tuple(class_weights.shape)} for {num_classes} classes")
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        self.settings = PointSettings(num_points, oversample_ratio, importance_sample_ratio)
-        self.coefficients = Coefficients(mask_coefficient, dice_coefficient, class_coefficient)
-        weights = torch.ones(num_classes) if class_weights is None else class_weights.float()
-        self.register_buffer(
-            "query_weights", torch.cat([weights, weights.new_tensor([no_object_coefficient])]), persistent=False
+        self.points = PointSettings(
+            num_points=settings.num_points,
+            oversample_ratio=settings.oversample_ratio,
+            importance_sample_ratio=settings.importance_sample_ratio,
         )
+        self.coefficients = Coefficients(
+            mask_coefficient=settings.mask_coefficient,
+            dice_coefficient=settings.dice_coefficient,
+            class_coefficient=settings.class_coefficient,
+        )
+        weights = torch.ones(num_classes) if class_weights is None else class_weights.float()
+        no_object = weights.new_tensor([settings.no_object_coefficient])
+        self.register_buffer("query_weights", torch.cat([weights, no_object]), persistent=False)
 
     def forward(
         self,
@@ -90,7 +91,7 @@ class MaskClassificationLoss(nn.Module):
         with torch.autocast(class_map.device.type, enabled=False):
             output = Mask2FormerOutput(**{field.name: getattr(output, field.name).float() for field in fields(output)})
             if points is None:
-                points = sample_points(class_map != self.ignore_index, self.settings)
+                points = sample_points(class_map != self.ignore_index, self.points)
             classes = self.present_classes(class_map, output.class_logits.shape[2])
             queries = self.match(output, class_map, classes, points)
             mask_term, dice_term = self._mask_terms(output, class_map, classes, queries, points)
@@ -138,13 +139,13 @@ class MaskClassificationLoss(nn.Module):
             features = sample_maps(output.mask_features[image], pixel_coordinates(pixels[None], size))
             costs.append(
                 matching_costs(
-                    output.class_logits[:, image],
-                    output.mask_embeddings[:, image],
-                    output.mask_biases[:, image],
-                    features,
-                    class_map[image].flatten()[pixels],
-                    present,
-                    self.coefficients,
+                    class_logits=output.class_logits[:, image],
+                    mask_embeddings=output.mask_embeddings[:, image],
+                    mask_biases=output.mask_biases[:, image],
+                    point_features=features,
+                    labels=class_map[image].flatten()[pixels],
+                    classes=present,
+                    coefficients=self.coefficients,
                 )
             )
         return assign(costs)
@@ -191,7 +192,7 @@ class MaskClassificationLoss(nn.Module):
                     classes[image],
                     points.candidates[image],
                     points.remainder[image],
-                    self.settings.uncertain,
+                    self.points.uncertain,
                 )
             )
         count = sum_over_processes(output.mask_features.new_tensor(sum(len(present) for present in classes)))

@@ -28,6 +28,7 @@ class Coefficients:
 
 
 def matching_costs(
+    *,
     class_logits: Float[Tensor, "stages queries classes_plus_one"],
     mask_embeddings: Float[Tensor, "stages queries dim"],
     mask_biases: Float[Tensor, "stages queries"],

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dinoseg.models.linear_head import LinearOutput
+from dinoseg.models.head import PixelOutput
 from dinoseg.system.processes import mean_over_processes
 
 
@@ -23,6 +23,7 @@ class PixelLoss(nn.Module):
 
     def __init__(
         self,
+        *,
         ignore_index: int,
         celoss_weight: float = 1.0,
         diceloss_weight: float = 0.0,
@@ -34,7 +35,7 @@ class PixelLoss(nn.Module):
         self.diceloss_weight = diceloss_weight
         self.register_buffer("class_weights", class_weights, persistent=False)
 
-    def forward(self, output: LinearOutput, class_map: Int[Tensor, "batch height width"]) -> dict[str, Tensor]:
+    def forward(self, output: PixelOutput, class_map: Int[Tensor, "batch height width"]) -> dict[str, Tensor]:
         """Weighted terms by name; a batch without a valid pixel gives zero, with zero gradients.
 
         Scores are resized bilinearly to the class map, so that thin structures are supervised at their own resolution.

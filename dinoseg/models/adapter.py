@@ -16,39 +16,35 @@ from dinoseg.models.deformable_sampling import Shapes
 # Batch, channels, height, width; a list of them has maps of several sizes.
 Map = Float[Tensor, "batch _ _ _"]
 
+_TAPPED_LAYERS = 4
+# Sizes of every adapter that DINOv3 has: heads and points of the deformable attention, width of its values over that of
+# its queries, hidden width of the convolutional FFN over that of the tokens.
+_NUM_HEADS = 16
+_NUM_POINTS = 4
+_VALUE_RATIO = 0.5
+_FFN_RATIO = 0.25
+
 
 class Adapter(nn.Module):
-    """Convolutional tokens of the image gather from the tapped layers of the backbone, one interaction a layer.
+    """Convolutional tokens of the image gather from the four tapped layers of the backbone, one interaction a layer.
 
     Args:
-        embed_dim: width of the backbone and of the pyramid.
-        num_layers: tapped layers.
+        embed_dim: width of the backbone and of the pyramid; half of it is a multiple of 16.
         inplane: channels of the spatial prior at stride 4.
-        num_heads, num_points, value_ratio: of the deformable attention.
-        ffn_ratio: hidden width of the convolutional FFN over ``embed_dim``.
-        drop_path: rate of stochastic depth on the FFN.
+        drop_path: rate of stochastic depth on the FFN, 0..1.
         activation_checkpointing: recompute the interactions in the backward pass.
     """
 
     def __init__(
-        self,
-        embed_dim: int,
-        num_layers: int = 4,
-        inplane: int = 64,
-        num_heads: int = 16,
-        num_points: int = 4,
-        value_ratio: float = 0.5,
-        ffn_ratio: float = 0.25,
-        drop_path: float = 0.3,
-        activation_checkpointing: bool = False,
+        self, *, embed_dim: int, inplane: int = 64, drop_path: float = 0.3, activation_checkpointing: bool = False
     ) -> None:
         super().__init__()
         self.activation_checkpointing = activation_checkpointing
-        self.spm = SpatialPrior(inplane, embed_dim)
+        self.spm = SpatialPrior(inplane=inplane, embed_dim=embed_dim)
         self.level_embed = nn.Parameter(torch.empty(3, embed_dim).normal_())
-        settings = (embed_dim, num_heads, num_points, value_ratio, ffn_ratio, drop_path)
+        extra = [0] * (_TAPPED_LAYERS - 1) + [2]
         self.interactions = nn.ModuleList(
-            Interaction(*settings, extra=2 if layer == num_layers - 1 else 0) for layer in range(num_layers)
+            Interaction(dim=embed_dim, drop_path=drop_path, extra=count) for count in extra
         )
         self.up = nn.ConvTranspose2d(embed_dim, embed_dim, 2, 2)
         for level in range(1, 5):
@@ -85,7 +81,7 @@ class Adapter(nn.Module):
 class SpatialPrior(nn.Module):
     """A small convolutional network: maps at strides 4, 8, 16 and 32, all as wide as the backbone."""
 
-    def __init__(self, inplane: int, embed_dim: int) -> None:
+    def __init__(self, *, inplane: int, embed_dim: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             *_convolution(3, inplane, stride=2),
@@ -112,21 +108,11 @@ class SpatialPrior(nn.Module):
 class Interaction(nn.Module):
     """Tokens gather once from one layer of the backbone, and ``extra`` times more."""
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        num_points: int,
-        value_ratio: float,
-        ffn_ratio: float,
-        drop_path: float,
-        extra: int = 0,
-    ) -> None:
+    def __init__(self, *, dim: int, drop_path: float, extra: int) -> None:
         super().__init__()
-        settings = (dim, num_heads, num_points, value_ratio, ffn_ratio, drop_path)
-        self.extractor = Extractor(*settings)
+        self.extractor = Extractor(dim=dim, drop_path=drop_path)
         if extra:
-            self.extra_extractors = nn.ModuleList(Extractor(*settings) for _ in range(extra))
+            self.extra_extractors = nn.ModuleList(Extractor(dim=dim, drop_path=drop_path) for _ in range(extra))
 
     def forward(
         self,
@@ -145,15 +131,15 @@ class Interaction(nn.Module):
 class Extractor(nn.Module):
     """Deformable cross-attention from tokens to patch features, then a convolutional FFN; both residual."""
 
-    def __init__(
-        self, dim: int, num_heads: int, num_points: int, value_ratio: float, ffn_ratio: float, drop_path: float
-    ) -> None:
+    def __init__(self, *, dim: int, drop_path: float) -> None:
         super().__init__()
         self.query_norm = nn.LayerNorm(dim, eps=1e-6)
         self.feat_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = DeformableAttention(dim, num_heads, 1, num_points, value_ratio)
+        self.attn = DeformableAttention(
+            dim=dim, num_heads=_NUM_HEADS, num_levels=1, num_points=_NUM_POINTS, value_ratio=_VALUE_RATIO
+        )
         self.ffn_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.ffn = ConvolutionalFFN(dim, int(dim * ffn_ratio))
+        self.ffn = ConvolutionalFFN(dim=dim, hidden=int(dim * _FFN_RATIO))
         self.drop_path = DropPath(drop_path)
 
     def forward(
@@ -172,7 +158,7 @@ class Extractor(nn.Module):
 class ConvolutionalFFN(nn.Module):
     """Linear, depth-wise 3x3 convolution on each level's map, GELU, linear."""
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, *, dim: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
         self.dwconv = nn.ModuleDict({"dwconv": nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)})

@@ -21,7 +21,7 @@ class DeformableAttention(nn.Module):
         value_ratio: width of the values over ``dim``.
     """
 
-    def __init__(self, dim: int, num_heads: int, num_levels: int, num_points: int, value_ratio: float = 1.0) -> None:
+    def __init__(self, *, dim: int, num_heads: int, num_levels: int, num_points: int, value_ratio: float = 1.0) -> None:
         super().__init__()
         value_dim = int(dim * value_ratio)
         if value_dim % num_heads:

@@ -7,46 +7,54 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dinoseg.backbone import FeatureMap
+from dinoseg.backbone import Backbone, FeatureMap
+from dinoseg.config import DecoderHeadConfig
+from dinoseg.models.head import Head, HeadOptions, PixelOutput
 
 
-@dataclass
-class LinearOutput:
-    """Class scores before softmax, at the resolution of the feature map."""
+@dataclass(frozen=True, kw_only=True)
+class LinearOptions(HeadOptions):
+    """Options of the linear head.
 
-    logits: Float[Tensor, "batch classes height width"]
+    Attributes:
+        use_batchnorm: normalise the concatenated features first.
+        use_cls_token: concatenate the class token of each map to all of its positions, which doubles its channels.
+        dropout: share of channels dropped during training, 0..1.
+    """
+
+    use_batchnorm: bool = True
+    use_cls_token: bool = False
+    dropout: float = 0.1
 
 
-class LinearHead(nn.Module):
+class LinearHead(Head[PixelOutput]):
     """Scores every patch by a linear function of its features.
 
     Args:
         in_channels: channels of each tapped feature map.
         num_classes: number of class indices.
-        use_batchnorm: normalise the concatenated features first.
-        use_cls_token: concatenate the class token of each map to all of its positions, which doubles its channels.
-        dropout: share of channels dropped during training.
     """
 
+    predicts = "pixels"
+    class_layer = "conv"
     scores_are_probabilities = False
 
-    def __init__(
-        self,
-        in_channels: tuple[int, ...],
-        num_classes: int,
-        use_batchnorm: bool = True,
-        use_cls_token: bool = False,
-        dropout: float = 0.1,
-    ) -> None:
+    def __init__(self, *, in_channels: tuple[int, ...], num_classes: int, options: LinearOptions) -> None:
         super().__init__()
-        width = sum(in_channels) * (2 if use_cls_token else 1)
-        self.use_cls_token = use_cls_token
-        self.batchnorm_layer = nn.BatchNorm2d(width) if use_batchnorm else nn.Identity()
-        self.dropout = nn.Dropout2d(dropout)
+        width = sum(in_channels) * (2 if options.use_cls_token else 1)
+        self.use_cls_token = options.use_cls_token
+        self.batchnorm_layer = nn.BatchNorm2d(width) if options.use_batchnorm else nn.Identity()
+        self.dropout = nn.Dropout2d(options.dropout)
         self.conv = nn.Conv2d(width, num_classes, kernel_size=1)
         nn.init.normal_(self.conv.weight, std=0.01)
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap]) -> LinearOutput:
+    @classmethod
+    def from_config(cls, config: DecoderHeadConfig, backbone: Backbone, num_classes: int) -> "LinearHead":
+        """A head for all tapped layers of the backbone."""
+        options = LinearOptions.from_config(config)
+        return cls(in_channels=backbone.out_channels, num_classes=num_classes, options=options)
+
+    def forward(self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap]) -> PixelOutput:
         """Scores at the resolution of the first feature map; others (ConvNeXt stages) are resized to it."""
         size = features[0].map.shape[-2:]
         maps = []
@@ -57,10 +65,10 @@ class LinearHead(nn.Module):
             maps.append(resized)
             if self.use_cls_token:
                 maps.append(_spread(feature, size))
-        return LinearOutput(self.conv(self.dropout(self.batchnorm_layer(torch.cat(maps, dim=1)))))
+        return PixelOutput(self.conv(self.dropout(self.batchnorm_layer(torch.cat(maps, dim=1)))))
 
     def semantic_logits(
-        self, output: LinearOutput, size: tuple[int, int]
+        self, output: PixelOutput, size: tuple[int, int]
     ) -> Float[Tensor, "batch classes height width"]:
         """The scores resized bilinearly to ``size`` (height, width) in pixels."""
         return functional.interpolate(output.logits.float(), size=size, mode="bilinear", align_corners=False)

@@ -55,10 +55,12 @@ class MaskDecoder(nn.Module):
         num_heads: attention heads.
         ffn_dim: hidden width of the FFN.
         num_layers: decoder layers; they cycle over strides 32, 16 and 8.
+        activation_checkpointing: recompute the layers in the backward pass.
     """
 
     def __init__(
         self,
+        *,
         hidden_dim: int,
         num_classes: int,
         num_queries: int,
@@ -73,10 +75,15 @@ class MaskDecoder(nn.Module):
         self.query_feat = nn.Embedding(num_queries, hidden_dim)
         self.query_embed = nn.Embedding(num_queries, hidden_dim)
         self.level_embed = nn.Embedding(_LEVELS, hidden_dim)
-        layers = range(num_layers)
-        self.transformer_cross_attention_layers = nn.ModuleList(CrossAttention(hidden_dim, num_heads) for _ in layers)
-        self.transformer_self_attention_layers = nn.ModuleList(SelfAttention(hidden_dim, num_heads) for _ in layers)
-        self.transformer_ffn_layers = nn.ModuleList(FeedForward(hidden_dim, ffn_dim) for _ in layers)
+        self.transformer_cross_attention_layers = nn.ModuleList(
+            CrossAttention(dim=hidden_dim, num_heads=num_heads) for _ in range(num_layers)
+        )
+        self.transformer_self_attention_layers = nn.ModuleList(
+            SelfAttention(dim=hidden_dim, num_heads=num_heads) for _ in range(num_layers)
+        )
+        self.transformer_ffn_layers = nn.ModuleList(
+            FeedForward(dim=hidden_dim, hidden=ffn_dim) for _ in range(num_layers)
+        )
         self.post_norm = nn.LayerNorm(hidden_dim)
         self.class_embed = nn.Linear(hidden_dim, num_classes + 1)
         self.mask_embed = Perceptron(hidden_dim)
@@ -147,7 +154,7 @@ def attention_mask(
 class Attention(nn.Module):
     """Multi-head attention through PyTorch's fused kernel; parameters named as in ``nn.MultiheadAttention``."""
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    def __init__(self, *, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
@@ -179,9 +186,9 @@ class Attention(nn.Module):
 class CrossAttention(nn.Module):
     """Queries attend to a map within their masks; residual, then norm."""
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    def __init__(self, *, dim: int, num_heads: int) -> None:
         super().__init__()
-        self.multihead_attn = Attention(dim, num_heads)
+        self.multihead_attn = Attention(dim=dim, num_heads=num_heads)
         self.norm = nn.LayerNorm(dim)
 
     def forward(
@@ -199,9 +206,9 @@ class CrossAttention(nn.Module):
 class SelfAttention(nn.Module):
     """Queries attend to each other; residual, then norm."""
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    def __init__(self, *, dim: int, num_heads: int) -> None:
         super().__init__()
-        self.self_attn = Attention(dim, num_heads)
+        self.self_attn = Attention(dim=dim, num_heads=num_heads)
         self.norm = nn.LayerNorm(dim)
 
     def forward(
@@ -215,7 +222,7 @@ class SelfAttention(nn.Module):
 class FeedForward(nn.Module):
     """Two linear layers with ReLU between; residual, then norm."""
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, *, dim: int, hidden: int) -> None:
         super().__init__()
         self.linear1 = nn.Linear(dim, hidden)
         self.linear2 = nn.Linear(hidden, dim)

@@ -17,6 +17,8 @@ from dinoseg.models.sliced_feed_forward import feed_forward
 # Batch, channels, height, width; a list of them has maps of several sizes.
 Map = Float[Tensor, "batch _ _ _"]
 _GROUPS = 32
+_LEVELS = 3
+_NUM_POINTS = 4
 
 
 class PixelDecoder(nn.Module):
@@ -25,28 +27,34 @@ class PixelDecoder(nn.Module):
     Args:
         in_channels: channels of the pyramid, stride 4 first.
         hidden_dim: width of everything inside; a multiple of 32 and of ``num_heads``.
+        num_heads: heads of the encoder's deformable attention.
         ffn_dim: hidden width of the encoder's FFN.
         num_layers: encoder layers.
+        activation_checkpointing: recompute the layers in the backward pass.
     """
 
     def __init__(
         self,
-        in_channels: tuple[int, int, int, int],
+        *,
+        in_channels: tuple[int, ...],
         hidden_dim: int,
         num_heads: int,
         ffn_dim: int,
         num_layers: int,
-        num_points: int = 4,
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         # Strides 32, 16, 8, in the order of the encoder's levels.
         self.input_convs = nn.ModuleList(_projection(channels, hidden_dim) for channels in reversed(in_channels[1:]))
         self.encoder = DeformableEncoder(
-            hidden_dim, num_heads, ffn_dim, num_layers, num_points, activation_checkpointing
+            dim=hidden_dim,
+            num_heads=num_heads,
+            ffn_dim=ffn_dim,
+            num_layers=num_layers,
+            activation_checkpointing=activation_checkpointing,
         )
-        self.lateral_convs = nn.ModuleList([NormedConv2d(in_channels[0], hidden_dim, 1)])
-        self.output_convs = nn.ModuleList([NormedConv2d(hidden_dim, hidden_dim, 3)])
+        self.lateral_convs = nn.ModuleList([NormedConv2d(in_channels[0], hidden_dim, kernel_size=1)])
+        self.output_convs = nn.ModuleList([NormedConv2d(hidden_dim, hidden_dim, kernel_size=3)])
         self.mask_feature = nn.Conv2d(hidden_dim, hidden_dim, 1)
 
     def forward(self, pyramid: list[Map]) -> tuple[Map, list[Map]]:
@@ -73,7 +81,7 @@ def _projection(inputs: int, outputs: int) -> nn.Sequential:
 class NormedConv2d(nn.Conv2d):
     """Convolution without bias, then GroupNorm."""
 
-    def __init__(self, inputs: int, outputs: int, kernel_size: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, kernel_size: int) -> None:
         super().__init__(inputs, outputs, kernel_size, padding=kernel_size // 2, bias=False)
         self.norm = nn.GroupNorm(_GROUPS, outputs)
         nn.init.kaiming_uniform_(self.weight, a=1)
@@ -87,26 +95,14 @@ class DeformableEncoder(nn.Module):
     """Layers of deformable self-attention over the cells of all levels together."""
 
     def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        ffn_dim: int,
-        num_layers: int,
-        num_points: int,
-        activation_checkpointing: bool,
-        num_levels: int = 3,
+        self, *, dim: int, num_heads: int, ffn_dim: int, num_layers: int, activation_checkpointing: bool
     ) -> None:
         super().__init__()
         self.activation_checkpointing = activation_checkpointing
-        self.level_encoding = nn.Parameter(torch.empty(num_levels, dim).normal_())
+        self.level_encoding = nn.Parameter(torch.empty(_LEVELS, dim).normal_())
         # The state dicts have one more name on this path than the structure needs.
-        self.encoder = nn.ModuleDict(
-            {
-                "layers": nn.ModuleList(
-                    DeformableEncoderLayer(dim, num_heads, num_levels, num_points, ffn_dim) for _ in range(num_layers)
-                )
-            }
-        )
+        layers = (DeformableEncoderLayer(dim=dim, num_heads=num_heads, ffn_dim=ffn_dim) for _ in range(num_layers))
+        self.encoder = nn.ModuleDict({"layers": nn.ModuleList(layers)})
 
     def forward(self, levels: list[Map]) -> list[Map]:
         """Maps of the same shapes."""
@@ -132,9 +128,9 @@ class DeformableEncoder(nn.Module):
 class DeformableEncoderLayer(nn.Module):
     """Deformable self-attention and FFN, residual, each followed by its norm."""
 
-    def __init__(self, dim: int, num_heads: int, num_levels: int, num_points: int, ffn_dim: int) -> None:
+    def __init__(self, *, dim: int, num_heads: int, ffn_dim: int) -> None:
         super().__init__()
-        self.self_attn = DeformableAttention(dim, num_heads, num_levels, num_points)
+        self.self_attn = DeformableAttention(dim=dim, num_heads=num_heads, num_levels=_LEVELS, num_points=_NUM_POINTS)
         self.norm1 = nn.LayerNorm(dim)
         self.linear1 = nn.Linear(dim, ffn_dim)
         self.linear2 = nn.Linear(ffn_dim, dim)

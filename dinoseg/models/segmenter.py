@@ -1,13 +1,21 @@
-"""The segmenter: a backbone and a head, and the one place where the head type decides what is built."""
+"""The segmenter: a backbone and a head, and the one place that lists the heads."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dinoseg.backbone import Backbone, build_backbone
 from dinoseg.config import Config
-from dinoseg.models.linear_head import LinearHead, LinearOutput
+from dinoseg.models.head import Head, PixelOutput
+from dinoseg.models.linear_head import LinearHead
 from dinoseg.models.mask2former_head import Mask2FormerHead
 from dinoseg.models.mask_decoder import Mask2FormerOutput
+
+# The head of each ``decoder_head.type``.
+HEADS: Mapping[str, type[Head[Any]]] = MappingProxyType({"linear": LinearHead, "m2f": Mask2FormerHead})
 
 
 class Segmenter(nn.Module):
@@ -15,14 +23,14 @@ class Segmenter(nn.Module):
 
     Args:
         backbone: gives one feature map a tapped layer.
-        head: scores the feature maps; has ``forward(image, features)`` and ``semantic_logits(output, size)``.
+        head: scores the feature maps.
         num_classes: number of class indices.
     """
 
-    def __init__(self, backbone: Backbone, head: LinearHead | Mask2FormerHead, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, head: Head[Any], num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = head
+        self.head: Head[Any] = head
         self.num_classes = num_classes
 
     @property
@@ -30,7 +38,7 @@ class Segmenter(nn.Module):
         """Whether ``semantic_logits`` can be averaged as they are, or want a softmax first."""
         return self.head.scores_are_probabilities
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> LinearOutput | Mask2FormerOutput:
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> PixelOutput | Mask2FormerOutput:
         """What the head's loss needs. Images are normalised, of any size."""
         return self.head(image, self.backbone(image))
 
@@ -42,40 +50,22 @@ class Segmenter(nn.Module):
 
 
 def build_segmenter(config: Config, num_classes: int) -> Segmenter:
-    """Backbone (weights loaded or refused) and freshly initialised head, as the config says."""
+    """Backbone (weights loaded or refused) and freshly initialised head, as the config says.
+
+    Raises:
+        ValueError: options of backbone or head that do not fit, or weights that cannot be had.
+    """
     head_config = config.decoder_head
     assert config.model.mode is not None  # filled in when the config was loaded
-    layers = head_config.backbone_out_layers
     backbone = build_backbone(
         config.model.dino_hub,
         weights=config.model.weights,
-        layers=layers,
+        layers=head_config.backbone_out_layers,
         use_norm=head_config.use_backbone_norm,
         mode=config.model.mode,
         drop_path=config.model.drop_path,
         lora=config.lora,
         gradient_checkpointing=config.model.gradient_checkpointing,
     )
-    return Segmenter(backbone, _build_head(config, backbone, num_classes), num_classes)
-
-
-def _build_head(config: Config, backbone: Backbone, num_classes: int) -> LinearHead | Mask2FormerHead:
-    head = config.decoder_head
-    if head.type == "linear":
-        return LinearHead(backbone.out_channels, num_classes, head.use_batchnorm, head.use_cls_token, head.dropout)
-    assert head.hidden_dim is not None  # filled in when the config was loaded
-    return Mask2FormerHead(
-        backbone.out_channels,
-        num_classes,
-        is_pyramid=backbone.spec.kind == "convnext",
-        hidden_dim=head.hidden_dim,
-        num_heads=head.num_heads,
-        num_queries=head.num_queries,
-        encoder_layers=head.encoder_layers,
-        decoder_layers=head.decoder_layers,
-        encoder_ffn_dim=head.encoder_ffn_dim,
-        decoder_ffn_dim=head.decoder_ffn_dim,
-        adapter_inplane=head.adapter_inplane,
-        adapter_drop_path=head.adapter_drop_path,
-        activation_checkpointing=head.activation_checkpointing,
-    )
+    head = HEADS[head_config.type].from_config(head_config, backbone, num_classes)
+    return Segmenter(backbone, head, num_classes)

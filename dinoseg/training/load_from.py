@@ -12,7 +12,7 @@ from torch import Tensor
 from dinoseg.backbone import backbone_hash
 from dinoseg.labels import LabelSpace
 from dinoseg.models.dinov3_state import load_dinov3_state
-from dinoseg.models.linear_head import LinearHead
+from dinoseg.models.head import Head
 from dinoseg.models.mask2former_head import Mask2FormerHead
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.checkpoint import find_checkpoint, read_metadata, read_weights
@@ -85,10 +85,11 @@ def _load_file(segmenter: Segmenter, source: Path, names: tuple[str, ...]) -> st
     return _load_own(segmenter.head, head, source, ClassRows(None, names, len(head.get("conv.bias", ()))))
 
 
-def _load_own(head: LinearHead | Mask2FormerHead, state: Mapping[str, Tensor], source: Path, classes: ClassRows) -> str:
+def _load_own(head: Head[Any], state: Mapping[str, Tensor], source: Path, classes: ClassRows) -> str:
     ours = head.state_dict()
-    layer, extra = ("conv", 0) if isinstance(head, LinearHead) else ("predictor.class_embed", 1)
-    class_tensors = [f"{layer}.weight", f"{layer}.bias"]
+    # Masks have a row more: "no object".
+    extra = 1 if head.predicts == "masks" else 0
+    class_tensors = [f"{head.class_layer}.weight", f"{head.class_layer}.bias"]
     unfit = [
         name
         for name, tensor in state.items()

@@ -133,10 +133,10 @@ def _label_space(
         datasets.ignore,
         datasets.reduce_zero_label,
         found,
-        num_classes,
-        kind,
-        datasets.colour_tolerance,
-        is_descriptor(datasets.train) or is_descriptor(datasets.val),
+        num_classes=num_classes,
+        kind=kind,
+        colour_tolerance=datasets.colour_tolerance,
+        declared_range=is_descriptor(datasets.train) or is_descriptor(datasets.val),
     )
 
 

@@ -165,7 +165,7 @@ def test_features_are_the_tokens_of_the_tapped_layers(use_norm: bool) -> None:
 @pytest.mark.parametrize("use_norm", [True, False])
 def test_convnext_stages(use_norm: bool) -> None:
     torch.manual_seed(0)
-    backbone = build_backbone("timm:convnext_atto", "none", "FOUR_EVEN_INTERVALS", use_norm)
+    backbone = build_backbone("timm:convnext_atto", "none", "FOUR_EVEN_INTERVALS", use_norm=use_norm)
     nn.init.normal_(backbone.model.head.norm.weight)
     image = torch.randn(2, 3, 64, 96)
     with torch.no_grad():

@@ -27,7 +27,7 @@ def test_processes_share_the_global_batch_of_one_process(
 ) -> None:
     alone = list(EpochBatchSampler(num_samples, batch_size * world_size, seed, num_batches=9))
     together = [
-        list(EpochBatchSampler(num_samples, batch_size, seed, rank, world_size, num_batches=9))
+        list(EpochBatchSampler(num_samples, batch_size, seed, rank=rank, world_size=world_size, num_batches=9))
         for rank in range(world_size)
     ]
     assert [flat([shares[step] for shares in together]) for step in range(9)] == alone
@@ -56,8 +56,10 @@ def test_every_sample_is_seen_once_per_epoch(num_samples: int, batch_size: int, 
 def test_a_later_start_gives_the_rest_of_the_stream(
     num_samples: int, batch_size: int, rank: int, start: int, num_batches: int
 ) -> None:
-    whole = EpochBatchSampler(num_samples, batch_size, 5, rank, 3)
-    resumed = EpochBatchSampler(num_samples, batch_size, 5, rank, 3, start_batch=start, num_batches=num_batches)
+    whole = EpochBatchSampler(num_samples, batch_size, 5, rank=rank, world_size=3)
+    resumed = EpochBatchSampler(
+        num_samples, batch_size, 5, rank=rank, world_size=3, start_batch=start, num_batches=num_batches
+    )
     assert list(resumed) == list(islice(whole, start, start + num_batches))
     assert list(resumed) == list(resumed)
     assert len(resumed) == num_batches

@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
+from dinoseg.config import Mask2FormerTrainConfig
 from dinoseg.losses.mask_classification import MaskClassificationLoss
 from dinoseg.losses.points import PointSettings, SampledPoints, sample_points
 from dinoseg.models.mask_decoder import Mask2FormerOutput
@@ -35,7 +36,12 @@ def make_class_map(batch: int, seed: int = 0) -> Tensor:
 
 
 def make_criterion(num_points: int = 200, class_weights: Tensor | None = None) -> MaskClassificationLoss:
-    return MaskClassificationLoss(CLASSES, IGNORE, num_points=num_points, class_weights=class_weights)
+    return MaskClassificationLoss(
+        num_classes=CLASSES,
+        ignore_index=IGNORE,
+        settings=Mask2FormerTrainConfig(num_points=num_points),
+        class_weights=class_weights,
+    )
 
 
 def draw(class_map: Tensor, num_points: int = 200, seed: int = 0) -> SampledPoints:

@@ -9,7 +9,7 @@ from torch.nn import functional
 from dinoseg.labels import LabelSpace
 from dinoseg.losses.criterion import class_weights
 from dinoseg.losses.pixel import PixelLoss, cross_entropy, dice
-from dinoseg.models.linear_head import LinearOutput
+from dinoseg.models.head import PixelOutput
 
 IGNORE = 255
 
@@ -54,12 +54,12 @@ def test_ignored_pixels_change_nothing(weights: torch.Tensor | None) -> None:
     torch.manual_seed(0)
     class_map = torch.randint(0, 3, (1, 4, 4))
     class_map[0, :2] = IGNORE
-    criterion = PixelLoss(IGNORE, 1.0, 1.0, weights)
+    criterion = PixelLoss(ignore_index=IGNORE, celoss_weight=1.0, diceloss_weight=1.0, class_weights=weights)
     logits = torch.randn(1, 3, 4, 4)
     changed = logits.clone()
     changed[:, :, :2] += 100 * torch.randn(1, 3, 2, 4)
     changed.requires_grad_()
-    before, after = criterion(LinearOutput(logits), class_map), criterion(LinearOutput(changed), class_map)
+    before, after = criterion(PixelOutput(logits), class_map), criterion(PixelOutput(changed), class_map)
     assert {name: value.item() for name, value in before.items()} == {
         name: value.item() for name, value in after.items()
     }
@@ -71,7 +71,9 @@ def test_ignored_pixels_change_nothing(weights: torch.Tensor | None) -> None:
 
 def test_nothing_valid_gives_zero_and_zero_gradients() -> None:
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
-    terms = PixelLoss(IGNORE, 1.0, 1.0)(LinearOutput(logits), torch.full((1, 8, 8), IGNORE))
+    terms = PixelLoss(ignore_index=IGNORE, celoss_weight=1.0, diceloss_weight=1.0)(
+        PixelOutput(logits), torch.full((1, 8, 8), IGNORE)
+    )
     assert [term.item() for term in terms.values()] == [0.0, 0.0]
     sum(terms.values()).backward()
     assert logits.grad is not None and logits.grad.abs().max() == 0

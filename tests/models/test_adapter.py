@@ -9,7 +9,7 @@ from dinoseg.models.adapter import Adapter, ConvolutionalFFN
 
 def small_adapter(drop_path: float = 0.0, activation_checkpointing: bool = False) -> Adapter:
     torch.manual_seed(0)
-    return Adapter(32, num_layers=4, inplane=4, drop_path=drop_path, activation_checkpointing=activation_checkpointing)
+    return Adapter(embed_dim=32, inplane=4, drop_path=drop_path, activation_checkpointing=activation_checkpointing)
 
 
 def small_inputs(batch: int = 2, grid: tuple[int, int] = (4, 6)) -> tuple[Tensor, list[Tensor]]:
@@ -37,7 +37,7 @@ def test_only_the_last_block_has_extra_extractors() -> None:
 
 def test_the_convolution_of_the_ffn_stays_within_each_level() -> None:
     torch.manual_seed(0)
-    ffn, shapes = ConvolutionalFFN(8, 4), ((3, 4), (2, 3))
+    ffn, shapes = ConvolutionalFFN(dim=8, hidden=4), ((3, 4), (2, 3))
     tokens = torch.randn(1, 18, 8)
     changed = tokens.clone()
     changed[0, 5] += 1  # row 1, column 1 of the first level: its nine neighbours hear of it

@@ -1,5 +1,6 @@
 """The Mask2Former head: equal to DINOv3's on its weights, at any size, trainable throughout, lean."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dinoseg.backbone import FeatureMap
 from dinoseg.models import mask2former_head
 from dinoseg.models.dinov3_state import dinov3_state, load_dinov3_state
-from dinoseg.models.mask2former_head import Mask2FormerHead
+from dinoseg.models.mask2former_head import Mask2FormerHead, Mask2FormerOptions
 from dinoseg.models.mask_decoder import Mask2FormerOutput, attention_mask
 
 FIXTURE = Path(__file__).parents[1] / "data" / "meta_m2f_tiny.safetensors"
@@ -34,36 +35,32 @@ def golden() -> dict[str, Tensor]:
 def fixture_head(num_classes: int = 7) -> Mask2FormerHead:
     """Sizes of the fixture, as in its metadata."""
     torch.manual_seed(0)
-    return Mask2FormerHead(
-        (32,) * 4,
-        num_classes,
-        hidden_dim=64,
-        num_heads=16,
-        num_queries=20,
-        encoder_ffn_dim=64,
-        decoder_ffn_dim=64,
-        adapter_inplane=16,
+    options = Mask2FormerOptions(
+        hidden_dim=64, num_heads=16, num_queries=20, encoder_ffn_dim=64, decoder_ffn_dim=64, adapter_inplane=16
     )
+    return Mask2FormerHead(in_channels=(32,) * 4, num_classes=num_classes, options=options)
 
 
 def weights_of(golden: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in golden.items() if name.startswith(WEIGHTS)}
 
 
-def small_head(num_classes: int = 3, **options: bool | float | int) -> Mask2FormerHead:
-    sizes: dict[str, bool | float | int] = {
-        "hidden_dim": 64,
-        "num_heads": 4,
-        "num_queries": 5,
-        "encoder_layers": 2,
-        "decoder_layers": 4,
-        "encoder_ffn_dim": 16,
-        "decoder_ffn_dim": 16,
-        "adapter_inplane": 4,
-        "adapter_drop_path": 0.0,
-    }
+SMALL = Mask2FormerOptions(
+    hidden_dim=64,
+    num_heads=4,
+    num_queries=5,
+    encoder_layers=2,
+    decoder_layers=4,
+    encoder_ffn_dim=16,
+    decoder_ffn_dim=16,
+    adapter_inplane=4,
+    adapter_drop_path=0.0,
+)
+
+
+def small_head(num_classes: int = 3, **options: Any) -> Mask2FormerHead:
     torch.manual_seed(0)
-    return Mask2FormerHead((32,) * 4, num_classes, **(sizes | options))
+    return Mask2FormerHead(in_channels=(32,) * 4, num_classes=num_classes, options=replace(SMALL, **options))
 
 
 def small_inputs(size: tuple[int, int] = (64, 96), patch: int = 16) -> tuple[Tensor, list[FeatureMap]]:
@@ -171,16 +168,8 @@ def test_any_size_and_patch_works(size: tuple[int, int], patch: int) -> None:
 
 def test_a_convnext_pyramid_needs_no_adapter() -> None:
     torch.manual_seed(0)
-    head = Mask2FormerHead(
-        (8, 16, 24, 32),
-        3,
-        is_pyramid=True,
-        hidden_dim=64,
-        num_heads=4,
-        num_queries=5,
-        encoder_layers=1,
-        decoder_layers=2,
-    )
+    options = Mask2FormerOptions(hidden_dim=64, num_heads=4, num_queries=5, encoder_layers=1, decoder_layers=2)
+    head = Mask2FormerHead(in_channels=(8, 16, 24, 32), num_classes=3, is_pyramid=True, options=options)
     maps = [torch.randn(2, 8 * number, 32 >> number, 48 >> number) for number in range(1, 5)]
     output = head(torch.randn(2, 3, 64, 96), features_of(maps))
     assert head.adapter is None
@@ -301,6 +290,6 @@ def test_semantic_scores_hold_nothing_large_beside_the_result() -> None:
 
 def test_wrong_sizes_are_explained() -> None:
     with pytest.raises(ValueError, match=r"the m2f head taps four layers, found 1; give FOUR_EVEN_INTERVALS"):
-        Mask2FormerHead((32,), 3)
+        Mask2FormerHead(in_channels=(32,), num_classes=3, options=SMALL)
     with pytest.raises(ValueError, match=r"hidden_dim=48 must be a multiple of 32 and of num_heads=8"):
-        Mask2FormerHead((32,) * 4, 3, hidden_dim=48)
+        Mask2FormerHead(in_channels=(32,) * 4, num_classes=3, options=Mask2FormerOptions(hidden_dim=48))

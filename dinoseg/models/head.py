@@ -1,0 +1,68 @@
+"""What every head has: options of its own, a forward pass on image and features, and class scores for each pixel."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import ClassVar, Generic, Literal, TypeVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dinoseg.backbone import Backbone, FeatureMap
+from dinoseg.config import DecoderHeadConfig
+
+Output = TypeVar("Output")
+Options = TypeVar("Options", bound="HeadOptions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadOptions:
+    """Options of one type of head; each field has the name of its key in ``decoder_head``."""
+
+    @classmethod
+    def from_config(cls: type[Options], config: DecoderHeadConfig) -> Options:
+        """The options that the config gives."""
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
+
+
+@dataclass
+class PixelOutput:
+    """Class scores before softmax, at a resolution of the head's own."""
+
+    logits: Float[Tensor, "batch classes height width"]
+
+
+class Head(nn.Module, ABC, Generic[Output]):
+    """Features and image to class scores; ``Output`` is what its loss takes.
+
+    Attributes:
+        predicts: scores of pixels (``PixelOutput``) or masks with a class each (``Mask2FormerOutput``), by which the
+            loss is chosen.
+        class_layer: name of the layer that has one row a class, and for masks one more, "no object".
+        scores_are_probabilities: whether ``semantic_logits`` can be averaged as they are, or want a softmax first.
+    """
+
+    predicts: ClassVar[Literal["pixels", "masks"]]
+    class_layer: ClassVar[str]
+    scores_are_probabilities: ClassVar[bool]
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: DecoderHeadConfig, backbone: Backbone, num_classes: int) -> "Head[Output]":
+        """A freshly initialised head for the features of the backbone.
+
+        Raises:
+            ValueError: the options do not fit each other or the backbone.
+        """
+
+    @abstractmethod
+    def forward(self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap]) -> Output:
+        """What the loss takes.
+
+        Args:
+            image: normalised, any size.
+            features: one map a tapped layer, each over the extent of the image.
+        """
+
+    @abstractmethod
+    def semantic_logits(self, output: Output, size: tuple[int, int]) -> Float[Tensor, "batch classes height width"]:
+        """One score a class and pixel, at ``size`` (height, width) in pixels; the largest wins."""
