@@ -188,8 +188,8 @@ def fit_to_patches(
 def layer_indices(layers: str | Sequence[int], depth: int) -> tuple[int, ...]:
     """Indices of the tapped layers of a backbone with ``depth`` layers.
 
-    ``layers`` is LAST, FOUR_LAST, FOUR_EVEN_INTERVALS (the ends of the four quarters; 4, 11, 17, 23 for depth 24,
-    as in the DINOv3 configs), or a strictly increasing list of indices from 0.
+    ``layers`` is LAST, FOUR_LAST, FOUR_EVEN_INTERVALS, or a strictly increasing list of indices from 0. Even intervals
+    are the ends of the four quarters; 4, 11, 17, 23 for depth 24, as in the DINOv3 configs.
 
     Raises:
         ValueError: unknown set, or indices out of range or out of order.
@@ -241,18 +241,7 @@ def build_backbone(
     """
     spec = find_or_describe(name)
     tapped = layer_indices(layers, spec.depth)
-    report: WeightsReport | None = None
-    if weights == "hub":
-        model, report = model_from_hub(spec, drop_path)
-    else:
-        model = create_model(spec, drop_path)
-    if weights == "none":
-        warnings.warn(
-            f"backbone {spec.name}: random initialisation (model.weights=none), its features are not DINO features",
-            stacklevel=2,
-        )
-    elif weights != "hub":
-        report = load_weights(model, weights, spec.name)
+    model, report = _model_with_weights(spec, weights, drop_path)
     return Backbone(
         model,
         spec,
@@ -263,6 +252,19 @@ def build_backbone(
         lora=lora,
         gradient_checkpointing=gradient_checkpointing,
     )
+
+
+def _model_with_weights(spec: BackboneSpec, weights: str, drop_path: float) -> tuple[nn.Module, WeightsReport | None]:
+    if weights == "hub":
+        return model_from_hub(spec, drop_path)
+    model = create_model(spec, drop_path)
+    if weights != "none":
+        return model, load_weights(model, weights, spec.name)
+    warnings.warn(
+        f"backbone {spec.name}: random initialisation (model.weights=none), its features are not DINO features",
+        stacklevel=3,
+    )
+    return model, None
 
 
 def backbone_hash(state: Mapping[str, Tensor]) -> str:

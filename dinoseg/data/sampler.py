@@ -25,8 +25,8 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
 
     The permutations of epochs 0, 1, 2, ... stand in one row. Global batch t is its positions
     [t * batch_size * world_size, (t + 1) * batch_size * world_size), and process ``rank`` takes the ``rank``-th run of
-    ``batch_size`` of them. So every sample is seen once per epoch, batches straddle epochs, a data set may be smaller
-    than a batch, and n processes see at each step what one process with an n times larger batch sees.
+    ``batch_size`` of them. So every sample is seen once per epoch, batches straddle epochs, and a data set may be
+    smaller than a batch. At each step n processes see together what one with an n times larger batch sees.
 
     ``batch_size`` is per process. The first batch is ``start_batch``, reached without stepping through those before;
     ``num_batches`` counts from there. Raises ``ValueError`` for an empty data set or numbers out of range.

@@ -113,11 +113,11 @@ def _largest_share(mask: tv_tensors.Mask, ignore_index: int) -> float:
 class TrainTransform:
     """Random resize, crop, flips, rotation and distortion of an image and its class index map, then normalisation.
 
-    The crop is cut out in source pixels before it is resized, so that no part of a large image is resized in vain;
-    image and class map share the cut, and stay aligned to less than a pixel. What a small image leaves of the crop,
+    The crop is cut out in source pixels before it is resized, so that no part of a large image is resized in vain.
+    Image and class map share the cut, and stay aligned to less than a pixel. What a small image leaves of the crop,
     to the right and below, holds zero (the mean colour) and the ignore index. A crop in which one class covers more
-    than ``max_class_share`` of the pixels that count, or in which none counts, is drawn anew, 10 tries in all, and the
-    last one is taken; 1 turns that off.
+    than ``max_class_share`` of the pixels that count, or in which none counts, is drawn anew. After 10 tries in all the
+    last one is taken; a share of 1 turns that off.
     """
 
     crop_size: tuple[int, int]

@@ -25,12 +25,13 @@ class MaskClassificationLoss(nn.Module):
     """Class, mask and Dice terms of all supervised stages (Cheng et al. 2022, Mask2Former, section 3).
 
     Masks are compared at centres of valid pixels only, on logits resized bilinearly to the class map. So a logit of an
-    ignored pixel changes no term, no matching and no gradient; a cell of the mask features does only where it takes
+    ignored pixel changes no term, no matching and no gradient. A cell of the mask features does only where it takes
     part in the resizing to some valid pixel.
 
-    An image's part of the mask and Dice terms is its sum over masks divided by the number of masks, its part of the
-    class term that of its queries divided by the summed weight of all queries; numbers and weights are averaged over
-    processes. Batch mates change an image's part through these two divisors only, which follow from the class maps.
+    An image's part of the mask and Dice terms is its sum over masks divided by the number of masks. Its part of the
+    class term is the sum over its queries divided by the summed weight of all queries. Numbers and weights are
+    averaged over processes. Batch mates change an image's part through these two divisors only, which follow from the
+    class maps.
 
     Args:
         num_classes: without "no object".

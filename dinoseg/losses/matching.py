@@ -62,8 +62,8 @@ def _mask_costs(
 ) -> tuple[Float[Tensor, "queries targets"], Float[Tensor, "queries targets"]]:
     """Mean cross-entropy and Dice of each pair.
 
-    With logits x and truth y at the points, cross-entropy is ``softplus(x) - x y``: the sum of the second part over the
-    points is ``query @ (features @ y)``, so only one tensor of queries x points is needed, none with targets.
+    With logits x and truth y at the points, cross-entropy is ``softplus(x) - x y``. The sum of the second part over the
+    points is ``query @ (features @ y)``. So only one tensor of queries x points is needed, none with targets.
     """
     inside = truth.sum(dim=0)
     logits = torch.addmm(biases[:, None], queries, features).clamp_(min=_LEAST_LOGIT)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from dinoseg.models.deformable import DeformableAttention, cell_centres
-from dinoseg.models.deformable_sampling import Shapes
+from dinoseg.models.deformable_layout import Shapes
 
 # Batch, channels, height, width; a list of them has maps of several sizes.
 Map = Float[Tensor, "batch _ _ _"]

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dinoseg.models.deformable_sampling import Shapes, sample_levels
+from dinoseg.models.deformable_layout import Shapes
+from dinoseg.models.deformable_sampling import sample_levels
 
 
 class DeformableAttention(nn.Module):
@@ -63,19 +64,25 @@ class DeformableAttention(nn.Module):
             tokens: the maps of all levels, flattened row by row, one after the other.
             shapes: height and width of each level.
         """
-        batch, count, dim = queries.shape
-        # One product for offsets and weights: of each head all offsets along x, all along y, the logits of the weights.
+        steering = self._steer(queries)
+        values = self.value_proj(tokens).float().unflatten(2, (self.num_heads, -1))
+        sampled = sample_levels(values, shapes, references.float(), steering)
+        return self.output_proj(sampled.to(queries.dtype))
+
+    def _steer(
+        self, queries: Float[Tensor, "batch queries dim"]
+    ) -> Float[Tensor, "batch queries heads 3 levels points"]:
+        """Offsets along x and y in cells, and the logits of the weights, of all samples."""
+        # One product for all three: of each head all offsets along x, all along y, all logits. So it comes out in the
+        # order in which the sampling reads it.
         offsets, logits = self.sampling_offsets, self.attention_weights
-        heads = self.num_heads
+        heads, dim = self.num_heads, queries.shape[-1]
         along = offsets.weight.view(heads, -1, 2, dim).unbind(2)
         weight = torch.stack([*along, logits.weight.view(heads, -1, dim)], dim=1).flatten(0, 2)
         bias = torch.stack([*offsets.bias.view(heads, -1, 2).unbind(2), logits.bias.view(heads, -1)], dim=1).flatten()
         # Where to look must not be rounded to bf16: a 64th of a map is a pixel.
         steering = functional.linear(queries, weight, bias).float()
-        steering = steering.view(batch, count, heads, 3, self.num_levels, self.num_points)
-        values = self.value_proj(tokens).float().view(batch, tokens.shape[1], heads, -1)
-        sampled = sample_levels(values, shapes, references.float(), steering)
-        return self.output_proj(sampled.to(queries.dtype))
+        return steering.unflatten(2, (heads, 3, self.num_levels, self.num_points))
 
 
 def cell_centres(shapes: Shapes, device: torch.device) -> Float[Tensor, "cells 2"]:

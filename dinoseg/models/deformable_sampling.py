@@ -1,16 +1,14 @@
 """Weighted sums of bilinear samples of maps: the kernel of deformable attention, in plain PyTorch for any device.
 
-All samples of a query and head are one bag of rows of one table, summed by one fused operation, so the samples
-themselves (gigabytes over the layers of an encoder) are never written out. The gradient of the values is such a sum
-too, over bags made by sorting: no atomic additions, hence the same result every time on a GPU as well.
+All samples of a query and head are one bag of rows of one table, summed by one fused operation. The samples themselves,
+gigabytes over the layers of an encoder, are never written out. The gradient of the values is such a sum too, over bags
+made by sorting: no atomic additions, hence the same result every time on a GPU as well.
 
-The work is done in parts, a few heads of one image each: what a part reads and writes stays in a processor's cache, and
-its buffers serve the next one. Within a part heads come before queries, so that the rows that one head reads lie
-together, and each quantity of a sample has an array of its own, so that arithmetic runs along contiguous memory.
+The work is done in parts, a few heads of one image each. What a part reads and writes stays in a processor's cache, and
+its buffers serve the next one.
 """
 
 import warnings
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -19,10 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-Shapes = tuple[tuple[int, int], ...]
+from dinoseg.models.deformable_layout import BORDER, PartBuffers, SampleLayout, Shapes
 
-# Zeros around each map: a sample outside it reads two border cells along the axis where it is outside.
-_BORDER = 2
 # Samples of a part: on a CPU for each thread, enough to make little of the time in which operations start; elsewhere as
 # many as leave the cells gathered for them, 16 times their channels in bytes each, a small share of the memory.
 _SAMPLES_OF_A_THREAD = 1 << 17
@@ -45,7 +41,7 @@ def sample_levels(
         shapes: height and width of each map.
         references: x and y as shares of width and height of each map; 0 and 1 are the outer edges of the map.
         steering: of each sample, how many cells of its level it lies right of and below the reference, and the
-            logit of its weight; the weights of a query and head are the softmax over levels and points.
+            logit of its weight. The weights of a query and head are the softmax over levels and points.
     """
     return _WeightedSamples.apply(values, shapes, references, steering)
 
@@ -53,9 +49,9 @@ def sample_levels(
 class _WeightedSamples(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, shapes: Shapes, references: Tensor, steering: Tensor) -> Tensor:
-        layout = _Layout.build(shapes, references, steering.shape[-1])
+        layout = SampleLayout.build(shapes, references, steering.shape[-1])
         parts = _parts(steering)
-        buffers = _Buffers(layout, values, parts[0][1])
+        buffers = PartBuffers(layout, values, parts[0][1])
         result = values.new_empty(*steering.shape[:3], values.shape[3])
         for image, heads in parts:
             first, shares, weights = _cells(steering[image, :, heads].flatten(3), layout)
@@ -76,7 +72,7 @@ class _WeightedSamples(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, Tensor]:
         values, steering = ctx.saved_tensors
         layout, parts = ctx.layout, _parts(steering)
-        buffers = _Buffers(layout, values, parts[0][1])
+        buffers = PartBuffers(layout, values, parts[0][1])
         gradient = gradient.unflatten(2, values.shape[2:])
         to_values, to_steering = torch.empty_like(values), torch.empty_like(steering)
         for image, heads in parts:
@@ -101,101 +97,8 @@ def _parts(steering: Float[Tensor, "batch queries heads 3 levels points"]) -> li
     return [(image, slice(head, min(head + count, heads))) for image in range(batch) for head in range(0, heads, count)]
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where the samples of a head start from, and where the cells of the maps lie in its table.
-
-    Attributes:
-        shapes: height and width of each map.
-        points: samples of a query on one map.
-        centres: x and y of the references in cells of the bordered maps.
-        limits: x and y of the last place that differs from any further out.
-        widths: of the bordered maps.
-        starts: table rows before each map.
-    """
-
-    shapes: Shapes
-    points: int
-    centres: Float[Tensor, "2 1 queries samples"]
-    limits: Float[Tensor, "2 1 queries samples"]
-    widths: Int[Tensor, "queries samples"]
-    starts: Int[Tensor, "queries samples"]
-
-    @classmethod
-    def build(cls, shapes: Shapes, references: Float[Tensor, "queries 2"], points: int) -> "_Layout":
-        def every_sample(numbers: Tensor) -> Tensor:
-            """Numbers of each (axis, query, level), written out for all samples, so that arithmetic is vectorised."""
-            whole = numbers[..., None].expand(2, len(references), -1, points)
-            return whole.flatten(-2).contiguous()[:, None]
-
-        sizes = references.new_tensor([[width for _, width in shapes], [height for height, _ in shapes]])[:, None]
-        counts = _bordered_counts(shapes)
-        starts = [sum(counts[:level]) for level in range(len(shapes))]
-        rows = torch.tensor([[width + 2 * _BORDER for _, width in shapes], starts], dtype=torch.int32)
-        widths, starts_of_samples = every_sample(rows[:, None].to(references.device))[:, 0]
-        return cls(
-            shapes,
-            points,
-            every_sample(references.t()[:, :, None] * sizes + (_BORDER - 0.5)),
-            every_sample(sizes + (2 * _BORDER - 1)),
-            widths,
-            starts_of_samples,
-        )
-
-    @property
-    def cells(self) -> int:
-        """Rows of the table of one head."""
-        return sum(_bordered_counts(self.shapes))
-
-    def grids(self, table: Float[Tensor, "heads bordered_tokens channels"]) -> list[Tensor]:
-        """The table's part of each level as maps, (heads, height, width, channels), borders included."""
-        parts = table.split(_bordered_counts(self.shapes), dim=1)
-        return [
-            part.unflatten(1, (height + 2 * _BORDER, width + 2 * _BORDER))
-            for part, (height, width) in zip(parts, self.shapes, strict=True)
-        ]
-
-    def maps(self, values: Float[Tensor, "tokens heads channels"]) -> list[Tensor]:
-        """The values of each level as maps, (heads, height, width, channels)."""
-        parts = values.split([height * width for height, width in self.shapes])
-        return [part.unflatten(0, shape).permute(2, 0, 1, 3) for part, shape in zip(parts, self.shapes, strict=True)]
-
-
-def _bordered_counts(shapes: Shapes) -> list[int]:
-    return [(height + 2 * _BORDER) * (width + 2 * _BORDER) for height, width in shapes]
-
-
-class _Buffers:
-    """Memory that serves one part after the other.
-
-    Attributes:
-        numbers: one of each of the four cells of a sample, (heads, queries, 4, samples).
-    """
-
-    def __init__(self, layout: _Layout, values: Float[Tensor, "batch tokens all_heads channels"], heads: slice) -> None:
-        count, (queries, samples) = heads.stop - heads.start, layout.widths.shape
-        self._layout = layout
-        self._table = values.new_zeros(count, layout.cells, values.shape[-1])
-        self._rows = layout.widths.new_empty(count, queries, 4, samples)
-        self.numbers = values.new_empty(count, queries, 4, samples)
-
-    def table(self, values: Float[Tensor, "tokens heads channels"]) -> Float[Tensor, "heads bordered_tokens channels"]:
-        """The values with zeros around each map."""
-        table = self._table[: values.shape[1]]
-        for grid, cells in zip(self._layout.grids(table), self._layout.maps(values), strict=True):
-            grid[:, _BORDER:-_BORDER, _BORDER:-_BORDER] = cells
-        return table
-
-    def corner_rows(self, first: Int[Tensor, "heads queries samples"]) -> Int[Tensor, "heads queries 4 samples"]:
-        """Table rows of each query: upper left cells of all samples, upper right, lower left, lower right."""
-        rows, below = self._rows[: len(first)], self._layout.widths[0]
-        for corner, step in enumerate((torch.zeros_like(below), torch.ones_like(below), below, below + 1)):
-            torch.add(first, step, out=rows[..., corner, :])
-        return rows
-
-
 def _cells(
-    steering: Float[Tensor, "queries heads 3 samples"], layout: _Layout
+    steering: Float[Tensor, "queries heads 3 samples"], layout: SampleLayout
 ) -> tuple[
     Int[Tensor, "heads queries samples"],
     Float[Tensor, "2 heads queries samples"],
@@ -234,7 +137,7 @@ def _value_gradient(
     first: Int[Tensor, "heads queries samples"],
     shares: Float[Tensor, "2 heads queries samples"],
     weights: Float[Tensor, "heads queries samples"],
-    layout: _Layout,
+    layout: SampleLayout,
     gradients: Float[Tensor, "tokens heads channels"],
 ) -> None:
     """Writes for each cell the sum of the gradients of the bags that it went into.
@@ -257,7 +160,7 @@ def _value_gradient(
     for level, *sums in zip(layout.maps(gradients), *grids, strict=True):
         _, height, width, _ = level.shape
         upper_left, upper_right, lower_left, lower_right = (
-            grid[:, _BORDER - down :, _BORDER - right :][:, :height, :width]
+            grid[:, BORDER - down :, BORDER - right :][:, :height, :width]
             for grid, (down, right) in zip(sums, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True)
         )
         level.copy_(upper_left.add_(upper_right).add_(lower_left).add_(lower_right))

@@ -49,8 +49,8 @@ class Mask2FormerOptions(HeadOptions):
 class Mask2FormerHead(Head[Mask2FormerOutput]):
     """Finds masks with queries, on the pyramid that the adapter makes of a ViT or on a ConvNeXt's own four stages.
 
-    The image is resized to sides that are multiples of 32 first, as the backbone resizes it to multiples of its patch:
-    all maps then cover the same extent, whatever the size and the patch.
+    The image is resized to sides that are multiples of 32 first, as the backbone resizes it to multiples of its patch.
+    All maps then cover the same extent, whatever the size and the patch.
 
     Args:
         in_channels: channels of the four tapped maps.
@@ -110,11 +110,11 @@ class Mask2FormerHead(Head[Mask2FormerOutput]):
 
     def forward(self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap]) -> Mask2FormerOutput:
         """Predictions of all stages; the four maps cover the extent of the image."""
-        maps = [feature.map for feature in features]
+        pyramid = [feature.map for feature in features]
         if self.adapter is not None:
-            maps = self.adapter(fit_to_patches(image, _LARGEST_STRIDE), maps)
-        features, levels = self.pixel_decoder(maps)
-        return self.predictor(features, levels, self.pixel_decoder.mask_feature)
+            pyramid = self.adapter(fit_to_patches(image, _LARGEST_STRIDE), pyramid)
+        finest, levels = self.pixel_decoder(pyramid)
+        return self.predictor(finest, levels, self.pixel_decoder.mask_feature)
 
     def semantic_logits(
         self, output: Mask2FormerOutput, size: tuple[int, int]

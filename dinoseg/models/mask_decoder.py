@@ -94,36 +94,49 @@ class MaskDecoder(nn.Module):
         Args:
             features: at stride 4.
             levels: encoded maps at strides 32, 16 and 8.
-            mask_feature: the 1x1 convolution that makes mask features of ``features``. A mask is the product of a query
-                with those, so the convolution is applied to the queries instead: hundreds of rows, not thousands.
+            mask_feature: the 1x1 convolution that makes mask features of ``features``.
         """
-        batch = features.shape[0]
-        memory, keys, resized = [], [], []
-        for encoded, embedding in zip(levels, self.level_embed.weight, strict=True):
-            size = (encoded.shape[-2], encoded.shape[-1])
-            memory.append(encoded.flatten(2).transpose(1, 2) + embedding)
-            keys.append(memory[-1] + sine_positions(*size, encoded.shape[1], encoded.device))
-            # Resizing and the product with the queries commute: three small maps do for the attention masks of all
-            # layers, and the masks at stride 4 are never formed here. No gradient goes through an attention mask.
-            resized.append(_resize(features.detach(), size))
-        queries = self.query_feat.weight.expand(batch, -1, -1)
-        projection = mask_feature.weight.flatten(1)
-        classes, embeddings, biases = [], [], []
-        for layer in range(self.num_layers + 1):
-            normed = self.post_norm(queries)
-            classes.append(self.class_embed(normed))
-            embedding = self.mask_embed(normed)
-            embeddings.append(embedding @ projection)
-            biases.append(embedding @ mask_feature.bias)
-            if layer < self.num_layers:
-                level = layer % _LEVELS
-                attend = attention_mask(embeddings[-1].detach(), biases[-1].detach(), resized[level])
-                arguments = (layer, queries, keys[level], memory[level], attend)
-                if self.activation_checkpointing and self.training:
-                    queries = checkpoint(self._layer, *arguments, use_reentrant=False)
-                else:
-                    queries = self._layer(*arguments)
-        return Mask2FormerOutput(torch.stack(classes), torch.stack(embeddings), torch.stack(biases), features)
+        memory = [
+            encoded.flatten(2).transpose(1, 2) + embedding
+            for encoded, embedding in zip(levels, self.level_embed.weight, strict=True)
+        ]
+        sizes = [(encoded.shape[-2], encoded.shape[-1]) for encoded in levels]
+        keys = [
+            tokens + sine_positions(*size, tokens.shape[2], tokens.device)
+            for tokens, size in zip(memory, sizes, strict=True)
+        ]
+        small = [_resize(features.detach(), size) for size in sizes]
+        queries = self.query_feat.weight.expand(features.shape[0], -1, -1)
+        stages = [self._predict(queries, mask_feature)]
+        for layer in range(self.num_layers):
+            level = layer % _LEVELS
+            _, embeddings, biases = stages[-1]
+            attend = attention_mask(embeddings.detach(), biases.detach(), small[level])
+            arguments = (layer, queries, keys[level], memory[level], attend)
+            if self.activation_checkpointing and self.training:
+                queries = checkpoint(self._layer, *arguments, use_reentrant=False)
+            else:
+                queries = self._layer(*arguments)
+            stages.append(self._predict(queries, mask_feature))
+        classes, embeddings, biases = (torch.stack(predictions) for predictions in zip(*stages, strict=True))
+        return Mask2FormerOutput(classes, embeddings, biases, features)
+
+    def _predict(
+        self, queries: Float[Tensor, "batch queries dim"], mask_feature: nn.Conv2d
+    ) -> tuple[
+        Float[Tensor, "batch queries classes_plus_one"],
+        Float[Tensor, "batch queries dim"],
+        Float[Tensor, "batch queries"],
+    ]:
+        """Class logits, and masks in factored form: embeddings and biases.
+
+        A mask is the product of a query with the mask features. The convolution that makes these is applied to the
+        queries instead: hundreds of rows, not the thousands of cells.
+        """
+        normed = self.post_norm(queries)
+        class_logits = self.class_embed(normed)
+        embedding = self.mask_embed(normed)
+        return class_logits, embedding @ mask_feature.weight.flatten(1), embedding @ mask_feature.bias
 
     def _layer(
         self,
@@ -144,7 +157,14 @@ def attention_mask(
     biases: Float[Tensor, "batch queries"],
     features: Float[Tensor, "batch dim cells"],
 ) -> Bool[Tensor, "batch queries cells"]:
-    """True where a query may attend: where its mask's probability is a half or more; everywhere if that is nowhere."""
+    """True where a query may attend: where its mask's probability is a half or more; everywhere if that is nowhere.
+
+    Resizing and the product with the queries commute. So three small maps of ``features`` do for the masks of all
+    layers, and the masks at stride 4 are never formed. No gradient goes through an attention mask.
+
+    Args:
+        features: mask features before their convolution, at the size of the level attended to.
+    """
     # In fp32: which cells are in must not depend on autocast.
     with torch.autocast(embeddings.device.type, enabled=False):
         attend = embeddings.float() @ features.float() >= -biases.float()[:, :, None]

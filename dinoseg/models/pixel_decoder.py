@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from dinoseg.models.deformable import DeformableAttention, cell_centres
-from dinoseg.models.deformable_sampling import Shapes
+from dinoseg.models.deformable_layout import Shapes
 from dinoseg.models.position import sine_positions
 from dinoseg.models.sliced_feed_forward import feed_forward
 

@@ -1,7 +1,7 @@
 """The two linear layers with ReLU between of a transformer layer, in slices that stay in a processor's cache.
 
 Over ten thousand tokens the hidden layer is the largest tensor of the pixel decoder. Written whole, it costs as much
-time in memory as in arithmetic: the pages of every new block of that size come from the system one by one, and ReLU and
+time in memory as in arithmetic. The pages of every new block of that size come from the system one by one, and ReLU and
 its gradient read and write all of it again. Slice by slice both happen in cache, and the sums are the same.
 """
 

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from dinoseg.models import deformable, deformable_sampling
 from dinoseg.models.deformable import DeformableAttention, cell_centres
-from dinoseg.models.deformable_sampling import Shapes, sample_levels
+from dinoseg.models.deformable_layout import Shapes
+from dinoseg.models.deformable_sampling import sample_levels
 
 
 def inputs(
