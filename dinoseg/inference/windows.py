@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from dinoseg.inference.accumulator import RowAccumulator, WindowGrid
 from dinoseg.inference.policy import WindowPolicy
-from dinoseg.inference.resampling import AxisMap, argmax_classes, resample_columns, resample_rows, resize_image
+from dinoseg.inference.resampling import argmax_classes, resize_image
 from dinoseg.inference.tta import Orientation, SemanticModel, WindowScorer
+from dinoseg.models.bilinear import AxisMap, resample_columns, resample_rows
 
 # Pixels and scores of a stripe: small enough for caches, and for an allocator to use the same memory again (16 MiB).
 _STRIPE_PIXELS = 1 << 18
