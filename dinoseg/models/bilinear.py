@@ -1,7 +1,8 @@
 """Bilinear resampling of score maps, a few output rows at a time.
 
-Rows of an output are computed from explicit weights by single-rounding operations in a fixed order. So a row comes out
-the same, to the last bit, whether it is computed alone or with all others.
+``resample_rows`` and ``resample_columns`` use explicit weights and single-rounding operations in a fixed order. So a
+row comes out the same, to the last bit, whether it is computed alone or with all others, as the window engine promises.
+``upsample_rows`` promises less and is faster, for the masks of a hundred queries.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 # Cells that are gathered at once along the width: they stay in a processor's cache.
 _BLOCK_CELLS = 1 << 18
@@ -70,9 +72,46 @@ def resample_columns(
     # A CPU takes five times as long to gather along the last dimension: block by block, columns become rows for it.
     rows = scores.flatten(0, -2)
     result = rows.new_empty(len(rows), len(columns.lower))
-    length, share = max(1, _BLOCK_CELLS // result.shape[1]), columns.share[:, None]
+    length, share = max(1, _BLOCK_CELLS // max(rows.shape[1], result.shape[1])), columns.share[:, None]
     for part, out in zip(rows.split(length), result.split(length), strict=True):
         cells = part.t().contiguous()
         upper = cells.index_select(0, columns.upper).mul_(share)
         out.copy_(cells.index_select(0, columns.lower).mul_(1 - share).add_(upper).t())
     return result.view(*scores.shape[:-1], -1)
+
+
+def upsample_rows(
+    maps: Float[Tensor, "batch maps map_height map_width"], size: tuple[int, int], first: int, last: int
+) -> Float[Tensor, "batch maps rows width"]:
+    """Rows ``first`` to ``last`` (exclusive) of the maps resized bilinearly to ``size``, without forming the rest.
+
+    Interpolated in one pass, which takes half the time of ``resample_rows`` and ``resample_columns``. The last bit of a
+    row may depend on the rows that it is computed with.
+    """
+    height = maps.shape[-2]
+    position = (torch.arange(first, last, device=maps.device) + 0.5) * (height / size[0]) - 0.5
+    position = position.clamp(min=0)
+    above = position.floor().long()
+    below = (above + 1).clamp(max=height - 1)
+    share = (position - above)[:, None]
+    rows = torch.lerp(maps[:, :, above], maps[:, :, below], share)
+    return _upsample_columns(rows, size[1])
+
+
+def _upsample_columns(
+    rows: Float[Tensor, "batch maps rows map_width"], width: int
+) -> Float[Tensor, "batch maps rows width"]:
+    """The rows resized bilinearly to ``width``."""
+    cells = rows.shape[-1]
+    if width % cells or rows.requires_grad:
+        return functional.interpolate(rows, size=(rows.shape[-2], width), mode="bilinear", align_corners=False)
+    # Whole steps, the usual case, have few shares: a pass for each takes half the time, and has no gradient.
+    step = width // cells
+    padded = torch.cat([rows[..., :1], rows, rows[..., -1:]], dim=-1)
+    result = rows.new_empty(*rows.shape, step)
+    for place in range(step):
+        position = (place + 0.5) / step + 0.5
+        left = int(position)
+        pair = padded[..., left : left + cells], padded[..., left + 1 : left + 1 + cells]
+        torch.lerp(*pair, position - left, out=result[..., place])
+    return result.flatten(-2)

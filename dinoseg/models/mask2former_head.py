@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from dinoseg.backbone import Backbone, FeatureMap, fit_to_patches
 from dinoseg.config import DecoderHeadConfig
 from dinoseg.models.adapter import Adapter
+from dinoseg.models.bilinear import upsample_rows
 from dinoseg.models.head import Head, HeadOptions
 from dinoseg.models.mask_decoder import Mask2FormerOutput, MaskDecoder
 from dinoseg.models.pixel_decoder import PixelDecoder
@@ -147,36 +147,3 @@ def _check(in_channels: tuple[int, ...], options: Mask2FormerOptions) -> None:
     hidden_dim, num_heads = options.hidden_dim, options.num_heads
     if hidden_dim % _LARGEST_STRIDE or hidden_dim % num_heads:
         raise ValueError(f"decoder_head.hidden_dim={hidden_dim} must be a multiple of 32 and of num_heads={num_heads}")
-
-
-def upsample_rows(
-    maps: Float[Tensor, "batch maps map_height map_width"], size: tuple[int, int], first: int, last: int
-) -> Float[Tensor, "batch maps rows width"]:
-    """Rows ``first`` to ``last`` (exclusive) of the maps resized bilinearly to ``size``, without forming the rest."""
-    height = maps.shape[-2]
-    position = (torch.arange(first, last, device=maps.device) + 0.5) * (height / size[0]) - 0.5
-    position = position.clamp(min=0)
-    above = position.floor().long()
-    below = (above + 1).clamp(max=height - 1)
-    share = (position - above)[:, None]
-    rows = torch.lerp(maps[:, :, above], maps[:, :, below], share)
-    return _upsample_columns(rows, size[1])
-
-
-def _upsample_columns(
-    rows: Float[Tensor, "batch maps rows map_width"], width: int
-) -> Float[Tensor, "batch maps rows width"]:
-    """The rows resized bilinearly to ``width``."""
-    cells = rows.shape[-1]
-    if width % cells or rows.requires_grad:
-        return functional.interpolate(rows, size=(rows.shape[-2], width), mode="bilinear", align_corners=False)
-    # Whole steps, the usual case, have few shares: a pass for each takes half the time, and has no gradient.
-    step = width // cells
-    padded = torch.cat([rows[..., :1], rows, rows[..., -1:]], dim=-1)
-    result = rows.new_empty(*rows.shape, step)
-    for place in range(step):
-        position = (place + 0.5) / step + 0.5
-        left = int(position)
-        pair = padded[..., left : left + cells], padded[..., left + 1 : left + 1 + cells]
-        torch.lerp(*pair, position - left, out=result[..., place])
-    return result.flatten(-2)
