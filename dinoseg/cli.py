@@ -12,32 +12,52 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperCommand
 
+from dinoseg import __version__
 from dinoseg.system.messages import memory_advice
 
 app = typer.Typer(
     name="dinoseg",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Semantic segmentation on frozen DINO backbones. Add --debug anywhere for the traceback of an error.",
 )
 
 
 class CommandWithKeys(TyperCommand):
-    """A verb whose ``--help`` also lists every config key with its default."""
+    """A verb whose ``--help`` also lists config keys: those changed first, or with ``--help-all`` all it uses."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--help-all" in args:
+            self._print_help(ctx, whole=True)
+            ctx.exit()
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        super().format_help(ctx, formatter)
-        from dinoseg.config.loading import describe_keys
+        self._print_help(ctx, whole=False)
 
-        table = Table("key", "default", "meaning", title="config keys", title_justify="left", box=None)
-        for entry in describe_keys():
-            table.add_row(escape(entry.key), escape(entry.default), escape(entry.help))
-        Console().print(table)
+    def _print_help(self, ctx: Any, whole: bool) -> None:
+        from dinoseg.console.option_help import help_of_verb
+
+        super().format_help(ctx, ctx.make_formatter())
+        print(help_of_verb(str(self.name), whole))
+
+
+def _show_version(asked: bool | None) -> None:
+    if asked:
+        print(f"dinoseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool | None, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = None,
+) -> None:
+    """What stands before a verb."""
 
 
 KeyValues = Annotated[
@@ -176,7 +196,7 @@ def report(
     build_report(run, split, Console(), max_images, settings or [])
 
 
-@app.command()
+@app.command(cls=CommandWithKeys)
 def predict(
     run: RunArgument,
     inputs: Annotated[
@@ -217,6 +237,17 @@ def export(
     from dinoseg.verbs.export import export_run
 
     export_run(run, out, settings or [], checkpoint, Console())
+
+
+@app.command()
+def options(
+    word: Annotated[str | None, typer.Argument(metavar="[WORD]", help="Part of a key or of its sentence.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print all of them as docs/options.md.")] = False,
+) -> None:
+    """List config keys: default, values and meaning."""
+    from dinoseg.console.option_help import find_options, options_markdown
+
+    print(options_markdown() if markdown else find_options(word), end="" if markdown else "\n")
 
 
 @app.command()

@@ -1,6 +1,8 @@
 """The main job through the command line on tiny data; a user's mistakes: one message, no half files."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +137,7 @@ def test_help_lists_every_key_with_its_default(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    assert run_cli(["train", "--help"], monkeypatch) == 0
+    assert run_cli(["train", "--help-all"], monkeypatch) == 0
     printed = capsys.readouterr().out
     assert "m2f_train.num_points" in printed and "12544" in printed
     assert "datasets.reduce_zero_label" in printed
@@ -182,3 +184,35 @@ def test_a_demo_overwrites_no_demo(
     assert run_cli(["demo", "--out", tmp_path], monkeypatch) == 1
     message = f"error: {tmp_path / 'run-linear'}: a demo ran here already; remove it, or give another folder with --out"
     assert capsys.readouterr().err.replace("\n", " ").strip() == message
+
+
+@pytest.mark.parametrize("verb", ["check", "train", "eval", "predict", "report", "export"])
+def test_help_answers_at_once_and_is_never_cut(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for flag in ("--help", "--help-all"):
+        assert run_cli([verb, flag], monkeypatch) == 0
+        printed = capsys.readouterr().out
+        assert max(map(len, printed.splitlines())) <= 80 and "…" not in printed
+    assert "eval.absent_classes=skip_empty" in printed or verb in ("check", "predict", "export")
+
+
+def test_help_and_version_do_not_wait_for_pytorch() -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['train', '--help']\n"
+        "from dinoseg import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_version_and_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["--version"], monkeypatch) == 0
+    assert capsys.readouterr().out == f"dinoseg {dinoseg.__version__}\n"
+    assert run_cli(["options", "stride"], monkeypatch) == 0
+    assert "eval.stride=null" in capsys.readouterr().out
+    assert run_cli(["options", "nonsense"], monkeypatch) == 1
+    assert "no option has 'nonsense'" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """The configuration: every option declared once; files and ``key=value`` overrides become one checked object."""
 
+from dinoseg.config.defaults import with_changes
 from dinoseg.config.schema import (
     Config,
     DatasetsConfig,
@@ -14,6 +15,7 @@ from dinoseg.config.schema import (
     TrainConfig,
     TrainTransformConfig,
     TransformsConfig,
+    all_keys,
     get_key,
 )
 
@@ -31,5 +33,7 @@ __all__ = [
     "TrainConfig",
     "TrainTransformConfig",
     "TransformsConfig",
+    "all_keys",
     "get_key",
+    "with_changes",
 ]

@@ -1,32 +1,127 @@
-"""Options of fine-tuning: ``lora.enabled`` and ``model.mode`` as one, ranges, and defaults that follow the mode."""
+"""What becomes of keys that were left out, and of two spellings of one option; and what keys must agree on."""
 
-from dinoseg.config.schema import Config
+from typing import Any
+
+from dinoseg.config.schema import Config, get_key
 
 _LR_FACTOR = {"lora": 1.0, "full": 0.1}
 
+# Options of scheduler.constructor_kwargs that are numbers.
+_SCHEDULE_NUMBERS = ("warmup_iters", "warmup_ratio", "pct_start", "div_factor", "final_div_factor", "gamma", "power")
 
-def settle_fine_tuning(config: Config) -> None:
-    """Fills in ``model.mode`` and the learning-rate factor that follows from it.
 
-    ``lora.enabled`` becomes ``model.mode``, which alone the written config states.
+def with_changes(config: Config, changes: dict[str, Any]) -> Config:
+    """A copy with other values at dotted keys; the config itself stays as it is.
 
     Raises:
-        ValueError: the two disagree, or a number is out of range.
+        ValueError: (pydantic's) a value that its option does not allow.
     """
-    mode, lora = config.model.mode, config.lora
-    if mode is not None and lora.enabled is not None and lora.enabled != (mode == "lora"):
+    values = config.model_dump()
+    for key, value in changes.items():
+        node, *inner = values, *key.split(".")
+        for part in inner[:-1]:
+            node = node[part]
+        node[inner[-1]] = value
+    return Config.model_validate(values)
+
+
+def settle(config: Config) -> Config:
+    """Joins spellings, checks what keys must agree on, and fills in what was left out.
+
+    The result says all of it, and settling it again changes nothing.
+
+    Raises:
+        ValueError: keys that contradict each other; names them.
+    """
+    config = with_changes(config, _joined_spellings(config))
+    config = with_changes(config, _left_out(config))
+    _check_agreement(config)
+    _check_schedule(config.scheduler.constructor_kwargs)
+    return config
+
+
+def _joined_spellings(config: Config) -> dict[str, Any]:
+    ours, theirs = config.datasets.reduce_zero_label, config.eval.reduce_zero_label
+    if ours is not None and theirs is not None and ours != theirs:
         raise ValueError(
-            f"model.mode={mode} and lora.enabled={str(lora.enabled).lower()} disagree; lora.enabled=true is another "
+            f"datasets.reduce_zero_label={ours} and eval.reduce_zero_label={theirs} disagree; they are two spellings "
+            "of one option (it changes labels in training and evaluation alike): give one of them"
+        )
+    mode, enabled = config.model.mode, config.lora.enabled
+    if mode is not None and enabled is not None and enabled != (mode == "lora"):
+        raise ValueError(
+            f"model.mode={mode} and lora.enabled={str(enabled).lower()} disagree; lora.enabled=true is another "
             "spelling of model.mode=lora: give one of them"
         )
-    config.model.mode = mode or ("lora" if lora.enabled else "freeze")
-    lora.enabled = None
-    if not 0 <= lora.dropout < 1:
-        raise ValueError(f"lora.dropout={lora.dropout} is no share; give 0 or more, below 1")
-    if not lora.alpha > 0:
-        raise ValueError(f"lora.alpha={lora.alpha} is too small; give a number above 0")
-    optimizer = config.optimizer
-    if not 0 < optimizer.layer_decay <= 1:
-        raise ValueError(f"optimizer.layer_decay={optimizer.layer_decay}: give a number above 0, up to 1 (no decay)")
-    if optimizer.backbone_lr_factor is None:
-        optimizer.backbone_lr_factor = _LR_FACTOR.get(config.model.mode)
+    zero = ours if ours is not None else theirs
+    options = config.scheduler.constructor_kwargs
+    return {
+        "datasets.reduce_zero_label": zero,
+        "eval.reduce_zero_label": zero,
+        "model.mode": mode or ("lora" if enabled else "freeze"),
+        "lora.enabled": None,
+        "scheduler.constructor_kwargs": {name: value for name, value in options.items() if value is not None},
+    }
+
+
+def _left_out(config: Config) -> dict[str, Any]:
+    """Values for the keys that were left out: they follow from the head, the mode, the crop and the steps."""
+    mask2former = config.decoder_head.type == "m2f"
+    crop = config.transforms.train.crop_size if config.eval.crop_size is None else config.eval.crop_size
+    values: dict[str, Any] = {
+        "decoder_head.backbone_out_layers": "FOUR_EVEN_INTERVALS" if mask2former else "LAST",
+        "decoder_head.hidden_dim": 256 if mask2former else None,
+        "optimizer.lr": 1e-4 if mask2former else 1e-3,
+        "optimizer.weight_decay": 0.05 if mask2former else 0.01,
+        "optimizer.gradient_clip": 0.01 if mask2former else float("inf"),
+        "optimizer.backbone_lr_factor": _LR_FACTOR.get(config.model.mode or ""),
+        "eval.crop_size": crop,
+        "eval.stride": [side * 2 // 3 for side in crop] if isinstance(crop, list) else crop * 2 // 3,
+    }
+    changes = {key: value for key, value in values.items() if get_key(config, key) is None}
+    if config.eval.eval_interval == 0:
+        changes["eval.eval_interval"] = max(1, config.scheduler.total_iter // 10)
+    return changes
+
+
+def _check_agreement(config: Config) -> None:
+    if config.train.celoss_weight == config.train.diceloss_weight == 0:
+        raise ValueError(
+            "train.celoss_weight and train.diceloss_weight are both 0: nothing to learn; raise one of them"
+        )
+    for index, name in enumerate(config.trackers):
+        if name in config.trackers[:index]:
+            raise ValueError(f"trackers={name!r} is given twice; give it once")
+    low, high = config.transforms.train.random_img_size_ratio_range
+    if low > high:
+        raise ValueError(
+            f"transforms.train.random_img_size_ratio_range: [{low}, {high}] must be in rising order; exchange the two"
+        )
+    if not config.transforms.eval.tta_ratios:
+        raise ValueError("transforms.eval.tta_ratios is empty; give at least one scale, e.g. [1.0]")
+    if config.transforms.eval.tta_right_angle_rotations and not config.eval.use_tta:
+        raise ValueError(
+            "transforms.eval.tta_right_angle_rotations=true has no effect without eval.use_tta=true; add it"
+        )
+    crop, stride = _sides(config.eval.crop_size), _sides(config.eval.stride)
+    if config.eval.mode == "slide" and any(step > side for step, side in zip(stride, crop, strict=True)):
+        raise ValueError(
+            f"eval.stride {stride} exceeds eval.crop_size {crop}: pixels between windows would have no score; give a "
+            "stride no larger than the crop"
+        )
+
+
+def _sides(size: Any) -> list[int]:
+    return size if isinstance(size, list) else [size, size]
+
+
+def _check_schedule(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        key = f"scheduler.constructor_kwargs.{name}"
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        if name in _SCHEDULE_NUMBERS and (not number or (name.endswith("div_factor") and value == 0)):
+            raise ValueError(f"{key} is {value!r}; expected a number, not below zero")
+        if name in ("pct_start", "warmup_ratio") and value > 1:
+            raise ValueError(f"{key}={value} is too large; it is a share: give 0 to 1")
+        if name == "milestones" and not (isinstance(value, list) and all(isinstance(step, int) for step in value)):
+            raise ValueError(f"{key} is {value!r}; expected a list of steps")

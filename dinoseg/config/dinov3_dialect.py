@@ -56,9 +56,13 @@ def translate(addition: DictConfig, source: str) -> list[str]:
     return remarks
 
 
-def scale_to_unit_range(values: list[float]) -> list[float]:
-    """Channel statistics of images in 0..255, as DINOv3's files may give them, for images in 0..1."""
-    return [value / 255 for value in values] if values and min(values) > 1 else values
+def scale_to_unit_range(values: Any) -> Any:
+    """Channel statistics of images in 0..255, as DINOv3's files may give them, for images in 0..1.
+
+    Anything but a list of numbers comes back as it is: what is wrong with it is said by its option.
+    """
+    numbers = isinstance(values, list) and values and all(isinstance(value, int | float) for value in values)
+    return [value / 255 for value in values] if numbers and min(values) > 1 else values
 
 
 def _rename(addition: DictConfig, theirs: str, ours: str, source: str) -> None:

@@ -1,76 +1,35 @@
-"""How a YAML file and ``key=value`` overrides become one checked ``Config``.
+"""How YAML files and ``key=value`` overrides become one checked, frozen ``Config``.
 
-An unknown key names the nearest known one; a wrong type names the key, the value and what was expected.
+An unknown key names the likeliest known one; a wrong type or value names where it was given, the key, the value and
+what was expected.
 """
 
 import difflib
 import os
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
 from yaml import YAMLError
 
-from dinoseg.config.checks import check_values
-from dinoseg.config.defaults import settle_fine_tuning
+from dinoseg.config.defaults import settle
 from dinoseg.config.dinov3_dialect import scale_to_unit_range, translate
-from dinoseg.config.schema import Config
+from dinoseg.config.option import OptionError
+from dinoseg.config.schema import Config, all_keys
 from dinoseg.system.files import replace_text
 
-REPLACED = (
+# Mappings of the user's own keys.
+_REPLACED = (
     "datasets.classes",
     "datasets.images",
     "datasets.masks",
     "train.class_weights",
     "scheduler.constructor_kwargs",
 )
-
-
-@dataclass(frozen=True)
-class KeyDescription:
-    """One line of ``--help``: dotted key, default as YAML would write it, type in words, sentence."""
-
-    key: str
-    default: str
-    type: str
-    help: str
-
-
-def describe_keys() -> list[KeyDescription]:
-    """Every key of the schema with its default, in the order of the schema."""
-
-    def walk(node: Any, prefix: str) -> Iterator[KeyDescription]:
-        for entry in fields(node):
-            value = getattr(node, entry.name)
-            if is_dataclass(value):
-                yield from walk(value, f"{prefix}{entry.name}.")
-            else:
-                yield KeyDescription(
-                    prefix + entry.name, show_value(value), _type_in_words(entry.type), entry.metadata["help"]
-                )
-
-    return list(walk(Config(), ""))
-
-
-def show_value(value: Any) -> str:
-    """A value as YAML would write it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _type_in_words(annotation: Any) -> str:
-    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word", "Any": "a value"}
-    text = (
-        annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
-    )
-    text = text.replace("typing.", "")
-    base, _, optional = text.partition(" | ")
-    words |= {"list[float]": "a list of numbers", "list[str]": "a list of words", "dict[str, Any]": "a mapping"}
-    named = words.get(base, base)
-    return f"{named} or null" if optional else named
 
 
 def load_config(arguments: Iterable[str] = (), base: Config | None = None) -> Config:
@@ -81,28 +40,32 @@ def load_config(arguments: Iterable[str] = (), base: Config | None = None) -> Co
         base: the config to override, for instance the one of a run; the defaults when left out.
 
     Raises:
-        ValueError: an unknown key (names the nearest known one), a wrong type (key, value, expected type), a value
-            outside its choices, two spellings of one option that disagree, a file that cannot be read.
+        ValueError: an unknown key (names the likeliest known one), a wrong type (key, value, expected type), a value
+            outside its range, two spellings of one option that disagree, a file that cannot be read.
 
     Warns of a key of DINOv3's configs that is passed over here, with what takes its place.
     """
     files, overrides = _split_arguments(arguments)
-    merged = OmegaConf.structured(base or Config())
-    for file in files:
-        merged = _merge(merged, _read_yaml(file), f"config={file}")
-    for argument in overrides:
-        merged = _merge(merged, _parse_override(argument), argument)
-    config = _resolve(merged)
-    _join_spellings(config)
-    settle_fine_tuning(config)
-    check_values(config)
-    _fill_in(config)
-    return config
+    merged = OmegaConf.create((base or Config()).model_dump())
+    given_by: dict[str, str] = {}
+    additions = [(_read_yaml(file), f"config={file}") for file in files]
+    additions += [(_parse_override(argument), argument) for argument in overrides]
+    for addition, source in additions:
+        try:
+            merged = _merge(merged, addition, source, given_by)
+        except RecursionError:
+            raise ValueError(f"{source}: nested too deep to be a config") from None
+    return settle(_validated(_resolved(merged), given_by))
 
 
 def save_config(config: Config, path: Path) -> None:
     """Writes the config as YAML, so that ``config=path`` reproduces the run."""
-    replace_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
+    replace_text(path, config_yaml(config))
+
+
+def config_yaml(config: Config) -> str:
+    """The config as YAML, every key in the order of the schema."""
+    return OmegaConf.to_yaml(OmegaConf.create(config.model_dump()))
 
 
 def is_setting(argument: str) -> bool:
@@ -114,6 +77,17 @@ def is_setting(argument: str) -> bool:
 def is_given(key: str, settings: Iterable[str]) -> bool:
     """Whether one of the ``key=value`` settings is of this key."""
     return any(setting.partition("=")[0] == key for setting in settings)
+
+
+def likely_keys(word: str, most: int = 3) -> list[str]:
+    """The known keys that somebody who wrote ``word`` most likely meant, the likeliest first."""
+    keys = [entry.key for entry in all_keys()]
+    # The last word of a key is what people remember; among several the ones changed first come first.
+    ranked = sorted(all_keys(), key=lambda entry: not entry.option.first)
+    ends = [entry.key for entry in ranked if entry.key.rsplit(".", 1)[-1] == word]
+    last_words = {entry.key.rsplit(".", 1)[-1]: entry.key for entry in reversed(ranked)}
+    near = [last_words[name] for name in difflib.get_close_matches(word, last_words, most, 0.75)]
+    return list(dict.fromkeys([*ends, *difflib.get_close_matches(word, keys, most, 0.6), *near]))[:most]
 
 
 def _split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -136,7 +110,9 @@ def _read_yaml(file: str) -> DictConfig:
         raise ValueError(
             f"config={file}: cannot be read ({error.strerror or error}); give the path of a YAML file"
         ) from None
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ValueError(f"config={file}: nested too deep to be a config; give `key: value` lines") from None
+    except (YAMLError, OmegaConfBaseException, ValueError, TypeError) as error:
         raise ValueError(f"config={file}: not valid YAML: {error}") from None
     if not isinstance(loaded, DictConfig):
         raise ValueError(f"config={file}: expected `key: value` lines, found a list")
@@ -144,51 +120,80 @@ def _read_yaml(file: str) -> DictConfig:
 
 
 def _parse_override(argument: str) -> DictConfig:
+    key, _, value = argument.partition("=")
+    if value.startswith("{split}"):
+        # A glob, which YAML would take for a mapping.
+        argument = f'{key}="{value}"'
     try:
-        parsed = OmegaConf.from_dotlist([argument])
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise ValueError(f"{argument!r}: the value is not valid YAML ({error})") from None
-    return parsed
+        return OmegaConf.from_dotlist([argument])
+    except RecursionError:
+        raise ValueError(f"{argument[:80]!r}: nested too deep to be a value") from None
+    except (YAMLError, OmegaConfBaseException, ValueError, TypeError) as error:
+        raise ValueError(f"{argument[:200]!r}: the value is not valid YAML ({error})") from None
 
 
-def _merge(base: DictConfig, addition: DictConfig, source: str) -> DictConfig:
+def _merge(base: DictConfig, addition: DictConfig, source: str, given_by: dict[str, str]) -> DictConfig:
     for remark in translate(addition, source):
         warnings.warn(remark, stacklevel=3)
-    known = [entry.key for entry in describe_keys()]
-    sections = {key.rsplit(".", 1)[0] for key in known if "." in key}
+    known = [entry.key for entry in all_keys()]
+    sections = {".".join(key.split(".")[:depth]) for key in known for depth in range(1, key.count(".") + 1)}
     for key in _leaves(addition, ""):
+        given_by[key] = source
         owner = next((entry for entry in known if key == entry or key.startswith(entry + ".")), None)
         if owner is None and key not in sections:
-            near = difflib.get_close_matches(key, known, 1, 0.6) or [k for k in known if k.endswith("." + key)]
-            hint = f"did you mean {near[0]!r}?" if near else "`dinoseg train --help` lists every key"
+            likely = likely_keys(key)
+            hint = f"did you mean {likely[0]!r}?" if likely else "`dinoseg options WORD` finds keys"
             raise ValueError(f"{source}: unknown key {key!r}; {hint}")
-    for key in REPLACED:
-        # A mapping of the user's own keys is given whole: classes of a recipe must not stay among one's own.
+    for key in _REPLACED:
+        # Given whole: classes of a recipe must not stay among one's own.
         named = source.startswith("config=") or source.partition("=")[0] == key
-        if named and OmegaConf.select(addition, key) is not None:
+        if named and OmegaConf.select(addition, key, throw_on_resolution_failure=False) is not None:
             OmegaConf.update(base, key, {} if key.endswith("kwargs") else None, merge=False)
     try:
         merged = OmegaConf.merge(base, addition)
-    except ConfigKeyError as error:
-        raise ValueError(f"{source}: {error.msg}") from None
     except OmegaConfBaseException as error:
-        key = error.full_key or next(iter(_leaves(addition, "")))
-        types = {entry.key: entry.type for entry in describe_keys()}
-        expected = types.get(key, types.get(key.partition("[")[0], "a section with keys of its own"))
-        found = OmegaConf.select(addition, key)
-        raise ValueError(f"{source}: {key} is {found!r}; expected {expected}") from None
+        raise ValueError(f"{source}: {error.full_key or ''}: {error.msg}") from None
     assert isinstance(merged, DictConfig)
     return merged
 
 
-def _resolve(merged: DictConfig) -> Config:
-    """The config object; ``${key}`` takes the value of another key."""
+def _resolved(merged: DictConfig) -> dict[str, Any]:
+    """Plain values; ``${key}`` takes the value of another key."""
     try:
-        config = OmegaConf.to_object(merged)
+        values = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: its ${{...}} cannot be filled in ({error.msg}); give a value") from None
-    assert isinstance(config, Config)
-    return config
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _validated(values: dict[str, Any], given_by: dict[str, str]) -> Config:
+    transforms = values.get("transforms")
+    if isinstance(transforms, dict):
+        for name in ("mean", "std"):
+            transforms[name] = scale_to_unit_range(transforms[name])
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(_explain(error, values, given_by)) from None
+
+
+def _explain(error: ValidationError, values: dict[str, Any], given_by: dict[str, str]) -> str:
+    """The first error: where it was given, the key, the value and what was expected."""
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    entry = next((e for depth in range(len(path), 0, -1) for e in all_keys() if e.key == ".".join(path[:depth])), None)
+    key = entry.key if entry is not None else ".".join(path)
+    found: Any = values
+    for part in key.split("."):
+        found = found[part]
+    source = next((text for given, text in given_by.items() if given == key or given.startswith(f"{key}.")), "")
+    where = "" if source.partition("=")[0] in ("", key) else f"{source}: "
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, OptionError):
+        return f"{where}{key}={cause}"
+    expected = entry.type if entry is not None else "a section with keys of its own"
+    return f"{where}{key} is {found!r}; expected {expected}"
 
 
 def _leaves(node: DictConfig, prefix: str) -> Iterator[str]:
@@ -198,39 +203,3 @@ def _leaves(node: DictConfig, prefix: str) -> Iterator[str]:
             yield from _leaves(child, key + ".")
         else:
             yield key
-
-
-def _join_spellings(config: Config) -> None:
-    ours, theirs = config.datasets.reduce_zero_label, config.eval.reduce_zero_label
-    if ours is not None and theirs is not None and ours != theirs:
-        raise ValueError(
-            f"datasets.reduce_zero_label={ours} and eval.reduce_zero_label={theirs} disagree; they are two spellings "
-            "of one option (it changes labels in training and evaluation alike): give one of them"
-        )
-    config.datasets.reduce_zero_label = config.eval.reduce_zero_label = ours if ours is not None else theirs
-    transforms, scheduler = config.transforms, config.scheduler
-    transforms.mean, transforms.std = scale_to_unit_range(transforms.mean), scale_to_unit_range(transforms.std)
-    scheduler.constructor_kwargs = {k: v for k, v in scheduler.constructor_kwargs.items() if v is not None}
-
-
-def _fill_in(config: Config) -> None:
-    """Replaces what was left out by the default of the chosen head, so that the written config says all of it."""
-    mask2former = config.decoder_head.type == "m2f"
-    head, optimizer = config.decoder_head, config.optimizer
-    if head.backbone_out_layers is None:
-        head.backbone_out_layers = "FOUR_EVEN_INTERVALS" if mask2former else "LAST"
-    if head.hidden_dim is None and mask2former:
-        head.hidden_dim = 256
-    if optimizer.lr is None:
-        optimizer.lr = 1e-4 if mask2former else 1e-3
-    if optimizer.weight_decay is None:
-        optimizer.weight_decay = 0.05 if mask2former else 0.01
-    if optimizer.gradient_clip is None:
-        optimizer.gradient_clip = 0.01 if mask2former else float("inf")
-    if config.eval.crop_size is None:
-        config.eval.crop_size = config.transforms.train.crop_size
-    if config.eval.stride is None:
-        crop = config.eval.crop_size
-        config.eval.stride = [side * 2 // 3 for side in crop] if isinstance(crop, list) else int(crop) * 2 // 3
-    if config.eval.eval_interval == 0:
-        config.eval.eval_interval = max(1, config.scheduler.total_iter // 10)

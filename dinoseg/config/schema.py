@@ -1,209 +1,416 @@
-"""The configuration schema: every key, its type, its default and the sentence that ``--help`` prints.
+"""Every option of dinoseg, declared once: type, default, help, range, unit, and whether it may change at resume.
 
-A superset of DINOv3's segmentation configs, so those files load as they are. How files and ``key=value`` overrides
-become one checked object stands in ``config_loading.py``.
+A superset of DINOv3's segmentation configs, so those files load as they are. Checks, messages, ``--help``,
+``dinoseg options``, docs/options.md and the resume rule derive from these declarations (``option.py``). How files and
+``key=value`` overrides become one object stands in ``loading.py``, what is filled in for a key left out in
+``defaults.py``.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import Field
 
-def _key(default: Any, help: str) -> Any:
-    """A field with the sentence that ``--help`` prints beside it."""
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata={"help": help})
-    return field(default=default, metadata={"help": help})
+from dinoseg.config.option import EVALUATES, LOADS_MODEL, PREDICTS, READS_DATA, Key, Section, keys_of, option
 
-
-@dataclass
-class ModelConfig:
-    dino_hub: str = _key("dinov3_vits16", "backbone name; `dinoseg backbones` lists them")
-    weights: str = _key("hub", "hub | file or folder (Meta .pth, transformers folder, timm safetensors) | none")
-    mode: str | None = _key(None, "freeze | lora | full: what of the backbone is trained; freeze when left out")
-    save_backbone: bool = _key(False, "write the whole backbone into checkpoints, not only its name and hash")
-    drop_path: float = _key(0.0, "drop-path rate of the backbone when it is trained (mode=full)")
-    gradient_checkpointing: bool = _key(False, "lora, full: recompute the backbone's blocks backwards to save memory")
+_LARGEST_SIDE = 65536
 
 
-@dataclass
-class LoraConfig:
-    enabled: bool | None = _key(None, "the research fork's spelling: true is model.mode=lora")
-    rank: int = _key(8, "rank of the update of a projection")
-    alpha: float = _key(16.0, "the update is scaled by alpha / rank")
-    dropout: float = _key(0.0, "dropout before the adapters, in training")
-    layers: Any = _key(None, "list of the block indices that get adapters; all when left out")
-    targets: list[str] = _key(["attn.qkv", "attn.proj"], "linear layers of a block that get adapters")
+class ModelConfig(Section):
+    """The backbone and its weights."""
 
-
-@dataclass
-class DatasetsConfig:
-    root: str = _key("", "folder with {train,val,test}/{images,masks}, or an ADE20K root")
-    train: str = _key("train", "split folder, or a descriptor such as ADE20K:split=TRAIN")
-    val: str = _key("val", "split folder, or a descriptor such as ADE20K:split=VAL")
-    test: str = _key("test", "split folder, or a descriptor")
-    images: Any = _key(None, "glob of images, or {train: glob, val: glob, test: glob}, relative to root")
-    masks: Any = _key(None, "glob of masks, paired with images by stem; same form as images")
-    classes: Any = _key(
-        None, "{label id or '#rrggbb': name}; a name given twice merges; left out: scanned from the masks"
+    dino_hub: str = option("dinov3_vits16", "backbone name; `dinoseg backbones` lists them", first=True)
+    weights: str = option(
+        "hub",
+        "hub | file or folder (Meta .pth, transformers folder, timm safetensors) | none",
+        resume="free",
+        verbs=LOADS_MODEL,
+        first=True,
     )
-    ignore: Any = _key(None, "label ids or colours that count nowhere; 255 by default")
-    reduce_zero_label: bool | None = _key(None, "ADE20K shorthand: 0 is ignored, the rest shift down by one")
-    colour_tolerance: int = _key(
-        0, "RGB masks: largest channel distance at which a stray colour is taken as the nearest"
+    mode: str | None = option(
+        None,
+        "what of the backbone is trained; freeze when left out",
+        choices=("freeze", "lora", "full"),
+        first=True,
+    )
+    save_backbone: bool = option(
+        False, "write the whole backbone into checkpoints, not only its name and hash", resume="free"
+    )
+    drop_path: float = option(0.0, "drop-path rate of the backbone when it is trained (mode=full)", least=0, below=1)
+    gradient_checkpointing: bool = option(
+        False, "lora, full: recompute the backbone's blocks backwards to save memory", resume="free"
     )
 
 
-@dataclass
-class DecoderHeadConfig:
-    type: str = _key("linear", "linear | m2f")
-    backbone_out_layers: Any = _key(
+class LoraConfig(Section):
+    """Low-rank adapters of ``model.mode=lora``."""
+
+    enabled: bool | None = option(None, "another spelling: true is model.mode=lora")
+    rank: int = option(8, "rank of the update of a projection", least=1, most=4096)
+    alpha: float = option(16.0, "the update is scaled by alpha / rank", above=0)
+    dropout: float = option(0.0, "dropout before the adapters, in training", least=0, below=1)
+    layers: list[int] | None = option(None, "the block indices that get adapters; all when left out", least=0)
+    targets: list[str] = option(["attn.qkv", "attn.proj"], "linear layers of a block that get adapters")
+
+
+class DatasetsConfig(Section):
+    """Where images and masks lie, and what the masks mean."""
+
+    root: str = option(
+        "",
+        "folder with {train,val,test}/{images,masks}, or an ADE20K root",
+        resume="free",
+        verbs=READS_DATA,
+        first=True,
+    )
+    train: str = option("train", "split folder, or a descriptor such as ADE20K:split=TRAIN", verbs=READS_DATA)
+    val: str = option("val", "split folder, or a descriptor such as ADE20K:split=VAL", verbs=READS_DATA)
+    test: str = option("test", "split folder, or a descriptor", resume="free", verbs=READS_DATA)
+    images: Any = option(
+        None, "glob of images, or {train: glob, val: glob, test: glob}, relative to root", verbs=READS_DATA
+    )
+    masks: Any = option(None, "glob of masks, paired with images by stem; same form as images", verbs=READS_DATA)
+    classes: Any = option(
+        None,
+        "{label id or '#rrggbb': name}; a name given twice merges; left out: scanned from the masks",
+        verbs=("check",),
+        first=True,
+    )
+    ignore: Any = option(None, "label ids or colours that count nowhere; 255 by default", verbs=("check",), first=True)
+    reduce_zero_label: bool | None = option(
+        None, "ADE20K shorthand: 0 is ignored, the rest shift down by one", verbs=("check",), first=True
+    )
+    colour_tolerance: int = option(
+        0,
+        "RGB masks: largest channel distance at which a stray colour is taken as the nearest",
+        least=0,
+        most=255,
+        verbs=("check",),
+    )
+
+
+class DecoderHeadConfig(Section):
+    """The head on the backbone's features."""
+
+    type: str = option("linear", "which head", choices=("linear", "m2f"), first=True)
+    backbone_out_layers: Any = option(
         None, "LAST | FOUR_LAST | FOUR_EVEN_INTERVALS | list of block indices; LAST for linear when left out"
     )
-    use_batchnorm: bool = _key(True, "linear: BatchNorm before the classifier")
-    use_cls_token: bool = _key(False, "linear: concatenate the class token to every patch feature")
-    use_backbone_norm: bool = _key(True, "apply the backbone's final norm to every tapped layer")
-    num_classes: int | None = _key(None, "checked against the label space when given")
-    hidden_dim: int | None = _key(None, "m2f: width of pixel and mask decoder (256 when left out)")
-    dropout: float = _key(0.1, "linear: dropout on the features")
-    num_heads: int = _key(8, "m2f: attention heads")
-    num_queries: int = _key(100, "m2f: learned queries")
-    encoder_layers: int = _key(6, "m2f: deformable encoder layers")
-    decoder_layers: int = _key(9, "m2f: mask decoder layers")
-    encoder_ffn_dim: int = _key(1024, "m2f: FFN width of the pixel decoder")
-    decoder_ffn_dim: int = _key(2048, "m2f: FFN width of the mask decoder")
-    adapter_inplane: int = _key(64, "m2f: channels of the adapter's spatial prior")
-    adapter_drop_path: float = _key(0.3, "m2f: drop-path rate of the adapter")
-    activation_checkpointing: bool = _key(False, "m2f: recompute activations in the backward pass to save memory")
-
-
-@dataclass
-class SchedulerConfig:
-    type: str = _key("WarmupOneCycleLR", "WarmupOneCycleLR | WarmupMultiStepLR | WarmupPolyLR | Constant")
-    total_iter: int = _key(40000, "optimiser steps; 0 evaluates what load_from gives and writes a run folder of it")
-    constructor_kwargs: dict[str, Any] = _key({}, "options of the scheduler, e.g. {warmup_iters: 1500}")
-
-
-@dataclass
-class OptimizerConfig:
-    lr: float | None = _key(None, "1e-3 for linear, 1e-4 for m2f when left out")
-    beta1: float = _key(0.9, "AdamW beta 1")
-    beta2: float = _key(0.999, "AdamW beta 2")
-    weight_decay: float | None = _key(
-        None, "1e-2 for linear, 5e-2 for m2f when left out; none on norms, biases, embeddings"
+    use_batchnorm: bool = option(True, "linear: BatchNorm before the classifier")
+    use_cls_token: bool = option(False, "linear: concatenate the class token to every patch feature")
+    use_backbone_norm: bool = option(True, "apply the backbone's final norm to every tapped layer")
+    num_classes: int | None = option(
+        None, "checked against the label space when given", least=1, most=65534, verbs=("check",)
     )
-    gradient_clip: float | None = _key(
-        None, "largest gradient norm, 0 for none; inf (none) for linear, 0.01 for m2f when left out"
+    hidden_dim: int | None = option(
+        None, "m2f: width of pixel and mask decoder (256 when left out)", least=1, most=16384
     )
-    backbone_lr_factor: float | None = _key(
-        None, "the backbone's learning rate over the head's; 0.1 for model.mode=full, 1 for lora when left out"
-    )
-    layer_decay: float = _key(
-        1.0, "the learning rate of a backbone block is this to the power of its distance from the head"
+    dropout: float = option(0.1, "linear: dropout on the features", least=0, below=1)
+    num_heads: int = option(8, "m2f: attention heads", least=1, most=256)
+    num_queries: int = option(100, "m2f: learned queries", least=1, most=65536)
+    encoder_layers: int = option(6, "m2f: deformable encoder layers", least=1, most=100)
+    decoder_layers: int = option(9, "m2f: mask decoder layers", least=1, most=100)
+    encoder_ffn_dim: int = option(1024, "m2f: FFN width of the pixel decoder", least=1, most=65536)
+    decoder_ffn_dim: int = option(2048, "m2f: FFN width of the mask decoder", least=1, most=65536)
+    adapter_inplane: int = option(64, "m2f: channels of the adapter's spatial prior", least=1, most=4096)
+    adapter_drop_path: float = option(0.3, "m2f: drop-path rate of the adapter", least=0, below=1)
+    activation_checkpointing: bool = option(
+        False, "m2f: recompute activations in the backward pass to save memory", resume="free"
     )
 
 
-@dataclass
-class TrainTransformConfig:
-    img_size: int | None = _key(None, "short side before the random ratio; native size when left out")
-    random_img_size_ratio_range: list[float] = _key([0.5, 2.0], "range of the random resize")
-    crop_size: Any = _key(512, "pixels, int or [height, width]")
-    flip_prob: float = _key(0.5, "probability of a horizontal flip")
-    vertical_flip_prob: float = _key(0.0, "probability of a vertical flip")
-    right_angle_rotations: bool = _key(False, "rotate by a random multiple of 90 degrees")
-    max_class_share: float = _key(0.75, "redraw a crop (10 tries) in which one class covers more than this")
-    photometric_distortion: bool = _key(True, "random brightness, contrast, saturation and hue")
+class SchedulerConfig(Section):
+    """How long a training is, and how its learning rate goes."""
 
-
-@dataclass
-class EvalTransformConfig:
-    img_size: int | None = _key(None, "resize the short side to this before inference; native size when left out")
-    tta_ratios: list[float] = _key([1.0], "scales of test-time augmentation")
-    tta_right_angle_rotations: bool = _key(False, "turn by 90, 180 and 270 degrees, too; for images without an up")
-
-
-@dataclass
-class TransformsConfig:
-    train: TrainTransformConfig = field(default_factory=TrainTransformConfig)
-    eval: EvalTransformConfig = field(default_factory=EvalTransformConfig)
-    mean: list[float] = _key([0.485, 0.456, 0.406], "per channel, of images in 0..1")
-    std: list[float] = _key([0.229, 0.224, 0.225], "per channel, of images in 0..1")
-
-
-@dataclass
-class TrainConfig:
-    celoss_weight: float = _key(1.0, "linear: weight of cross-entropy")
-    diceloss_weight: float = _key(0.0, "linear: weight of Dice loss")
-    class_weights: Any = _key("none", "none | auto (inverse square root of pixel share) | {name: weight}")
-    accumulation_steps: int = _key(1, "batches per optimiser step")
-    log_interval: int = _key(10, "optimiser steps between lines of metrics.jsonl")
-    checkpoint_interval: int | None = _key(
-        None, "optimiser steps between checkpoints beside those of each evaluation; none of them when left out"
+    type: str = option(
+        "WarmupOneCycleLR",
+        "learning-rate schedule",
+        choices=("WarmupOneCycleLR", "WarmupMultiStepLR", "WarmupPolyLR", "Constant"),
     )
-    early_stopping: int | None = _key(
-        None, "evaluations in a row without a better metric_to_save that end the training; never when left out"
+    total_iter: int = option(
+        40000,
+        "optimiser steps; 0 evaluates what load_from gives and writes a run folder of it",
+        least=0,
+        most=10**9,
+        unit="steps",
+        first=True,
     )
-    ema_decay: float | None = _key(
-        None, "evaluate and keep a moving average of the trained weights, e.g. 0.999; none when left out"
+    constructor_kwargs: dict[str, Any] = option({}, "options of the scheduler, e.g. {warmup_iters: 1500}")
+
+
+class OptimizerConfig(Section):
+    """AdamW and its learning rates."""
+
+    lr: float | None = option(None, "1e-3 for linear, 1e-4 for m2f when left out", least=0, first=True)
+    beta1: float = option(0.9, "AdamW beta 1", least=0, below=1)
+    beta2: float = option(0.999, "AdamW beta 2", least=0, below=1)
+    weight_decay: float | None = option(
+        None, "1e-2 for linear, 5e-2 for m2f when left out; none on norms, biases, embeddings", least=0
+    )
+    gradient_clip: float | None = option(
+        None,
+        "largest gradient norm, 0 for none; inf (none) for linear, 0.01 for m2f when left out",
+        least=0,
+        infinite=True,
+    )
+    backbone_lr_factor: float | None = option(
+        None, "the backbone's learning rate over the head's; 0.1 for model.mode=full, 1 for lora when left out", least=0
+    )
+    layer_decay: float = option(
+        1.0,
+        "the learning rate of a backbone block is this to the power of its distance from the head",
+        above=0,
+        most=1,
     )
 
 
-@dataclass
-class Mask2FormerTrainConfig:
-    num_points: int = _key(12544, "points per mask in the loss")
-    oversample_ratio: float = _key(3.0, "candidates per uncertain point")
-    importance_sample_ratio: float = _key(0.75, "share of points taken by uncertainty")
-    mask_coefficient: float = _key(5.0, "weight of the mask cross-entropy")
-    dice_coefficient: float = _key(5.0, "weight of the Dice term")
-    class_coefficient: float = _key(2.0, "weight of the class term")
-    no_object_coefficient: float = _key(0.1, "weight of the no-object class within the class term")
+class TrainTransformConfig(Section):
+    """What a training image goes through."""
+
+    img_size: int | None = option(
+        None,
+        "short side before the random ratio; native size when left out",
+        least=1,
+        most=_LARGEST_SIDE,
+        unit="pixels",
+    )
+    random_img_size_ratio_range: list[float] = option(
+        [0.5, 2.0], "range of the random resize", above=0, most=100, length=2
+    )
+    crop_size: int | list[int] = option(
+        512, "what the model sees of an image", size=True, most=_LARGEST_SIDE, unit="pixels", first=True
+    )
+    flip_prob: float = option(0.5, "probability of a horizontal flip", least=0, most=1)
+    vertical_flip_prob: float = option(0.0, "probability of a vertical flip", least=0, most=1)
+    right_angle_rotations: bool = option(False, "rotate by a random multiple of 90 degrees")
+    max_class_share: float = option(
+        0.75, "redraw a crop (10 tries) in which one class covers more than this", above=0, most=1
+    )
+    photometric_distortion: bool = option(True, "random brightness, contrast, saturation and hue")
 
 
-@dataclass
-class EvalConfig:
-    reduce_zero_label: bool | None = _key(None, "DINOv3's spelling of datasets.reduce_zero_label; means the same")
-    mode: str = _key("slide", "whole | slide")
-    crop_size: Any = _key(None, "window, int or [height, width]; the training crop when left out")
-    stride: Any = _key(None, "step of the window; two thirds of the crop when left out")
-    batch_size: int | None = _key(None, "windows per forward pass; by device, crop and classes when left out")
-    eval_interval: int = _key(0, "optimiser steps between evaluations; 0: a tenth of total_iter")
-    use_tta: bool = _key(False, "average over transforms.eval.tta_ratios and horizontal flips")
-    blend: str = _key("uniform", "uniform | gaussian | hann weight of a pixel within its window")
-    absent_classes: str = _key(
+class EvalTransformConfig(Section):
+    """What an image goes through before inference."""
+
+    img_size: int | None = option(
+        None,
+        "resize the short side to this before inference; native size when left out",
+        least=1,
+        most=_LARGEST_SIDE,
+        unit="pixels",
+        resume="decides best",
+        verbs=PREDICTS,
+    )
+    tta_ratios: list[float] = option(
+        [1.0], "scales of test-time augmentation", above=0, most=100, resume="decides best", verbs=PREDICTS
+    )
+    tta_right_angle_rotations: bool = option(
+        False,
+        "turn by 90, 180 and 270 degrees, too; for images without an up",
+        resume="decides best",
+        verbs=PREDICTS,
+    )
+
+
+class TransformsConfig(Section):
+    """Augmentation, resizing and normalisation."""
+
+    train: TrainTransformConfig = Field(default_factory=TrainTransformConfig)
+    eval: EvalTransformConfig = Field(default_factory=EvalTransformConfig)
+    mean: list[float] = option([0.485, 0.456, 0.406], "per channel, of images in 0..1", least=0, most=1, length=3)
+    std: list[float] = option([0.229, 0.224, 0.225], "per channel, of images in 0..1", above=0, most=1, length=3)
+
+
+class TrainConfig(Section):
+    """The loss of the linear head, and what a training does beside its steps."""
+
+    celoss_weight: float = option(1.0, "linear: weight of cross-entropy", least=0)
+    diceloss_weight: float = option(0.0, "linear: weight of Dice loss", least=0)
+    class_weights: Any = option("none", "none | auto (inverse square root of pixel share) | {name: weight}")
+    accumulation_steps: int = option(1, "batches per optimiser step", least=1, most=10**6)
+    log_interval: int = option(
+        10, "optimiser steps between lines of metrics.jsonl", least=1, unit="steps", resume="free"
+    )
+    checkpoint_interval: int | None = option(
+        None,
+        "optimiser steps between checkpoints beside those of each evaluation; none of them when left out",
+        least=1,
+        unit="steps",
+        resume="free",
+    )
+    early_stopping: int | None = option(
+        None,
+        "evaluations in a row without a better metric_to_save that end the training; never when left out",
+        least=1,
+        resume="free",
+    )
+    ema_decay: float | None = option(
+        None,
+        "evaluate and keep a moving average of the trained weights, e.g. 0.999; none when left out",
+        above=0,
+        below=1,
+    )
+
+
+class Mask2FormerTrainConfig(Section):
+    """The loss of the m2f head."""
+
+    num_points: int = option(12544, "points per mask in the loss", least=1, most=10**7)
+    oversample_ratio: float = option(3.0, "candidates per uncertain point", least=1, most=1000)
+    importance_sample_ratio: float = option(0.75, "share of points taken by uncertainty", least=0, most=1)
+    mask_coefficient: float = option(5.0, "weight of the mask cross-entropy", least=0)
+    dice_coefficient: float = option(5.0, "weight of the Dice term", least=0)
+    class_coefficient: float = option(2.0, "weight of the class term", least=0)
+    no_object_coefficient: float = option(0.1, "weight of the no-object class within the class term", least=0)
+
+
+class EvalConfig(Section):
+    """How images are cut for the model, and what is measured."""
+
+    reduce_zero_label: bool | None = option(None, "DINOv3's spelling of datasets.reduce_zero_label; means the same")
+    mode: str = option(
+        "slide",
+        "the image in one piece, or in windows",
+        choices=("whole", "slide"),
+        resume="decides best",
+        verbs=PREDICTS,
+    )
+    crop_size: int | list[int] | None = option(
+        None,
+        "window; the training crop when left out",
+        size=True,
+        most=_LARGEST_SIDE,
+        unit="pixels",
+        resume="decides best",
+        verbs=PREDICTS,
+    )
+    stride: int | list[int] | None = option(
+        None,
+        "step of the window; two thirds of the crop when left out",
+        size=True,
+        most=_LARGEST_SIDE,
+        unit="pixels",
+        resume="decides best",
+        verbs=PREDICTS,
+    )
+    batch_size: int | None = option(
+        None,
+        "windows per forward pass; by device, crop and classes when left out",
+        least=1,
+        most=65536,
+        resume="free",
+        verbs=PREDICTS,
+    )
+    eval_interval: int = option(
+        0, "optimiser steps between evaluations; 0: a tenth of total_iter", least=0, unit="steps", resume="free"
+    )
+    use_tta: bool = option(
+        False,
+        "average over transforms.eval.tta_ratios and horizontal flips",
+        resume="decides best",
+        verbs=PREDICTS,
+    )
+    blend: str = option(
+        "uniform",
+        "weight of a pixel within its window",
+        choices=("uniform", "gaussian", "hann"),
+        resume="decides best",
+        verbs=PREDICTS,
+    )
+    absent_classes: str = option(
         "skip_empty",
-        "classes left out of means: skip_empty (in neither truth nor prediction) | skip_absent (not in truth) | zero",
+        "classes left out of means: those in neither truth nor prediction, those not in the truth, or none",
+        choices=("skip_empty", "skip_absent", "zero"),
+        resume="decides best",
+        verbs=EVALUATES,
     )
-    beta: float = _key(1.0, "weight of recall against precision in the F-score")
-    boundary_iou: bool = _key(False, "also report boundary IoU")
-    boundary_width: float = _key(0.02, "width of its band along contours, as a share of the image diagonal")
-    cldice: list[str] = _key([], "names of thin classes whose clDice is reported (pip install 'dinoseg[thin]')")
-    compute_metric_per_image: bool = _key(False, "also report the mean of per-image metrics")
-    max_val_samples: int | None = _key(None, "evaluate an evenly spread, fixed subset of this size")
-    num_visualizations: int = _key(4, "validation images drawn into overlays/val at each evaluation")
+    beta: float = option(
+        1.0,
+        "weight of recall against precision in the F-score",
+        above=0,
+        most=1000,
+        resume="decides best",
+        verbs=EVALUATES,
+    )
+    boundary_iou: bool = option(False, "also report boundary IoU", resume="free", verbs=EVALUATES)
+    boundary_width: float = option(
+        0.02,
+        "width of its band along contours, as a share of the image diagonal",
+        above=0,
+        most=1,
+        resume="free",
+        verbs=EVALUATES,
+    )
+    cldice: list[str] = option(
+        [],
+        "names of thin classes whose clDice is reported (pip install 'dinoseg[thin]')",
+        resume="free",
+        verbs=EVALUATES,
+    )
+    compute_metric_per_image: bool = option(
+        False, "also report the mean of per-image metrics", resume="free", verbs=EVALUATES
+    )
+    max_val_samples: int | None = option(
+        None,
+        "evaluate an evenly spread, fixed subset of this size",
+        least=1,
+        unit="images",
+        resume="decides best",
+        verbs=EVALUATES,
+    )
+    num_visualizations: int = option(
+        4, "validation images drawn into overlays/val at each evaluation", least=0, unit="images", resume="free"
+    )
 
 
-@dataclass
-class Config:
-    bs: int = _key(2, "images per step and process")
-    num_workers: int = _key(2, "data loading processes")
-    model_dtype: str = _key("FLOAT32", "FLOAT32 | BFLOAT16: precision of the forward pass")
-    seed: int = _key(100, "seed of everything random")
-    device: str = _key("auto", "auto | cpu | cuda | mps")
-    metric_to_save: str = _key("mIoU", "mIoU | mAcc | aAcc | mDice | mFscore: decides which checkpoint is best")
-    output_dir: str = _key("runs/dinoseg", "run folder")
-    trackers: list[str] = _key(
-        ["tensorboard"], "where a training is shown: any of tensorboard, wandb, mlflow, trackio; [] for nowhere"
+class Config(Section):
+    """The whole config."""
+
+    bs: int = option(2, "images per step and process", least=1, most=65536, unit="images", resume="free", first=True)
+    num_workers: int = option(2, "data loading processes", least=0, most=256, resume="free", verbs=("eval",))
+    model_dtype: str = option(
+        "FLOAT32",
+        "precision of the forward pass",
+        choices=("FLOAT32", "BFLOAT16"),
+        verbs=("eval", "predict", "report"),
     )
-    load_from: str | None = _key(None, "run folder, or state dict of DINOv3's code, whose head to start from")
-    model: ModelConfig = field(default_factory=ModelConfig)
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    datasets: DatasetsConfig = field(default_factory=DatasetsConfig)
-    decoder_head: DecoderHeadConfig = field(default_factory=DecoderHeadConfig)
-    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    transforms: TransformsConfig = field(default_factory=TransformsConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    m2f_train: Mask2FormerTrainConfig = field(default_factory=Mask2FormerTrainConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
+    seed: int = option(100, "seed of everything random", least=0, most=2**63 - 1)
+    device: str = option(
+        "auto",
+        "where the model runs",
+        choices=("auto", "cpu", "cuda", "mps"),
+        resume="free",
+        verbs=("eval", "report"),
+        first=True,
+    )
+    metric_to_save: str = option(
+        "mIoU",
+        "decides which checkpoint is best",
+        choices=("mIoU", "mAcc", "aAcc", "mDice", "mFscore"),
+        resume="decides best",
+    )
+    output_dir: str = option("runs/dinoseg", "run folder", resume="free", first=True)
+    trackers: list[str] = option(
+        ["tensorboard"],
+        "where a training is shown; [] for nowhere",
+        choices=("tensorboard", "wandb", "mlflow", "trackio"),
+        resume="free",
+    )
+    load_from: str | None = option(None, "run folder, or state dict of DINOv3's code, whose head to start from")
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    lora: LoraConfig = Field(default_factory=LoraConfig)
+    datasets: DatasetsConfig = Field(default_factory=DatasetsConfig)
+    decoder_head: DecoderHeadConfig = Field(default_factory=DecoderHeadConfig)
+    scheduler: SchedulerConfig = Field(default_factory=SchedulerConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    transforms: TransformsConfig = Field(default_factory=TransformsConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    m2f_train: Mask2FormerTrainConfig = Field(default_factory=Mask2FormerTrainConfig)
+    eval: EvalConfig = Field(default_factory=EvalConfig)
+
+
+def all_keys() -> tuple[Key, ...]:
+    """Every option by its dotted key, in the order of the schema."""
+    return keys_of(Config)
 
 
 def get_key(config: Config, key: str) -> Any:

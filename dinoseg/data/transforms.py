@@ -3,10 +3,7 @@
 Random numbers come from torch's CPU generator alone, which the dataset seeds per sample.
 """
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,43 +19,10 @@ from dinoseg.config import TransformsConfig
 CROP_TRIES = 10
 
 
-def as_size(value: Any, key: str) -> tuple[int, int]:
-    """Height and width, in pixels, from a config value that is an int (square) or ``[height, width]``.
-
-    Raises ``ValueError`` that names ``key`` for anything else.
-    """
-    pair = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value, value]
-    if len(pair) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in pair):
-        raise ValueError(f"{key}: {value!r} is no size; give pixels as a positive int or as [height, width]")
-    return pair[0], pair[1]
-
-
-def _numbers(value: Any, key: str, count: int) -> tuple[float, ...]:
-    """``count`` finite numbers as floats; ``ValueError`` that names ``key`` otherwise."""
-    items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-    numeric = all(isinstance(item, int | float) and not isinstance(item, bool) for item in items)
-    if len(items) != count or not numeric or not all(math.isfinite(item) for item in items):
-        raise ValueError(f"{key}: {value!r} is no list of {count} finite numbers")
-    return tuple(float(item) for item in items)
-
-
-def _probability(value: float, key: str) -> float:
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{key}: {value!r} is no probability; give a number from 0 to 1")
-    return float(value)
-
-
-def _channel_statistics(config: TransformsConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, for images in 0..1."""
-    mean = _numbers(config.mean, "transforms.mean", 3)
-    std = _numbers(config.std, "transforms.std", 3)
-    if not all(0.0 <= item <= 1.0 for item in mean):
-        raise ValueError(
-            f"transforms.mean: {list(mean)} leaves 0..1, the range of an image; divide 0..255 values by 255"
-        )
-    if not all(0.0 < item <= 1.0 for item in std):
-        raise ValueError(f"transforms.std: {list(std)} must lie above 0 and at most at 1; divide 0..255 values by 255")
-    return mean, std
+def as_size(value: int | list[int]) -> tuple[int, int]:
+    """Height and width, in pixels, of a config value that is a whole number (square) or ``[height, width]``."""
+    height, width = value if isinstance(value, list) else (value, value)
+    return height, width
 
 
 def _photometric_distortion() -> v2.Transform:
@@ -176,31 +140,22 @@ class TrainTransform:
 
 
 def build_train_transform(config: TransformsConfig, ignore_index: int) -> TrainTransform:
-    """The training transform of a config; ``ValueError`` names the key of a value out of range."""
+    """The training transform of a config."""
     train = config.train
-    if train.img_size is not None and train.img_size < 1:
-        raise ValueError(f"transforms.train.img_size: {train.img_size} must be at least 1, or null for native size")
-    low, high = _numbers(train.random_img_size_ratio_range, "transforms.train.random_img_size_ratio_range", 2)
-    if not 0.0 < low <= high:
-        raise ValueError(
-            f"transforms.train.random_img_size_ratio_range: [{low}, {high}] must be positive and in rising order"
-        )
-    if not 0.0 < train.max_class_share <= 1.0:
-        raise ValueError(f"transforms.train.max_class_share: {train.max_class_share} must lie above 0 and at most at 1")
-    mean, std = _channel_statistics(config)
+    low, high = train.random_img_size_ratio_range
     appearance = [
-        v2.RandomHorizontalFlip(_probability(train.flip_prob, "transforms.train.flip_prob")),
-        v2.RandomVerticalFlip(_probability(train.vertical_flip_prob, "transforms.train.vertical_flip_prob")),
+        v2.RandomHorizontalFlip(train.flip_prob),
+        v2.RandomVerticalFlip(train.vertical_flip_prob),
         *([_photometric_distortion()] if train.photometric_distortion else []),
         v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
-        v2.Normalize(list(mean), list(std)),
+        v2.Normalize(config.mean, config.std),
     ]
     return TrainTransform(
-        crop_size=as_size(train.crop_size, "transforms.train.crop_size"),
+        crop_size=as_size(train.crop_size),
         ignore_index=ignore_index,
         img_size=train.img_size,
         ratio_range=(low, high),
-        max_class_share=float(train.max_class_share),
+        max_class_share=train.max_class_share,
         right_angle_rotations=train.right_angle_rotations,
         appearance=v2.Compose(appearance),
     )
@@ -227,5 +182,5 @@ class EvalTransform:
 
 
 def build_eval_transform(config: TransformsConfig) -> EvalTransform:
-    """The evaluation transform of a config; ``ValueError`` names the key of a value out of range."""
-    return EvalTransform(*_channel_statistics(config))
+    """The evaluation transform of a config."""
+    return EvalTransform(tuple(config.mean), tuple(config.std))

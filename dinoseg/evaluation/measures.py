@@ -35,12 +35,8 @@ def build_measures(config: EvalConfig, label_space: LabelSpace) -> Measures:
     """The measures that the config asks for.
 
     Raises:
-        ValueError: a number that is not above 0, ``eval.cldice`` names no class of the label space, or scikit-image is
-            not installed.
+        ValueError: ``eval.cldice`` names no class of the label space, or scikit-image is not installed.
     """
-    for key, value in (("beta", config.beta), ("boundary_width", config.boundary_width)):
-        if not value > 0:
-            raise ValueError(f"eval.{key}={value} is too small; give a number above 0")
     absent: Any = config.absent_classes
     return Measures(
         absent_classes=absent,

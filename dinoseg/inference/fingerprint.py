@@ -22,7 +22,7 @@ def settings_fingerprint(checkpoint_hash: str, label_space: LabelSpace, config: 
 
     The device and ``eval.batch_size`` are left out: they change the time, and the last bits of a score at most.
     """
-    model, policy = asdict(config.model), asdict(window)
+    model, policy = config.model.model_dump(), asdict(window)
     # The checkpoint's own metadata has the hash of the backbone, wherever its file lies.
     del model["weights"], policy["batch_size"]
     decisive = {
@@ -30,7 +30,7 @@ def settings_fingerprint(checkpoint_hash: str, label_space: LabelSpace, config: 
         "checkpoint": checkpoint_hash,
         "labels": label_space.to_dict(),
         "model": model,
-        "decoder_head": asdict(config.decoder_head),
+        "decoder_head": config.decoder_head.model_dump(),
         "mean": config.transforms.mean,
         "std": config.transforms.std,
         "model_dtype": config.model_dtype,

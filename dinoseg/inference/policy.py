@@ -1,13 +1,15 @@
 """The window policy: how an image is cut for the model, and which policy a config asks for."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from dinoseg.config import Config
 from dinoseg.data.transforms import as_size
 from dinoseg.inference.accumulator import WindowGrid
 from dinoseg.inference.blending import Blend
 from dinoseg.inference.tta import TtaPolicy
+
+Mode = Literal["whole", "slide"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class WindowPolicy:
         ValueError: a value out of range, or strides that would leave gaps; the message names the config key.
     """
 
-    mode: Literal["whole", "slide"] = "slide"
+    mode: Mode = "slide"
     crop: tuple[int, int] = (512, 512)
     stride: tuple[int, int] = (341, 341)
     batch_size: int | None = None
@@ -36,8 +38,8 @@ class WindowPolicy:
     tta: TtaPolicy | None = None
 
     def __post_init__(self) -> None:
-        _require_choice("eval.mode", self.mode, ("whole", "slide"))
-        _require_choice("eval.blend", self.blend, ("uniform", "gaussian", "hann"))
+        _require_choice("eval.mode", self.mode, get_args(Mode))
+        _require_choice("eval.blend", self.blend, get_args(Blend))
         _require_positive("eval.crop_size", *self.crop)
         _require_positive("eval.stride", *self.stride)
         for key, value in (("eval.batch_size", self.batch_size), ("transforms.eval.img_size", self.img_size)):
@@ -83,21 +85,14 @@ class WindowPolicy:
 
 
 def window_policy(config: Config) -> WindowPolicy:
-    """Windows, blending, resizing and test-time augmentation from the ``eval`` and ``transforms.eval`` sections.
-
-    Raises:
-        ValueError: a value out of range; the message names its key.
-    """
+    """Windows, blending, resizing and test-time augmentation from the ``eval`` and ``transforms.eval`` sections."""
     views = config.transforms.eval
-    if views.tta_right_angle_rotations and not config.eval.use_tta:
-        raise ValueError(
-            "transforms.eval.tta_right_angle_rotations=true has no effect without eval.use_tta=true; add it"
-        )
+    assert config.eval.crop_size is not None and config.eval.stride is not None  # filled in when it was loaded
     tta = TtaPolicy(tuple(views.tta_ratios), right_angle_rotations=views.tta_right_angle_rotations)
     return WindowPolicy(
-        mode=cast(Literal["whole", "slide"], config.eval.mode),
-        crop=as_size(config.eval.crop_size, "eval.crop_size"),
-        stride=as_size(config.eval.stride, "eval.stride"),
+        mode=cast(Mode, config.eval.mode),
+        crop=as_size(config.eval.crop_size),
+        stride=as_size(config.eval.stride),
         batch_size=config.eval.batch_size,
         blend=cast(Blend, config.eval.blend),
         img_size=views.img_size,

@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from omegaconf import OmegaConf
 from PIL import Image
 
-from dinoseg.config import Config, get_key
-from dinoseg.config.loading import describe_keys, show_value
+from dinoseg.config import Config, all_keys, get_key
+from dinoseg.config.loading import config_yaml
+from dinoseg.config.option import show_value
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import show_label
 from dinoseg.system.files import replace_text
@@ -183,7 +183,7 @@ def _read_state(file: Path) -> dict[str, Any]:
 
 def config_values(config: Config) -> dict[str, str]:
     """Every dotted key with its value, as YAML would write it."""
-    return {entry.key: show_value(get_key(config, entry.key)) for entry in describe_keys()}
+    return {entry.key: show_value(get_key(config, entry.key)) for entry in all_keys()}
 
 
 def run_texts(config: Config, label_space: LabelSpace) -> dict[str, str]:
@@ -194,7 +194,7 @@ def run_texts(config: Config, label_space: LabelSpace) -> dict[str, str]:
         colour = "#{:02x}{:02x}{:02x}".format(*label.colour)
         rows.append(f"| {index} | {ids} | {label.name.replace('|', chr(92) + '|')} | {colour} |")
     ignored = ", ".join(show_label(label_id, label_space.kind) for label_id in label_space.ignored_ids) or "none"
-    yaml = OmegaConf.to_yaml(OmegaConf.structured(config))
+    yaml = config_yaml(config)
     return {
         "labels": "\n".join([*rows, "", f"ignored: {ignored}", ""]),
         "config": "".join(f"    {line}\n" for line in yaml.splitlines()),

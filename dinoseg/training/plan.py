@@ -106,7 +106,7 @@ def _probe(trainer: Trainer, training: bool) -> tuple[float, float]:
 
 
 def _crop(config: Config) -> tuple[int, int]:
-    return as_size(config.transforms.train.crop_size, "transforms.train.crop_size")
+    return as_size(config.transforms.train.crop_size)
 
 
 def _seconds_since(started: float, device: torch.device) -> float:

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from dinoseg.config import Config, get_key
-from dinoseg.config.loading import describe_keys, show_value
+from dinoseg.config import Config, all_keys, get_key
+from dinoseg.config.option import show_value
 from dinoseg.data.folders import Pair
 from dinoseg.run_folder.checkpoint import (
     MODEL_FILE,
@@ -22,32 +22,6 @@ from dinoseg.training.loop import Trainer
 from dinoseg.training.progress import Progress
 
 RESUME_CHOICES = ("last", "auto", PREVIOUS, "best")
-
-# What may change in mid-training. Data, weights and the batch are compared by what they are, not by how they are given.
-_FREE = (
-    "bs",
-    "num_workers",
-    "device",
-    "output_dir",
-    "trackers",
-    "model.weights",
-    "model.save_backbone",
-    "model.gradient_checkpointing",
-    "decoder_head.activation_checkpointing",
-    "datasets.root",
-    "datasets.test",
-    "train.log_interval",
-    "train.checkpoint_interval",
-    "train.early_stopping",
-    "eval.batch_size",
-    "eval.eval_interval",
-    "eval.compute_metric_per_image",
-    "eval.boundary_iou",
-    "eval.boundary_width",
-    "eval.cldice",
-    "eval.num_visualizations",
-)
-_DECIDES_BEST = ("metric_to_save", "eval.", "transforms.eval.")
 
 
 def find_resume_point(run: RunFolder, resume: str | None) -> Path | None:
@@ -95,12 +69,12 @@ def read_resume_progress(checkpoint: Path) -> Progress:
 def refuse_changed_config(run: RunFolder, config: Config) -> None:
     """Raises ValueError when a key that shapes the training differs from the run's; names all, with both values."""
     recorded, lines = run.read_config(), []
-    for entry in describe_keys():
+    for entry in all_keys():
         before, now = get_key(recorded, entry.key), get_key(config, entry.key)
-        if before != now and entry.key not in _FREE:
+        if before != now and entry.option.resume != "free":
             advice = (
                 f"it decides which checkpoint is best; `dinoseg eval {run.path} {entry.key}=...` measures with it"
-                if entry.key.startswith(_DECIDES_BEST)
+                if entry.option.resume == "decides best"
                 else "it would be another training"
             )
             lines.append(f"  {entry.key}: {show_value(before)} in the run, {show_value(now)} now; {advice}")

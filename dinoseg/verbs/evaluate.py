@@ -8,7 +8,7 @@ from typing import Any
 from accelerate import Accelerator
 from rich.console import Console
 
-from dinoseg.config import Config
+from dinoseg.config import Config, with_changes
 from dinoseg.config.loading import is_given, is_setting
 from dinoseg.console.bars import image_progress
 from dinoseg.console.evaluation_table import evaluation_table
@@ -93,7 +93,7 @@ def _evaluate(
     config = folder.read_config(overrides)
     if not is_given("eval.max_val_samples", overrides):
         # A subset is for validation during training; a figure asked for by hand is of all images.
-        config.eval.max_val_samples = None
+        config = with_changes(config, {"eval.max_val_samples": None})
     label_space = folder.read_labels()
     window = window_policy(config)
     measures = build_measures(config.eval, label_space)

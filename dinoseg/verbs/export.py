@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dinoseg.backbone import backbone_hash
-from dinoseg.config import Config
+from dinoseg.config import Config, with_changes
 from dinoseg.config.loading import save_config
 from dinoseg.run_folder.checkpoint import MODEL_FILE, find_checkpoint, model_state, read_metadata, write_checkpoint
 from dinoseg.run_folder.folder import RunFolder, load_segmenter
@@ -60,6 +60,12 @@ def export_run(run: Path, out: Path, overrides: Iterable[str], checkpoint: str, 
 
 def _config_of_export(config: Config, out: Path) -> Config:
     """The run's config for a model of which nothing is trained any more."""
-    config.model.mode, config.model.save_backbone, config.model.gradient_checkpointing = "freeze", True, False
-    config.optimizer.backbone_lr_factor, config.load_from, config.output_dir = None, None, str(out)
-    return config
+    changes = {
+        "model.mode": "freeze",
+        "model.save_backbone": True,
+        "model.gradient_checkpointing": False,
+        "optimizer.backbone_lr_factor": None,
+        "load_from": None,
+        "output_dir": str(out),
+    }
+    return with_changes(config, changes)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dinoseg.config import Config
-from dinoseg.config.loading import describe_keys, load_config, save_config
+from dinoseg.config import Config, all_keys, get_key, with_changes
+from dinoseg.config.loading import likely_keys, load_config, save_config
 
 
 def test_overrides_and_file_in_any_order(tmp_path: Path) -> None:
@@ -57,6 +57,20 @@ def test_window_follows_the_training_crop() -> None:
         (["eval.absent_classes=skip"], ["eval.absent_classes='skip'", "skip_empty, skip_absent, zero"]),
         (["eval.cldice=artery"], ["eval.cldice is 'artery'", "a list of words"]),
         (["transforms.train.crop_size=big"], ["transforms.train.crop_size is 'big'", "[height, width]"]),
+        (["eval.stride=[341]"], ["eval.stride=[341] is no size", "[height, width]"]),
+        (["eval.crop_size=[0, 4]"], ["eval.crop_size=[0, 4] is no size"]),
+        (["eval.stride=600"], ["eval.stride [600, 600] exceeds eval.crop_size [512, 512]"]),
+        (["bs=true"], ["bs is True", "a whole number"]),
+        (["model=null"], ["model is None", "a section"]),
+        (["trackers=[tensorboard, foo]"], ["trackers='foo' is unknown", "wandb"]),
+        (["trackers=[wandb, wandb]"], ["given twice"]),
+        (["transforms.train.random_img_size_ratio_range=[2, 0.5]"], ["rising order"]),
+        (["transforms.eval.tta_ratios=[]"], ["tta_ratios is empty"]),
+        (["transforms.mean=[0.5, 0.5]"], ["transforms.mean=[0.5, 0.5] has 2 entries; give 3"]),
+        (["scheduler.constructor_kwargs.pct_start=7"], ["pct_start=7 is too large"]),
+        (["scheduler.constructor_kwargs.div_factor=0"], ["div_factor is 0"]),
+        (["datasets.masks=${nope}"], ["datasets.masks", "${...}"]),
+        (["bs=" + "[" * 5000 + "]" * 5000], ["nested too deep"]),
         (["transforms.train.crop_size=null"], ["transforms.train.crop_size is None"]),
         (["train.celoss_weight=0"], ["both 0"]),
         (["train"], ["'train' is not an option", "key=value"]),
@@ -101,7 +115,61 @@ def test_a_mapping_of_own_keys_replaces_that_of_the_file(tmp_path: Path) -> None
 
 
 def test_every_key_has_a_help_sentence() -> None:
-    described = describe_keys()
+    described = all_keys()
     assert {"bs", "eval.stride", "m2f_train.num_points"} <= {entry.key for entry in described}
-    assert all(entry.help for entry in described)
+    assert all(entry.option.help and not entry.option.help.endswith(".") for entry in described)
     assert load_config([]) == load_config([], base=Config())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("bs: " + "[" * 10_000 + "]" * 10_000, "nested too deep"),
+        ("a: " * 3 + "b", "not valid YAML"),
+        ("- 1\n", "found a list"),
+        ("eval: 3\n", "eval is 3; expected a section"),
+        ("eval: null\n", "eval is None; expected a section"),
+        ("bs: {a: 1}\n", "bs is {'a': 1}; expected a whole number"),
+        ("transforms: {mean: 3}\n", "transforms.mean is 3; expected a list of numbers"),
+        ("eval: {stride: [a, b]}\n", "eval.stride is ['a', 'b']"),
+    ],
+)
+def test_a_malformed_file_is_one_message_with_file_and_key(content: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(content)
+    with pytest.raises(ValueError) as raised:
+        load_config([f"config={file}"])
+    assert str(file) in str(raised.value) and message in str(raised.value)
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").touch()
+    assert load_config([f"config={tmp_path / 'empty.yaml'}"]) == load_config([])
+
+
+def test_the_config_is_frozen_and_copies_are_checked() -> None:
+    config = load_config([])
+    with pytest.raises(ValueError, match="frozen"):
+        config.eval.stride = 3
+    assert get_key(with_changes(config, {"eval.max_val_samples": 5}), "eval.max_val_samples") == 5
+    assert config.eval.max_val_samples is None
+    with pytest.raises(ValueError, match="too small"):
+        with_changes(config, {"bs": 0})
+
+
+def test_a_glob_that_begins_with_the_split_needs_no_quotes() -> None:
+    assert load_config(["datasets.images={split}/*.jpg"]).datasets.images == "{split}/*.jpg"
+
+
+@pytest.mark.parametrize(
+    ("word", "likely"),
+    [
+        ("crop_size", "transforms.train.crop_size"),
+        ("eval.crop_sze", "eval.crop_size"),
+        ("learning_rate", None),
+        ("num_class", "decoder_head.num_classes"),
+        ("batch_size", "eval.batch_size"),
+    ],
+)
+def test_the_likeliest_key_comes_first(word: str, likely: str | None) -> None:
+    assert next(iter(likely_keys(word)), None) == likely

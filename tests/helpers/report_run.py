@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
 from PIL import Image
+
+from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
 
 
 def make_run(base: Path, name: str = "run") -> Path:

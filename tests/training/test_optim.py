@@ -1,5 +1,7 @@
 """Learning-rate schedules by hand, and who gets weight decay."""
 
+from typing import Any
+
 import pytest
 
 from dinoseg.config import SchedulerConfig
@@ -10,8 +12,16 @@ from dinoseg.training.optim import build_optimizer, build_schedule
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation.*")
 
 
+def settings(type: str, total_iter: int, options: dict[str, Any]) -> SchedulerConfig:
+    return SchedulerConfig(type=type, total_iter=total_iter, constructor_kwargs=options)
+
+
 def test_one_cycle_warms_up_then_falls_by_cosine() -> None:
-    schedule = build_schedule(SchedulerConfig("WarmupOneCycleLR", 111, {"warmup_iters": 10, "warmup_ratio": 0.0}))
+    schedule = build_schedule(
+        SchedulerConfig(
+            type="WarmupOneCycleLR", total_iter=111, constructor_kwargs={"warmup_iters": 10, "warmup_ratio": 0.0}
+        )
+    )
     assert schedule(0) == 0.0
     assert schedule(5) == pytest.approx(0.5)
     assert schedule(10) == pytest.approx(1.0)
@@ -27,7 +37,7 @@ def test_one_cycle_with_rise_and_linear_anneal() -> None:
         "final_div_factor": 1.0,
         "anneal_strategy": "linear",
     }
-    schedule = build_schedule(SchedulerConfig("WarmupOneCycleLR", 101, options))
+    schedule = build_schedule(settings("WarmupOneCycleLR", 101, options))
     assert schedule(0) == pytest.approx(0.1)
     assert schedule(25) == pytest.approx(0.55)
     assert schedule(50) == pytest.approx(1.0)
@@ -35,11 +45,15 @@ def test_one_cycle_with_rise_and_linear_anneal() -> None:
 
 
 def test_multi_step_and_poly_and_constant() -> None:
-    multi = build_schedule(SchedulerConfig("WarmupMultiStepLR", 100, {"warmup_iters": 0, "milestones": [50, 80]}))
+    multi = build_schedule(
+        SchedulerConfig(
+            type="WarmupMultiStepLR", total_iter=100, constructor_kwargs={"warmup_iters": 0, "milestones": [50, 80]}
+        )
+    )
     assert [multi(49), multi(50), multi(80)] == pytest.approx([1.0, 0.1, 0.01])
-    poly = build_schedule(SchedulerConfig("WarmupPolyLR", 100, {"warmup_iters": 0, "power": 2.0}))
+    poly = build_schedule(settings("WarmupPolyLR", 100, {"warmup_iters": 0, "power": 2.0}))
     assert poly(50) == pytest.approx(0.25)
-    constant = build_schedule(SchedulerConfig("Constant", 100, {"warmup_iters": 4, "warmup_ratio": 0.0}))
+    constant = build_schedule(settings("Constant", 100, {"warmup_iters": 4, "warmup_ratio": 0.0}))
     assert [constant(2), constant(99)] == pytest.approx([0.5, 1.0])
 
 

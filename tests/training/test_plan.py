@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from helpers.tiny import tiny_settings, write_tiny_dataset
 from rich.console import Console
 
+from dinoseg.config import with_changes
 from dinoseg.config.loading import load_config
 from dinoseg.data.dataset import EvaluationDataset
 from dinoseg.inference.policy import WindowPolicy
@@ -66,7 +67,7 @@ def test_time_of_the_steps_and_windows_that_remain(tmp_path: Path, monkeypatch: 
     assert plan.estimate_seconds(trainer) == pytest.approx(10 * 3 * 5.0 + 3 * evaluation)
     trainer.progress.step = 8
     assert plan.estimate_seconds(trainer) == pytest.approx(2 * 3 * 5.0 + 1 * evaluation)
-    trainer.config.eval.max_val_samples = 2
+    trainer.config = with_changes(trainer.config, {"eval.max_val_samples": 2})
     assert plan.estimate_seconds(trainer) == pytest.approx(2 * 3 * 5.0 + 1 * evaluation * 2 / 3)
 
 

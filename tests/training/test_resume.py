@@ -15,9 +15,9 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from dinoseg.backbone import build_backbone
-from dinoseg.config.loading import describe_keys, load_config, save_config
+from dinoseg.config.loading import load_config, save_config
 from dinoseg.run_folder.checkpoint_manifest import read_progress, write_contents
-from dinoseg.training import loop, resume
+from dinoseg.training import loop
 from dinoseg.training.loop import Trainer
 from dinoseg.verbs.train import train
 
@@ -208,10 +208,6 @@ def test_a_changed_config_is_refused_by_name_with_both_values(base: Path, stoppe
     assert "eval.blend: uniform in the run, hann now; it decides which checkpoint is best; `dinoseg eval" in message
     assert "num_workers" not in message and "cldice" not in message
     assert "load_from=" in message
-
-
-def test_keys_that_may_change_exist() -> None:
-    assert set(resume._FREE) <= {entry.key for entry in describe_keys()}
 
 
 def test_other_images_or_batches_are_refused(base: Path, stopped: Path, tmp_path: Path) -> None:
