@@ -20,11 +20,8 @@ def _beyond(entry: Key) -> list[Any]:
     step = 1 if whole else 1e-3
     values += [] if stated.least is None else [stated.least - step]
     # Channel statistics above 1 are taken to be of images in 0..255.
-    values += (
-        []
-        if stated.most is None or (entry.key.startswith("transforms.") and stated.length == 3)
-        else [stated.most + step]
-    )
+    has_most = stated.most is not None and not (entry.key.startswith("transforms.") and stated.length == 3)
+    values += [stated.most + step] if has_most else []
     values += [limit for limit in (stated.above, stated.below) if limit is not None]
     if "number" in entry.type and not whole:
         values += [float("nan"), *([] if stated.infinite else [float("inf")])]
