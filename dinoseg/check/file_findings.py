@@ -9,8 +9,11 @@ from typing import Any, Literal
 
 from dinoseg.check.scan import PairFacts
 from dinoseg.data.folders import Split, SplitListing
+from dinoseg.system.messages import list_names
 
 Severity = Literal["error", "warning", "note"]
+
+_WHITE = 65535  # of a picture with 16 bits a pixel
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,12 @@ def file_findings(split: SplitScan) -> list[Finding]:
     return [
         *_empty(split),
         *_unpaired(split),
+        *_paired_by_affix(split),
         *_unreadable(split),
         *_jpeg_masks(split),
         *_size_mismatches(split),
         *_rotated(split),
+        *_dark(split),
     ]
 
 
@@ -142,6 +147,19 @@ def _unpaired(split: SplitScan) -> list[Finding]:
         advice = "add the images (same stem), or take the masks out; they are left out"
         findings.append(file_finding("warning", "mask_without_image", message, advice, lonely_masks))
     return findings
+
+
+def _paired_by_affix(split: SplitScan) -> list[Finding]:
+    listing = split.listing
+    if not listing.pairing_rule:
+        return []
+    examples = [f"{pair.image.name} with {pair.mask.name}" for pair in listing.pairs if pair.mask]
+    message = (
+        f"{plural(len(listing.pairs), 'image')} of {split.name} paired with masks by names without "
+        f"{listing.pairing_rule}: {list_names(examples, 3)}"
+    )
+    advice = "if these do not belong together, give each mask the stem of its image"
+    return [Finding("note", "paired_by_affix", message, advice, count=len(listing.pairs))]
 
 
 def _unreadable(split: SplitScan) -> list[Finding]:
@@ -229,3 +247,17 @@ def _rotated(split: SplitScan) -> list[Finding]:
         advice = "look at one pair; if the mask is turned, save the image without the tag or turn the mask"
         findings.append(file_finding("warning", "exif_unclear", message, advice, [fact.pair.image for fact in unclear]))
     return findings
+
+
+def _dark(split: SplitScan) -> list[Finding]:
+    """Pictures of 16 bits that use only the lower ones: they are read as if white were 65535."""
+    files = [fact.pair.image for fact in split.facts if fact.image.brightest is not None]
+    brightest = max((fact.image.brightest or 0 for fact in split.facts), default=0)
+    if not files or brightest > _WHITE // 2:
+        return []
+    message = (
+        f"{plural(len(files), 'image')} of {split.name} with 16 bits a pixel, {brightest.bit_length()} of them used "
+        f"(brightest value {brightest}): read with white at {_WHITE}, they come out nearly black"
+    )
+    advice = f"multiply the values so that white is near {_WHITE}, or save them with 8 bits"
+    return [file_finding("warning", "dark_16_bit", message, advice, files)]

@@ -173,7 +173,9 @@ def _unknown_id(label_id: int, pixels: int, places: list[tuple[int, Path]]) -> F
     places = sorted(places, key=lambda place: -place[0])
     message = f"label id {label_id} outside the label space: {plural(pixels, 'pixel')} in {plural(len(places), 'mask')}"
     message += f", most in {places[0][1].name} ({places[0][0]})"
-    advice = f"name it in datasets.classes ({{{label_id}: name}}), or add it to datasets.ignore"
+    advice = f"add it to datasets.ignore ([{label_id}, ...])"
+    if label_id >= 0:
+        advice = f"name it in datasets.classes ({{{label_id}: name}}), or add it to datasets.ignore"
     return Finding("error", "unknown_label", message, advice, tuple(str(p) for _, p in places), pixels)
 
 

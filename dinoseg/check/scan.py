@@ -15,7 +15,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dinoseg.check.scan_cache import ScanCache
 from dinoseg.data.folders import Pair
-from dinoseg.data.masks import load_array, load_file, mask_ids, pack_channels, stored_geometry
+from dinoseg.data.masks import (
+    SIXTEEN_BIT_MODES,
+    array_ids,
+    load_array,
+    load_file,
+    mask_ids,
+    pack_channels,
+    refuse_pages,
+    refuse_picture_mode,
+    stored_geometry,
+)
 from dinoseg.labels.settings import Kind
 from dinoseg.system.processes import available_cores
 
@@ -31,6 +41,7 @@ class ImageFacts:
         mode: Pillow's mode ("RGB", "L", ...).
         size: (width, height), upright; ``stored_size`` before the EXIF rotation, ``orientation`` its tag (1: none).
         digest: hash of the file's bytes.
+        brightest: largest value of a picture of 16 bits; None for others.
         error: why it cannot be read; the other fields are empty then.
     """
 
@@ -39,6 +50,7 @@ class ImageFacts:
     stored_size: tuple[int, int] = (0, 0)
     orientation: int = 1
     digest: str = ""
+    brightest: int | None = None
     error: str | None = None
 
 
@@ -109,20 +121,23 @@ def read_image_facts(path: Path) -> ImageFacts:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as header:
             mode, (orientation, stored) = header.mode, stored_geometry(header)
+            refuse_picture_mode(mode, path)
+            refuse_pages(header, path)
             # A JPEG decoded at an eighth of its size still reads every byte.
             header.draft("L", (stored[0] // 8 or 1, stored[1] // 8 or 1))
             header.load()
+            brightest = int(np.asarray(header).max()) if mode in SIXTEEN_BIT_MODES else None
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         return ImageFacts(error=_reason(error, path))
     size = (stored[1], stored[0]) if orientation in (5, 6, 7, 8) else stored
-    return ImageFacts(mode, size, stored, orientation, hashlib.blake2b(data, digest_size=16).hexdigest())
+    return ImageFacts(mode, size, stored, orientation, hashlib.blake2b(data, digest_size=16).hexdigest(), brightest)
 
 
 def read_mask_facts(path: Path, kind: Kind) -> MaskFacts:
     """Counts the values of a mask; errors become the ``error`` field."""
     try:
         if path.suffix.lower() == ".npy":
-            return _array_facts(load_array(path))
+            return _array_facts(load_array(path), path)
         image = load_file(path, io.BytesIO(path.read_bytes()))
     except (OSError, ValueError) as error:
         return MaskFacts(error=_reason(error, path))
@@ -153,7 +168,7 @@ def _count(image: Image.Image, stores: Kind, path: Path) -> dict[int, int]:
             return _count_values(pack_channels(np.asarray(rgb)))
         packed = ((c, n) for n, c in few if isinstance(c, tuple))
         return {c[0] << 16 | c[1] << 8 | c[2]: n for c, n in packed}
-    if image.mode in ("L", "P") and "stretched" not in image.info:
+    if image.mode in ("L", "P") and "stored_range" not in image.info:
         return {value: count for value, count in enumerate(image.histogram()) if count}
     return _count_values(mask_ids(image, "ids", path))
 
@@ -168,16 +183,9 @@ def _count_values(values: np.ndarray) -> dict[int, int]:
     return dict(zip(present.tolist(), counts.tolist(), strict=True))
 
 
-def _array_facts(array: np.ndarray) -> MaskFacts:
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    whole = array.dtype == bool or np.issubdtype(array.dtype, np.integer)
-    if whole and array.ndim == 3 and array.shape[2] in (3, 4):
-        values, stores = pack_channels(array[..., :3]), "colours"
-    elif whole and array.ndim == 2:
-        values, stores = array.astype(np.int64), "ids"
-    else:
-        return MaskFacts("npy", error=f"array of shape {array.shape} and type {array.dtype} holds no label ids")
+def _array_facts(array: np.ndarray, path: Path) -> MaskFacts:
+    stores: Kind = "colours" if array.ndim == 3 and array.shape[2] in (3, 4) else "ids"
+    values = array_ids(array, stores, path)
     return _mask_facts("npy", (array.shape[1], array.shape[0]), 1, stores, _count_values(values))
 
 

@@ -14,7 +14,7 @@ from dinoseg.system.files import replaced_file
 Facts = TypeVar("Facts")
 
 # Raised whenever the facts or their meaning change, so that older files are passed over.
-VERSION = 1
+VERSION = 2
 
 
 def default_cache_path(root: str) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dinoseg.config import DatasetsConfig
+from dinoseg.data.pairing import pair_by_names
 from dinoseg.system.messages import list_names
 
 Split = Literal["train", "val", "test"]
@@ -35,11 +36,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class SplitListing:
-    """What a split holds: complete pairs sorted by name, and the files that found no partner."""
+    """What a split holds: complete pairs sorted by name, and the files that found no partner.
+
+    ``pairing_rule`` is what was taken off the names to pair them; empty where the stems are equal.
+    """
 
     pairs: tuple[Pair, ...]
     images_without_mask: tuple[Path, ...]
     masks_without_image: tuple[Path, ...]
+    pairing_rule: str = ""
 
 
 def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
@@ -74,6 +79,21 @@ def pair_label_maps(predictions: Path, masks: Path) -> SplitListing:
         if not folder.is_dir():
             raise ValueError(f"{option} {folder}: no such folder")
     return _pair(_folder_files(predictions, MASK_SUFFIXES, "predictions"), _folder_files(masks, MASK_SUFFIXES, "masks"))
+
+
+def masks_of_images(images: Mapping[str, Path], masks: Path) -> dict[str, Path]:
+    """The mask of each image that has one, by the rules that pair a split.
+
+    Args:
+        images: files by the path below their folder, without suffix.
+        masks: a folder.
+
+    Raises:
+        ValueError: no such folder, or two masks of one name in it.
+    """
+    if not masks.is_dir():
+        raise ValueError(f"{masks}: no such folder; give the folder that holds the masks")
+    return pair_by_names(images, _folder_files(masks, MASK_SUFFIXES, "masks")).mask_of
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -174,54 +194,14 @@ def _fixed_part(pattern: str) -> Path:
 
 
 def _pair(images: dict[str, Path], masks: dict[str, Path]) -> SplitListing:
-    mask_of = {key: masks[key] for key in images if key in masks} or _pair_without_affixes(images, masks)
-    used = set(mask_of.values())
+    pairing = pair_by_names(images, masks)
+    used = set(pairing.mask_of.values())
     return SplitListing(
-        tuple(Pair(key, images[key], mask_of[key]) for key in sorted(mask_of)),
-        tuple(path for key, path in images.items() if key not in mask_of),
+        tuple(Pair(key, images[key], pairing.mask_of[key]) for key in sorted(pairing.mask_of)),
+        tuple(path for key, path in images.items() if key not in pairing.mask_of),
         tuple(path for path in masks.values() if path not in used),
+        pairing.rule,
     )
-
-
-def _pair_without_affixes(images: dict[str, Path], masks: dict[str, Path]) -> dict[str, Path]:
-    """Pairs ``a_photo`` with ``a_mask``: stems less what all stems of their kind share, if that is one to one."""
-    if not images or len(images) != len(masks):
-        return {}
-    image_of, mask_of = _without_affixes(list(images)), _without_affixes(list(masks))
-    if len(images) == 1:
-        (image,), (mask,) = images, masks
-        return (
-            {image: masks[mask]} if _stem(mask).startswith(_stem(image)) or _stem(mask).endswith(_stem(image)) else {}
-        )
-    if set(image_of) != set(mask_of) or len(image_of) != len(images):
-        return {}
-    core, mask = next(iter(mask_of.items()))
-    if _stem(mask).replace(_stem(core), "", 1).isdigit():
-        # Names such as 1, 2 and 11, 12 share a digit by chance.
-        return {}
-    return {image_of[core]: masks[mask_of[core]] for core in sorted(image_of)}
-
-
-def _without_affixes(keys: list[str]) -> dict[str, str]:
-    stems = [_stem(key) for key in keys]
-    prefix = _shared_start(stems)
-    suffix = _shared_start([stem[prefix:][::-1] for stem in stems])
-    cores: dict[str, str] = {}
-    for key, stem in zip(keys, stems, strict=True):
-        folder = key.rpartition("/")[0]
-        core = stem[prefix : len(stem) - suffix]
-        cores[f"{folder}/{core}" if folder else core] = key
-    return cores
-
-
-def _shared_start(words: list[str]) -> int:
-    """How many leading characters all words have in common."""
-    shortest, longest = min(words), max(words)
-    return next((i for i, (a, b) in enumerate(zip(shortest, longest, strict=False)) if a != b), len(shortest))
-
-
-def _stem(key: str) -> str:
-    return key.rpartition("/")[2]
 
 
 def is_descriptor(text: str) -> bool:

@@ -1,11 +1,13 @@
 """Reading images and masks from files, and writing label maps back, whatever the file format and bit depth."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Integer
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -18,9 +20,33 @@ from dinoseg.system.files import replaced_file
 LabelMap = Int32[np.ndarray, "height width"]
 
 ORIENTATION_TAG = 0x0112
+_SUBFILE_TYPE_TAG = 0x00FE
+_NO_PICTURE_MODES = ("F", "LAB")
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-# Pillow stretches these to 0..255 on reading, which is right for pictures and wrong for label ids.
-_STRETCHED = {"L;2": 85, "L;4": 17}
+# Formats in which further frames are further pictures. (A JPEG's are previews, and a WebP still has one.)
+_PAGED_FORMATS = ("TIFF", "GIF", "PNG", "WEBP")
+_REDUCED_COPY = 1  # bit of TIFF's NewSubfileType: a smaller copy of another page
+
+
+@dataclass(frozen=True)
+class StoredRange:
+    """Grey values that Pillow stretched on reading: right for pictures, wrong for label ids.
+
+    Attributes:
+        stored: the file's largest value.
+        read: what it became.
+        inverted: 0 became the largest (bitmaps in which 1 is black).
+    """
+
+    stored: int
+    read: int
+    inverted: bool = False
+
+    def undo(self, ids: LabelMap) -> LabelMap:
+        """The values as stored. Stretching rounds to the nearest, so this is exact."""
+        if self.inverted:
+            ids = self.read - ids
+        return ((ids.astype(np.int64) * self.stored + self.read // 2) // self.read).astype(np.int32)
 
 
 def read_image(path: Path) -> Image.Image:
@@ -39,9 +65,24 @@ def to_rgb(image: Image.Image, source: Path | str = "image") -> Image.Image:
     if image.mode in SIXTEEN_BIT_MODES:
         grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) // 257
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    if image.mode in ("F", "LAB"):
-        raise ValueError(f"{source}: image mode {image.mode} is not supported; convert it to 8- or 16-bit grey or RGB")
+    refuse_picture_mode(image.mode, source)
     return image.convert("RGB")
+
+
+def refuse_picture_mode(mode: str, source: Path | str) -> None:
+    """Raises ValueError, with ``source``, for a mode in which Pillow reads no picture that has a meaning here."""
+    if mode in _NO_PICTURE_MODES:
+        raise ValueError(f"{source}: image mode {mode} is not supported; convert it to 8- or 16-bit grey or RGB")
+
+
+def refuse_pages(image: Image.Image, path: Path) -> None:
+    """Raises ValueError for an image (opened, not loaded) of several pages: all but one would be lost."""
+    pages = _pages(image)
+    if pages > 1:
+        raise ValueError(
+            f"{path}: holds {pages} pages, of which one would be read; save the page to use as a file of its own "
+            "(masks with one page a class: write the class's label id into one map)"
+        )
 
 
 def read_mask(path: Path, kind: Kind = "ids") -> LabelMap:
@@ -51,7 +92,7 @@ def read_mask(path: Path, kind: Kind = "ids") -> LabelMap:
         ValueError: missing or damaged file; colours where label ids are declared or the other way round.
     """
     if path.suffix.lower() == ".npy":
-        return _ids_from_array(load_array(path), kind, path)
+        return array_ids(load_array(path), kind, path)
     return mask_ids(ImageOps.exif_transpose(load_file(path)), kind, path)
 
 
@@ -110,7 +151,8 @@ def load_file(path: Path, source: Any = None) -> Image.Image:
         # An open file rather than a path: Pillow maps uncompressed files given by path into memory, and scrambles TIFFs
         # with a rotation tag that way (seen in 13.0).
         with source or path.open("rb") as file, Image.open(file) as image:
-            rawmode, (orientation, size) = _rawmode(image), stored_geometry(image)
+            stored_range, (orientation, size) = _stored_range(image), stored_geometry(image)
+            refuse_pages(image, path)
             image.load()
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
@@ -122,10 +164,12 @@ def load_file(path: Path, source: Any = None) -> Image.Image:
             "the memory; cut the image into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS from Python if you trust it"
         ) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
+        if str(error).startswith(f"{path}: "):
+            raise
         raise ValueError(f"{path}: truncated or damaged ({error}); replace or remove the file") from None
     image.info |= {"orientation": orientation, "stored_size": size}
-    if rawmode in _STRETCHED:
-        image.info["stretched"] = _STRETCHED[rawmode]
+    if stored_range is not None:
+        image.info["stored_range"] = stored_range
     return image
 
 
@@ -160,9 +204,10 @@ def mask_ids(image: Image.Image, kind: Kind, path: Path) -> LabelMap:
         raise ValueError(_colours_found(np.asarray(image.convert("RGB")), path))
     if image.mode in ("LA", "PA", "La"):
         image = image.getchannel(0)
-    if image.mode not in ("1", "L", "P", *SIXTEEN_BIT_MODES):
+    if image.mode not in ("1", "L", "P", "F", *SIXTEEN_BIT_MODES):
         raise ValueError(f"{path}: mask mode {image.mode} holds no label ids; save it as 8- or 16-bit grey PNG")
-    return np.asarray(image).astype(np.int32) // image.info.get("stretched", 1)
+    ids = exact_ids(np.asarray(image), path)
+    return image.info["stored_range"].undo(ids) if "stored_range" in image.info else ids
 
 
 def pack_channels(rgb: Integer[np.ndarray, "height width 3"]) -> LabelMap:
@@ -201,10 +246,34 @@ def write_label_map(
             _label_image(decoded, label_space, palette, path).save(temporary, pnginfo=pnginfo)
 
 
-def _rawmode(image: Image.Image) -> str:
-    tile = getattr(image, "tile", None)
-    arguments = tile[0][3] if tile else ""
-    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+def _stored_range(image: Image.Image) -> StoredRange | None:
+    """How Pillow will stretch the grey values of an image opened but not loaded; None where it will not."""
+    tile = image.tile[0] if isinstance(image, ImageFile) and image.tile else None
+    arguments = () if tile is None else tile.args if isinstance(tile.args, tuple) else (tile.args,)
+    if image.format == "PPM" and tile is not None:
+        if image.mode == "1":
+            return StoredRange(1, 1, inverted=True)
+        if tile.codec_name in ("ppm", "ppm_plain") and len(arguments) == 2:
+            read = 255 if image.mode == "L" else 65535
+            return None if arguments[1] == read else StoredRange(int(arguments[1]), read)
+        return None
+    largest = {"L;2": 3, "L;4": 15}.get(str(arguments[0]) if arguments else "")
+    return None if largest is None else StoredRange(largest, 255)
+
+
+def _pages(image: Image.Image) -> int:
+    """Pages of an image opened but not loaded; smaller copies within a TIFF are none."""
+    if image.format not in _PAGED_FORMATS:
+        return 1
+    frames = int(getattr(image, "n_frames", 1))
+    if frames == 1 or not isinstance(image, TiffImageFile):
+        return frames
+    pages = 0
+    for frame in range(frames):
+        image.seek(frame)
+        pages += not int(image.tag_v2.get(_SUBFILE_TYPE_TAG, 0)) & _REDUCED_COPY
+    image.seek(0)
+    return pages
 
 
 def _packed_colours(image: Image.Image, path: Path) -> LabelMap:
@@ -231,29 +300,46 @@ def _colours_found(rgb: np.ndarray, path: Path) -> str:
     )
 
 
-def _ids_from_array(array: np.ndarray, kind: Kind, path: Path) -> LabelMap:
+def array_ids(array: np.ndarray, kind: Kind, path: Path) -> LabelMap:
+    """Label ids of an array as a .npy file holds it; see ``read_mask``."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    is_integer = array.dtype == bool or np.issubdtype(array.dtype, np.integer)
-    if (
-        is_integer
-        and array.ndim == 3
-        and array.shape[2] in (3, 4)
-        and array.size
-        and 0 <= array.min() <= array.max() <= 255
-    ):
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        channels = exact_ids(array[..., :3], path)
+        if channels.size and not 0 <= channels.min() <= channels.max() <= 255:
+            raise ValueError(f"{path}: three channels with values outside 0..255 are no colours; save label ids (H, W)")
         if kind == "ids":
-            raise ValueError(_colours_found(array[..., :3], path))
-        return pack_channels(array[..., :3])
-    if not is_integer or array.ndim != 2:
-        raise ValueError(
-            f"{path}: array of shape {array.shape} and type {array.dtype}; expected whole numbers (height, width)"
-        )
+            raise ValueError(_colours_found(channels, path))
+        return pack_channels(channels)
+    if array.ndim != 2:
+        raise ValueError(f"{path}: array of shape {array.shape}; expected label ids of shape (height, width)")
     if kind == "colours":
         raise ValueError(f"{path}: one channel where datasets.classes declares colours; name label ids instead")
-    if array.size and array.max() > np.iinfo(np.int32).max:
-        raise ValueError(f"{path}: label id {array.max()} is too large; at most {np.iinfo(np.int32).max}")
-    return array.astype(np.int32)
+    return exact_ids(array, path)
+
+
+def exact_ids(values: np.ndarray, path: Path) -> Int32[np.ndarray, "..."]:
+    """Values of any number type as int32, unchanged; the one conversion that every mask goes through.
+
+    Raises:
+        ValueError: a value that is no whole number, or does not fit int32; names file and value.
+    """
+    if values.dtype == np.int32:
+        return values
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: values of type {values.dtype}; label ids are whole numbers")
+    if values.dtype.kind == "f":
+        fractional = ~(np.isfinite(values) & (values == np.floor(values)))
+        if fractional.any():
+            raise ValueError(
+                f"{path}: holds {values[fractional][0]:g}, which is no label id; save whole numbers (and an id of its "
+                "own for pixels without a label)"
+            )
+    limits = np.iinfo(np.int32)
+    for value in (values.min().item(), values.max().item()) if values.size else ():
+        if not limits.min <= value <= limits.max:
+            raise ValueError(f"{path}: label id {value:.0f} does not fit {limits.min}..{limits.max}; use smaller ids")
+    return values.astype(np.int32)
 
 
 def _label_image(

@@ -17,22 +17,29 @@ class InputImage:
     name: str
 
 
-def list_inputs(inputs: Iterable[str]) -> list[InputImage]:
+def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputImage]:
     """Files, folders (searched through) and globs, in sorted order, each once.
+
+    Args:
+        out: the output folder. What predictions write there is never an input, should it lie in an input folder.
 
     Raises:
         ValueError: an input that matches nothing, or two that would write the same output.
     """
     found: dict[Path, InputImage] = {}
+    own = [] if out is None else [(out / name).resolve() for name in ("labels", "overlays")]
     for entry in inputs:
         path = Path(entry)
         if path.is_dir():
-            matched = [InputImage(file, str(file.relative_to(path).with_suffix(""))) for file in list_images(path)]
+            files = [file for file in list_images(path) if not any(map(file.resolve().is_relative_to, own))]
+            matched = [InputImage(file, str(file.relative_to(path).with_suffix(""))) for file in files]
         elif path.is_file():
             matched = [InputImage(path, path.stem)]
         else:
             matched = [
-                InputImage(Path(f), Path(f).stem) for f in sorted(glob.glob(entry, recursive=True)) if os.path.isfile(f)
+                InputImage(Path(f), Path(f).stem)
+                for f in sorted(glob.glob(entry, recursive=True))
+                if os.path.isfile(f) and not any(map(Path(f).resolve().is_relative_to, own))
             ]
         if not matched:
             raise ValueError(f"{entry}: no image there; give image files, a folder of images, or a quoted glob")

@@ -45,6 +45,7 @@ def resolve_labels(
             LabelClass(f"class_{label_id}", (label_id,), drawing_colour(label_id, index, resolved_kind))
             for index, label_id in enumerate(label_ids)
         )
+    _check_not_negative(declared, found)
     _check_shift(declared, reduce_zero_label)
     _check_count(declared, ignored, reduce_zero_label, num_classes, resolved_kind, classes is not None)
     return resolved_kind, declared, ignored
@@ -145,6 +146,17 @@ def _ids_as_classes(
             "label_settings", f"{len(label_ids)} label ids found; at most {MOST_CLASSES} classes are possible"
         )
     return label_ids
+
+
+def _check_not_negative(classes: Sequence[LabelClass], found: set[int]) -> None:
+    negative = sorted(label_id for entry in classes for label_id in entry.label_ids if label_id < 0)
+    if negative:
+        ignored = [*negative[:8], *([255] if 255 in found else [])]
+        raise LabelError(
+            "negative_ids",
+            f"label id {show_labels(negative, 'ids')} cannot be a class: label maps are written as images, which hold "
+            f"no negative ids; if it marks pixels without a label, set datasets.ignore={ignored}",
+        )
 
 
 def _check_shift(classes: Sequence[LabelClass], reduce_zero_label: bool) -> None:

@@ -57,8 +57,11 @@ def parse_label(value: Any, key: str) -> tuple[Kind, int]:
     """
     text = str(value).strip()
     if not isinstance(value, bool):
-        if re.fullmatch(r"\d+", text):
-            return "ids", int(text)
+        if re.fullmatch(r"-?\d+", text):
+            label_id = int(text)
+            if not -(2**31) <= label_id < 2**31:
+                raise ValueError(f"{key}: label id {label_id} does not fit 32 bits, -2147483648..2147483647")
+            return "ids", label_id
         if re.fullmatch(r"#[0-9a-fA-F]{6}", text):
             return "colours", int(text[1:], 16)
         channels = [int(part) for part in re.findall(r"\d+", text)]

@@ -117,7 +117,7 @@ class LabelSpace:
     def decode(self, prediction: LabelMap) -> LabelMap:
         """Class indices to canonical label ids, in uint8, uint16 or int32, whichever holds every id of the space.
 
-        The ignore index becomes the first ignored id (255, or black for colours, when nothing is ignored).
+        The ignore index becomes the first ignored id that is not negative (255, or black for colours, without one).
 
         Raises:
             ValueError: a value that is neither a class index nor the ignore index.
@@ -132,12 +132,14 @@ class LabelSpace:
         return self._decode_table[np.minimum(indices, self.num_classes)]
 
     def mask_ignored(self, decoded: LabelMap, truth: LabelMap) -> LabelMap:
-        """``decoded`` label ids, but with the label id of ``truth`` wherever ``truth`` is ignored.
+        """``decoded`` label ids, but with the label id of ``truth`` wherever ``truth`` is ignored (a negative one as
+        ``decode`` writes the ignore index).
 
         With a prediction that is right everywhere the result equals ``truth`` (merged ids become the canonical one).
         """
         ignored = self.encode(truth) == self.ignore_index
-        return np.where(ignored, truth, decoded).astype(decoded.dtype)
+        shown = np.where(truth < 0, self._decode_table[-1], truth)
+        return np.where(ignored, shown, decoded).astype(decoded.dtype)
 
     def classify(self, label_ids: Integer[np.ndarray, " n"]) -> Integer[np.ndarray, " n"]:
         """The class index of every label id: the ignore index for ignored ids, -1 for ids outside the space."""
@@ -220,14 +222,16 @@ class LabelSpace:
 
     @cached_property
     def _decode_table(self) -> Integer[np.ndarray, " classes_and_ignored"]:
-        fallback = 0 if self.kind == "colours" else 255
-        ignored = self.ignored_ids[0] if self.ignored_ids else fallback
+        free = (0,) if self.kind == "colours" else (255, *range(_LARGEST_TABLE))
+        fallback = next(label_id for label_id in free if label_id not in self._index_of or self.kind == "colours")
+        # A negative id is in no image format: maps are written with an ignored id that is.
+        ignored = next((label_id for label_id in self.ignored_ids if label_id >= 0), fallback)
         largest = 0xFFFFFF if self.kind == "colours" else max(*self._index_of, ignored)
         dtype = np.uint8 if largest < 256 else np.uint16 if largest < 65536 else np.int32
         return np.array([entry.label_ids[0] for entry in self.classes] + [ignored], dtype=dtype)
 
     def _lookup(self, ids: Integer[np.ndarray, "..."]) -> Integer[np.ndarray, "..."]:
-        if int(self._sorted_ids[-1]) < _LARGEST_TABLE:
+        if int(self._sorted_ids[0]) >= 0 and int(self._sorted_ids[-1]) < _LARGEST_TABLE:
             table = self._encode_table
             if ids.dtype != np.uint8 and ids.size and (ids.min() < 0 or ids.max() >= len(table)):
                 ids = np.clip(ids.astype(np.int64), -1, len(table) - 1)
@@ -267,7 +271,9 @@ class LabelSpace:
         more = f" and {len(most) - 5} more" if len(most) > 5 else ""
         what = "colour" if self.kind == "colours" else "label id"
         label = f"'{show_label(most[0][0], self.kind)}'" if self.kind == "colours" else str(most[0][0])
-        advice = f"name it in datasets.classes ({{{label}: name}}) or add it to datasets.ignore ([{label}])"
+        advice = f"add it to datasets.ignore ([{label}])"
+        if most[0][0] >= 0:
+            advice = f"name it in datasets.classes ({{{label}: name}}) or {advice}"
         if self.kind == "colours":
             distance = self.nearest(np.array(list(missing)))[1].max()
             advice += f"; if these are blurred edges, datasets.colour_tolerance={distance} takes the nearest declared"

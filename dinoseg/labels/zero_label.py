@@ -15,8 +15,9 @@ def preprocess_nonzero_labels(label: Integer[Tensor, "..."], ignore_index: int =
         ValueError: ``ignore_index`` does not fit the dtype of ``label``.
     """
     _check_fits(label, ignore_index)
-    ignored = (label == 0) | (label == ignore_index)
-    return torch.where(ignored, torch.full_like(label, ignore_index), label - 1)
+    wide = _widened(label)
+    ignored = (wide == 0) | (wide == ignore_index)
+    return torch.where(ignored, torch.full_like(wide, ignore_index), wide - 1).to(label.dtype)
 
 
 def restore_original_labels(prediction: Integer[Tensor, "..."], ignore_index: int = 255) -> Integer[Tensor, "..."]:
@@ -26,7 +27,8 @@ def restore_original_labels(prediction: Integer[Tensor, "..."], ignore_index: in
         ValueError: ``ignore_index`` does not fit the dtype of ``prediction``.
     """
     _check_fits(prediction, ignore_index)
-    return torch.where(prediction == ignore_index, torch.zeros_like(prediction), prediction + 1)
+    wide = _widened(prediction)
+    return torch.where(wide == ignore_index, torch.zeros_like(wide), wide + 1).to(prediction.dtype)
 
 
 class ReduceZeroLabel:
@@ -47,6 +49,11 @@ class ReduceZeroLabel:
             )
         label = preprocess_nonzero_labels(image_and_label[-1], self.ignore_index)
         return label if len(image_and_label) == 1 else (image_and_label[0], label)
+
+
+def _widened(label: Integer[Tensor, "..."]) -> Integer[Tensor, "..."]:
+    """A type that torch can calculate with: it has none of the wide unsigned ones on a CPU."""
+    return label.to(torch.int64) if label.dtype in (torch.uint16, torch.uint32, torch.uint64) else label
 
 
 def _check_fits(label: Tensor, ignore_index: int) -> None:

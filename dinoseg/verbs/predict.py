@@ -52,7 +52,7 @@ def predict_run(
     overrides = tuple(entry for entry in entries if is_setting(entry))
     with joined_processes():
         # The list of one process is that of all: the folder may change while they start.
-        images = from_first_process(list_inputs(entry for entry in entries if entry not in overrides))
+        images = from_first_process(list_inputs((entry for entry in entries if entry not in overrides), outputs.path))
         if engine == "ray":
             summary = _by_ray(RayJob(run, checkpoint, device, overrides, outputs), images, workers, console)
         else:

@@ -128,3 +128,41 @@ def test_a_missing_root_is_said_once(tmp_path: Path) -> None:
     assert "no such folder" in only(report, "bad_layout").message
     assert (report.label_space, report.decision, report.splits) == (None, None, ())
     assert "1 error, 0 warnings: training would be wrong" in text_of(report)
+
+
+def test_pairs_found_by_affixes_are_shown_with_their_rule(root: Path) -> None:
+    for path in (root / "train/masks").iterdir():
+        path.rename(path.with_stem(f"{path.stem}_mask"))
+    report = run(root)
+    finding = only(report, "paired_by_affix")
+    assert finding.severity == "note" and report.ok
+    assert "2 images of train paired with masks by names without '_mask' of the masks" in finding.message
+    assert "a.png with a_mask.png, b.png with b_mask.png" in finding.message
+
+
+@pytest.mark.parametrize("mode", ["F", "LAB"])
+def test_pictures_that_training_refuses_are_found_by_the_check(mode: str, root: Path) -> None:
+    (root / "train/images/a.png").unlink()
+    Image.new("RGB", (4, 2)).convert("L" if mode == "F" else "RGB").convert(mode).save(root / "train/images/a.tif")
+    finding = only(run(root), "unreadable")
+    assert f"image mode {mode} is not supported" in finding.message
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_several_pages_are_found_by_the_check(folder: str, root: Path) -> None:
+    (root / f"train/{folder}/a.png").unlink()
+    pages = [Image.new("L", (4, 2), value) for value in (0, 1)]
+    pages[0].save(root / f"train/{folder}/a.tif", save_all=True, append_images=pages[1:])
+    assert "holds 2 pages" in only(run(root), "unreadable").message
+
+
+@pytest.mark.parametrize(("brightest", "dark"), [(4095, True), (1023, True), (65535, False), (40000, False)])
+def test_pictures_of_16_bits_that_use_fewer_are_a_warning(brightest: int, dark: bool, root: Path) -> None:
+    for name in "ab":
+        (root / f"train/images/{name}.png").unlink()
+        pixels = np.linspace(0, brightest, 8).astype(np.uint16).reshape(2, 4)
+        Image.fromarray(pixels + (name == "b" and pixels < 5)).save(root / f"train/images/{name}.tif")
+    found = [finding for finding in run(root).findings if finding.code == "dark_16_bit"]
+    assert bool(found) == dark
+    if dark:
+        assert f"{brightest.bit_length()} of them used" in found[0].message and found[0].severity == "warning"

@@ -152,3 +152,26 @@ def test_ade20k_declares_its_range_and_warns_when_zero_is_learned(tmp_path: Path
     never = only(report, "class_never_occurs")
     assert (never.severity, never.count) == ("note", 147)
     assert "reduce_zero_label=true" in only(run(tmp_path, **names), "ade20k_zero").advice
+
+
+@pytest.mark.parametrize("value", [-1, -9999, -300])
+def test_a_negative_id_is_no_class_and_can_be_ignored(value: int, root: Path) -> None:
+    for path in root.glob("*/masks/*.png"):
+        np.save(path.with_suffix(".npy"), np.array([[0, 1, 2, value], [0, 0, 1, 2]]))
+        path.unlink()
+    finding = only(run(root), "negative_ids")
+    assert f"label id {value} cannot be a class" in finding.message
+    assert f"datasets.ignore=[{value}]" in finding.message
+    report = run(root, ignore=[value])
+    assert report.ok and report.label_space is not None and report.label_space.num_classes == 3
+    unnamed = only(run(root, classes={0: "a", 1: "b", 2: "c"}), "unknown_label")
+    assert unnamed.advice == f"add it to datasets.ignore ([{value}, ...])"
+
+
+@pytest.mark.parametrize("value", [np.iinfo(np.int64).min, -(2**31) - 1, 2**31])
+def test_ids_beyond_32_bits_name_file_and_value(value: int, root: Path) -> None:
+    path = root / "train/masks/a.png"
+    np.save(path.with_suffix(".npy"), np.array([[0, 1, 2, value], [0, 0, 1, 2]]))
+    path.unlink()
+    finding = only(run(root), "unreadable")
+    assert f"label id {value} does not fit" in finding.message and finding.files == (str(path.with_suffix(".npy")),)

@@ -110,6 +110,16 @@ def test_a_prefix_is_passed_over_too(tmp_path: Path) -> None:
         (["a", "b"], ["a_mask", "c_mask"]),
         (["a"], ["b_mask"]),
         (["a", "b", "c"], ["a_mask", "b_mask"]),
+        ([f"frame_{k}" for k in range(10, 20)], [f"frame_{k}" for k in range(20, 30)]),
+        (["IMG_0001", "IMG_0002"], ["IMG_1001", "IMG_1002"]),
+        (["scan_1", "scan_2"], ["scan_11", "scan_12"]),
+        (["patA_s1", "patA_s2"], ["patB_s1", "patB_s2"]),
+        (["val0", "val1"], ["test0", "test1"]),
+        (["1_day", "2_day"], ["1_night", "2_night"]),
+        (["1"], ["11"]),
+        (["img_1"], ["img_12"]),
+        (["cat"], ["caterpillar"]),
+        (["a"], ["a_mask", "a_seg"]),
     ],
 )
 def test_no_pairing_by_chance(images: list[str], masks: list[str], tmp_path: Path) -> None:
@@ -170,3 +180,29 @@ def test_a_missing_ade20k_layout_names_both_places(tmp_path: Path) -> None:
 def test_list_images_is_sorted_and_passes_hidden_folders(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "sub/a.JPEG", ".cache/c.png", "d.txt")
     assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == ["b.png", "sub/a.JPEG"]
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "rule"),
+    [
+        (
+            ["21_training", "22_training"],
+            ["21_manual1", "22_manual1"],
+            "'training' of the images and 'manual1' of the masks",
+        ),
+        (["a_leftImg8bit", "b_leftImg8bit"], ["a_gtFine_ids", "b_gtFine_ids"], "leftImg8bit"),
+        (["img_010", "img_011"], ["mask_010", "mask_011"], "'img' of the images and 'mask' of the masks"),
+        (["0006R0", "0016E5"], ["0006R0_L", "0016E5_L"], "'_L' of the masks"),
+        (["train_a", "train_b"], ["a", "b"], "'train_' of the images"),
+        (["a"], ["a_mask", "b_mask"], "'_mask' of the masks"),
+        (["x1", "x2"], ["x1Mask", "x2Mask"], "'Mask' of the masks"),
+        (["scan.1", "scan.2"], ["scan.1_seg", "scan.2_seg"], "'_seg' of the masks"),
+    ],
+)
+def test_affixes_that_are_constant_pair_and_are_named(
+    images: list[str], masks: list[str], rule: str, tmp_path: Path
+) -> None:
+    touch(tmp_path, *(f"train/images/{name}.png" for name in images), *(f"train/masks/{name}.png" for name in masks))
+    listing = find_pairs(DatasetsConfig(root=str(tmp_path)), "train")
+    assert [pair.mask and pair.mask.stem for pair in listing.pairs] == masks[: len(images)]
+    assert rule in listing.pairing_rule

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from dinoseg.data.folders import Pair
 from dinoseg.data.masks import mask_ignored_pixels, read_image, read_mask, read_pair, rotate_like, write_label_map
@@ -106,6 +106,11 @@ def test_npy_colours(tmp_path: Path) -> None:
     assert read_mask(tmp_path / "a.npy", "colours").tolist() == PACKED
 
 
+def _pages(path: Path, form: str) -> None:
+    first, second = (Image.fromarray((value == IDS).astype(np.uint8)) for value in (1, 2))
+    first.save(path, form, save_all=True, append_images=[second])
+
+
 def _truncated(path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
     Image.fromarray(noise).save(path)
@@ -125,15 +130,24 @@ def _truncated(path: Path) -> None:
         ("a.png", lambda p: Image.fromarray(IDS).save(p), "colours", r"grey mask \(mode L\).*declares colours"),
         ("a.npy", lambda p: np.save(p, RGB), "ids", "3 colours where label ids are expected"),
         ("a.npy", lambda p: np.save(p, IDS), "colours", "one channel where"),
-        ("a.npy", lambda p: np.save(p, IDS.astype(np.float32)), "ids", r"type float32; expected whole numbers"),
-        ("a.npy", lambda p: np.save(p, np.array([[2**31]])), "ids", "label id 2147483648 is too large"),
+        ("a.npy", lambda p: np.save(p, IDS + np.float32(0.5)), "ids", "holds 0.5, which is no label id"),
+        ("a.npy", lambda p: np.save(p, np.array([[0, np.nan]])), "ids", "holds nan, which is no label id"),
+        ("a.npy", lambda p: np.save(p, np.array([[0, np.inf]])), "ids", "holds inf, which is no label id"),
+        ("a.npy", lambda p: np.save(p, np.array([[1e12]])), "ids", "label id 1000000000000 does not fit"),
+        ("a.npy", lambda p: np.save(p, np.array([[2**31]])), "ids", "label id 2147483648 does not fit"),
+        ("a.npy", lambda p: np.save(p, np.array([[-(2**32) + 1]])), "ids", "label id -4294967295 does not fit"),
+        ("a.npy", lambda p: np.save(p, np.array([[2**63]], dtype=np.uint64)), "ids", "does not fit"),
+        ("a.npy", lambda p: np.save(p, np.array([[1j]])), "ids", "type complex128; label ids are whole numbers"),
         ("a.npy", lambda p: np.save(p, np.array([[{}]]), allow_pickle=True), "ids", "damaged array"),
         ("a.npy", lambda p: p.write_bytes(b"\x93NUMPY"), "ids", "truncated or damaged array"),
         ("a.png", _truncated, "ids", "truncated or damaged"),
         ("a.png", lambda p: p.write_text("hello"), "ids", "not an image that can be read"),
         ("a.png", lambda p: None, "ids", "no such file"),
         ("a.npy", lambda p: None, "ids", "no such file"),
-        ("a.tif", lambda p: Image.fromarray(IDS.astype(np.float32)).save(p), "ids", "mode F holds no label ids"),
+        ("a.tif", lambda p: Image.fromarray(IDS + np.float32(0.25)).save(p), "ids", "holds 0.25, which is no label id"),
+        ("a.tif", lambda p: _pages(p, "TIFF"), "ids", "holds 2 pages"),
+        ("a.png", lambda p: _pages(p, "PNG"), "ids", "holds 2 pages"),
+        ("a.gif", lambda p: _pages(p, "GIF"), "ids", "holds 2 pages"),
     ],
 )
 def test_masks_that_cannot_be_read_as_declared(
@@ -264,3 +278,43 @@ def test_a_picture_beyond_the_pixel_limit_is_not_called_damaged(
     for part in ("scan.png", "more than 200 pixels", "tiles", "PIL.Image.MAX_IMAGE_PIXELS"):
         assert part in str(raised.value)
     assert "damaged" not in str(raised.value)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "float16", "float32", "float64"])
+def test_signed_and_float_maps_are_read_exactly(dtype: str, tmp_path: Path) -> None:
+    ids = np.array([[0, 1, 2], [-1, -100, 127]])
+    np.save(tmp_path / "a.npy", ids.astype(dtype))
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.npy"), ids)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_signed_and_float_tiffs_are_read_exactly(dtype: str, tmp_path: Path) -> None:
+    ids = np.array([[0, 1, 2], [-1, -9999, 70000]])
+    Image.fromarray(ids.astype(dtype)).save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), ids)
+
+
+@pytest.mark.parametrize("maxval", [1, 2, 3, 100, 254, 255, 256, 1000, 4095, 65534, 65535])
+@pytest.mark.parametrize("plain", [False, True])
+def test_pgm_ids_are_those_stored(maxval: int, plain: bool, tmp_path: Path) -> None:
+    ids = np.linspace(0, maxval, 12).astype(int).reshape(3, 4)
+    header = f"P{2 if plain else 5}\n4 3\n{maxval}\n".encode()
+    body = " ".join(map(str, ids.ravel())).encode() if plain else ids.astype(">u2" if maxval > 255 else "u1").tobytes()
+    (tmp_path / "a.pgm").write_bytes(header + body)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.pgm"), ids)
+
+
+def test_bitmap_ids_are_the_bits_stored(tmp_path: Path) -> None:
+    (tmp_path / "a.pnm").write_bytes(b"P1\n3 1\n0 1 1\n")
+    assert read_mask(tmp_path / "a.pnm").tolist() == [[0, 1, 1]]
+
+
+def test_a_smaller_copy_in_a_tiff_is_no_second_page(tmp_path: Path) -> None:
+    copy = TiffImagePlugin.ImageFileDirectory_v2()
+    copy[254] = 1
+    small = Image.fromarray(IDS[::2, ::2])
+    small.encoderinfo = {"tiffinfo": copy}
+    Image.fromarray(IDS).save(tmp_path / "a.tif", save_all=True, append_images=[small])
+    with Image.open(tmp_path / "a.tif") as image:
+        assert image.n_frames == 2
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), IDS)

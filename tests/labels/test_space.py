@@ -232,3 +232,30 @@ def test_colours_of_300_classes_are_distinct() -> None:
 def test_an_ignored_label_that_is_none_is_named(ignore: object) -> None:
     with pytest.raises(ValueError, match=r"datasets\.ignore: (3\.5|True) is neither a label id nor a colour"):
         LabelSpace.build(None, ignore, None, found_ids=[0, 1])
+
+
+def test_a_negative_id_is_ignored_and_written_as_an_id_that_images_hold() -> None:
+    space = LabelSpace.build({0: "a", 3: "b"}, [-1], None, [-1, 0, 3])
+    mask = np.array([[0, 3, -1]], dtype=np.int32)
+    assert space.encode(mask).tolist() == [[0, 1, 255]]
+    decoded = space.decode(np.array([[0, 1, 1]], dtype=np.uint8))
+    assert (decoded.tolist(), decoded.dtype) == ([[0, 3, 3]], np.uint8)
+    assert space.mask_ignored(decoded, mask).tolist() == [[0, 3, 255]]
+
+
+def test_the_id_written_for_ignored_pixels_is_never_that_of_a_class() -> None:
+    space = LabelSpace.build({0: "a", 255: "b"}, [-9999], None, [0, 255])
+    assert space.decode(np.array([[0, 1, 255]], dtype=np.uint8)).tolist() == [[0, 255, 1]]
+
+
+def test_a_negative_id_cannot_be_named() -> None:
+    with pytest.raises(ValueError, match=r"label id -2 cannot be a class.*datasets.ignore=\[-2\]"):
+        LabelSpace.build({-2: "a", 0: "b"}, None, None, [0])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
+def test_the_label_functions_take_wide_unsigned_types(dtype: torch.dtype) -> None:
+    label = torch.tensor([0, 1, 2, 255, 300], dtype=torch.int64).to(dtype)
+    reduced = preprocess_nonzero_labels(label)
+    assert (reduced.dtype, reduced.tolist()) == (dtype, [255, 0, 1, 255, 299])
+    assert restore_original_labels(reduced).tolist() == [0, 1, 2, 0, 300]

@@ -310,3 +310,14 @@ def test_the_device_may_be_given_either_way(
         assert run_cli(["eval", run, f"device={there}"], monkeypatch) == 1
         assert "set device=auto or device=cpu" in capsys.readouterr().err
     assert dinoseg.load(run, overrides=("device=cpu",)).device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("entry", ["folder", "glob"])
+def test_what_predictions_wrote_is_never_an_input(entry: str, tmp_path: Path) -> None:
+    for name in ("a.png", "out/labels/a.png", "out/overlays/a.png", "out/kept.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    given = str(tmp_path) if entry == "folder" else str(tmp_path / "**" / "*.png")
+    names = [image.path.name for image in list_inputs([given], tmp_path / "out")]
+    assert sorted(names) == ["a.png", "kept.png"]
+    assert [image.name for image in list_inputs([str(tmp_path / "out")], tmp_path / "out")] == ["kept"]
