@@ -77,7 +77,9 @@ def _ignored(policy: dict[str, Any], kind: Kind) -> str:
     if not ignored:
         return "No label id is ignored."
     shorthand = " (reduce_zero_label)" if policy.get("reduce_zero_label") else ""
-    return f"Pixels of label id {show_labels(ignored, kind)} count nowhere{shorthand}."
+    # Evaluations of earlier versions have colours as numbers.
+    numbers = [int(label[1:], 16) if isinstance(label, str) else label for label in ignored]
+    return f"Pixels of label id {show_labels(numbers, kind)} count nowhere{shorthand}."
 
 
 def _size(value: Any) -> str:

@@ -125,8 +125,9 @@ def _fill(
     label_space: LabelSpace,
     opacity: float,
 ) -> UInt8[np.ndarray, "rows width 3"]:
-    # A background is what the rest stands on: filling it would only dim the picture.
-    filled = np.array([entry.name.lower() != "background" for entry in label_space.classes])[index]
+    # A background is what the rest stands on: filling it would only dim the picture, and so would black.
+    shown = [entry.name.lower() != "background" and max(entry.colour) > 0 for entry in label_space.classes]
+    filled = np.array(shown)[index]
     strength = (np.where(edges, 1.0, opacity) * filled)[..., None]
     return (picture * (1 - strength) + _colour_table(label_space)[index] * strength).astype(np.uint8)
 

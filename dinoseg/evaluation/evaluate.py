@@ -25,6 +25,7 @@ from dinoseg.inference.policy import WindowPolicy
 from dinoseg.inference.tta import SemanticModel
 from dinoseg.inference.windows import predict_class_map
 from dinoseg.labels import LabelSpace
+from dinoseg.labels.settings import plain_label
 from dinoseg.system.files import replace_text, replaced_file
 from dinoseg.system.processes import any_process, evaluation_shard, failing_together, process_count, process_rank
 
@@ -145,7 +146,7 @@ def counted_policy(label_space: LabelSpace, images: int, available: int) -> dict
     return {
         "images": images,
         "images_available": available,
-        "ignored_label_ids": list(label_space.ignored_ids),
+        "ignored_label_ids": [plain_label(label_id, label_space.kind) for label_id in label_space.ignored_ids],
         "reduce_zero_label": label_space.reduce_zero_label,
     }
 
@@ -168,6 +169,11 @@ def write_evaluation(evaluation: Evaluation, folder: Path, extra: dict[str, Any]
     replace_text(folder / "metrics.json", json.dumps(contents, indent=2) + "\n")
 
 
+def _as_text(cell: Any) -> Any:
+    """A name that a spreadsheet would run as a formula is marked as text."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) else cell
+
+
 def _class_table(per_class: list[dict[str, Any]]) -> list[list[Any]]:
     """Columns and rows of per_class.csv: an interval takes two columns."""
     table = []
@@ -180,5 +186,5 @@ def _class_table(per_class: list[dict[str, Any]]) -> list[list[Any]]:
 
 def _csv(rows: list[list[Any]]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    csv.writer(buffer, lineterminator="\n").writerows([_as_text(cell) for cell in row] for row in rows)
     return buffer.getvalue()

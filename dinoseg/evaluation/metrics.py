@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dinoseg.evaluation.confusion import confusion_matrix
 from dinoseg.labels import LabelSpace
+from dinoseg.labels.settings import plain_label
 
 __all__ = [
     "AbsentPolicy",
@@ -66,7 +67,7 @@ class Metrics:
         per_class = [
             {
                 "class_index": index,
-                "label_id": entry.label_ids[0],
+                "label_id": plain_label(entry.label_ids[0], label_space.kind),
                 "name": entry.name,
                 "IoU": self.iou[index],
                 "Dice": self.dice[index],

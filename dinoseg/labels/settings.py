@@ -42,6 +42,11 @@ def show_label(label_id: int, kind: Kind) -> str:
     return f"#{label_id:06x}" if kind == "colours" else str(label_id)
 
 
+def plain_label(label_id: int, kind: Kind) -> int | str:
+    """A label id for JSON and CSV: a number, or a colour as ``#ff0000``."""
+    return show_label(label_id, kind) if kind == "colours" else label_id
+
+
 def show_labels(label_ids: Iterable[int], kind: Kind, most: int = 12) -> str:
     """Label ids separated by commas; after ``most`` of them only how many more there are."""
     ids = list(label_ids)

@@ -70,3 +70,9 @@ def test_maps_that_do_not_fit_are_named() -> None:
         overlay(GREY, np.zeros((30, 41), dtype=np.uint8), SPACE)
     with pytest.raises(ValueError, match="7"):
         overlay(GREY, np.full((30, 40), 7, dtype=np.uint8), SPACE)
+
+
+def test_a_black_class_leaves_the_picture_as_it_is() -> None:
+    space = LabelSpace.build({"#000000": "road", "#ff0000": "car"}, None, None, found_ids=[])
+    drawn = np.asarray(overlay(GREY, np.zeros((30, 40), dtype=np.uint8), space, legend=False))
+    assert (drawn == 100).all()

@@ -112,6 +112,16 @@ def test_colour_masks_and_merged_classes(tmp_path: Path, monkeypatch: pytest.Mon
         ("thing", 3, 4),
         ("back", 0, 0),
     ]
+    assert [row["label_id"] for row in found["per_class"]] == ["#ff0000", "#000000"]
+    assert (tmp_path / "pred/eval/per_class.csv").read_text().splitlines()[1].startswith("0,#ff0000,thing,")
+
+
+def test_a_class_name_is_never_a_formula(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_maps(tmp_path / "true", {"a": [[0, 1]]})
+    write_maps(tmp_path / "pred", {"a": [[0, 1]]})
+    assert score(tmp_path, monkeypatch, "datasets.classes={0: '=1+1', 1: '@x'}") == 0
+    assert "0,0,'=1+1," in (tmp_path / "pred/eval/per_class.csv").read_text()
+    assert "'@x,0,1" in (tmp_path / "pred/eval/confusion.csv").read_text()
 
 
 def test_a_long_list_of_classes_is_a_setting_not_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
