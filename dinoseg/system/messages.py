@@ -1,4 +1,4 @@
-"""Pieces of messages: lists of names, and errors of exhausted memory in words that help."""
+"""Pieces of messages: lists of names, durations, and errors of exhausted memory in words that help."""
 
 import re
 from collections.abc import Iterable
@@ -11,6 +11,12 @@ def list_names(names: Iterable[str], most: int = 5) -> str:
     """``a, b, c and 4 more``; all of them when they are no more than ``most``."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def duration_in_words(seconds: float) -> str:
+    """``45 s``, ``12 min`` or ``3.5 h``."""
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
 
 
 def memory_advice(error: BaseException) -> str | None:

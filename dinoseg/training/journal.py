@@ -13,6 +13,7 @@ from dinoseg.config import Config
 from dinoseg.labels import LabelSpace
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.system.files import flush_to_disk, named_errors, replace_text
+from dinoseg.system.messages import duration_in_words
 from dinoseg.tracking.trackers import Trackers, config_values, run_texts
 
 
@@ -103,20 +104,31 @@ class Journal:
         )
         self._task = self._progress.add_task("", total=total, completed=step)
         self._progress.start()
+        self._pace_from: tuple[int, float] | None = None
 
     def report_step(self, step: int, loss: float, learning_rate: float, images_per_second: float, log: bool) -> None:
         """Updates the bar; with ``log`` also writes the line to train.log, and to a console that is no terminal."""
         assert self._progress is not None and self._task is not None
+        if self._pace_from is None:
+            # The first step pays for allocations and for the start of the workers.
+            self._pace_from = step, time.monotonic()
         text = f"loss {loss:.4f}  lr {learning_rate:.2e}  {images_per_second:.1f} images/s"
         self._progress.update(self._task, completed=step, description=text)
         if log:
-            total = self._progress.tasks[0].total or 0
-            line = f"{time.strftime('%H:%M:%S')} step {step}/{total:.0f}  {text}"
+            total = int(self._progress.tasks[0].total or 0)
+            line = f"{time.strftime('%H:%M:%S')} step {step}/{total}  {text}{self._time_left(step, total)}"
             with named_errors(self._log_path):
                 self._file_console.print(line, highlight=False)
                 self._log.flush()
             if not self.console.is_terminal:
                 self.console.print(line, highlight=False)
+
+    def _time_left(self, step: int, total: int) -> str:
+        """From the pace since the first step, evaluations included; nothing before there is one."""
+        first, started = self._pace_from or (step, time.monotonic())
+        if step in (first, total):
+            return ""
+        return f"  {duration_in_words((time.monotonic() - started) / (step - first) * (total - step))} left"
 
     def flush(self) -> None:
         """Returns when metrics.jsonl would outlive a loss of power: a checkpoint is of no later step than its lines."""

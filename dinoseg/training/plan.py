@@ -13,6 +13,7 @@ from dinoseg.check.check import CheckReport
 from dinoseg.config import Config
 from dinoseg.data.transforms import as_size
 from dinoseg.labels.settings import show_labels
+from dinoseg.system.messages import duration_in_words
 from dinoseg.training.loop import Trainer
 from dinoseg.training.trainable import trained_parts, trained_table
 
@@ -33,7 +34,7 @@ def describe_plan(trainer: Trainer, report: CheckReport, seconds: float) -> Grou
         f"steps        {steps} of {images_a_step} images ({epochs:.1f} epochs), "
         f"evaluation every {interval} ({_evaluations(config, 0)} in all)",
         f"device       {trainer.accelerator.device}, {config.model_dtype.lower()}",
-        f"time         about {_duration(seconds)}",
+        f"time         about {duration_in_words(seconds)}",
         f"run folder   {trainer.run_folder.path}",
         *_without_effect(config),
     ]
@@ -119,8 +120,3 @@ def _evaluations(config: Config, step: int) -> int:
     """Evaluations after ``step``: one each interval, and one at the end."""
     total, interval = config.scheduler.total_iter, config.eval.eval_interval
     return max(1, -(-total // interval) - step // interval)
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
