@@ -100,14 +100,15 @@ def test_label_ids_are_encoded_exactly_once(pairs: list[Pair], tmp_path: Path) -
     pair = write_pair(tmp_path, "small", np.array([[5, 7, 9], [1, 255, 5]]))
     expected = [[0, 1, 1], [255, 255, 0]]
     assert evaluation_set([pair])[0]["class_map"].tolist() == expected
-    plain = replace(
-        CONFIG.train,
-        crop_size=[2, 3],
-        random_img_size_ratio_range=[1.0, 1.0],
-        flip_prob=0.0,
-        right_angle_rotations=False,
+    plain = CONFIG.train.model_copy(
+        update={
+            "crop_size": [2, 3],
+            "random_img_size_ratio_range": [1.0, 1.0],
+            "flip_prob": 0.0,
+            "right_angle_rotations": False,
+        }
     )
-    transform = build_train_transform(replace(CONFIG, train=plain), LABELS.ignore_index)
+    transform = build_train_transform(CONFIG.model_copy(update={"train": plain}), LABELS.ignore_index)
     assert SegmentationDataset([pair], LABELS, transform, seed=0)[0, 0]["class_map"].tolist() == expected
     seen = {
         value for index in range(len(pairs)) for value in training_set(pairs)[0, index]["class_map"].unique().tolist()
