@@ -30,7 +30,7 @@ def report_head(
     means = {
         name: value for name, value in metrics.items() if name != "mIoU" and is_figure(name, value, recorded.policy)
     }
-    if "per_image" in metrics:
+    if metrics.get("per_image"):
         means["mIoU, mean over images"] = metrics["per_image"]["mIoU"]
     return {
         "miou": metrics["mIoU"],

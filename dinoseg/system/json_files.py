@@ -2,8 +2,9 @@
 
 import json
 import math
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -12,8 +13,8 @@ Model = TypeVar("Model")
 
 # No file of ours is nested deeper; whoever walks the document by recursion is safe within this.
 _DEEPEST = 64
-# Integers of more digits do not fit 64 bits for certain; they become floats, which no field for integers takes.
-_MOST_DIGITS = 18
+# Integers of more digits do not fit 64 bits; they become floats, which no field for integers takes.
+_MOST_DIGITS = 19
 _LONGEST_SHOWN = 40
 _EXPECTED = {
     "int_type": "a whole number",
@@ -92,25 +93,31 @@ def parse_json(content: bytes) -> Any:
     return document
 
 
-def check_document(document: Any, model: type[Model], source: str, remedy: str) -> Model:
+def check_document(document: Any, model: type[Model], source: str, remedy: str, within: str = "") -> Model:
     """A parsed document as ``model``.
 
     Args:
         source: names the document in messages, as a rule its file.
+        within: the key of a larger document that it stands under.
 
     Raises:
         ValueError: the first key that does not fit, with what was found and what is expected.
     """
     try:
-        return TypeAdapter(model).validate_python(document)
+        return cast(Model, _adapter(cast(Any, model)).validate_python(document))
     except ValidationError as error:
-        raise ValueError(f"{source}: {describe_first(error)}; {remedy}") from None
+        raise ValueError(f"{source}: {_describe_first(error, within)}; {remedy}") from None
 
 
-def describe_first(error: ValidationError) -> str:
+@cache
+def _adapter(model: Any) -> Any:
+    return TypeAdapter(model)
+
+
+def _describe_first(error: ValidationError, within: str) -> str:
     """``KEY: what was found, what is expected`` of the first thing that does not fit."""
     first = error.errors(include_url=False)[0]
-    key = _show_key(first["loc"])
+    key = _show_key((within, *first["loc"]))
     return f"{key}: {_describe(first)}" if key else _describe(first)
 
 
@@ -140,12 +147,13 @@ def _describe(error: ErrorDetails) -> str:
 
 def _show_key(location: tuple[int | str, ...]) -> str:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    key = "".join(parts).removeprefix(".")
+    key = "".join(parts).lstrip(".")
     return json.dumps(key)[1:-1][: 3 * _LONGEST_SHOWN]
 
 
 def _bounded_int(text: str) -> int | float:
-    return int(text) if len(text) <= _MOST_DIGITS else float(text)
+    value = int(text) if len(text) <= _MOST_DIGITS + 1 else float(text)
+    return value if -(2**63) <= value < 2**63 else float(value)
 
 
 def _refuse_deep(document: Any) -> None:

@@ -81,8 +81,8 @@ def read_resume_progress(checkpoint: Checkpoint) -> Progress:
     Raises:
         ValueError: its ``checkpoint.json`` is missing or damaged.
     """
-    source = f"{checkpoint.folder / CONTENTS_FILE}: progress"
-    return check_document(checkpoint.progress, Progress, source, REMEDY)
+    source = str(checkpoint.folder / CONTENTS_FILE)
+    return check_document(checkpoint.progress, Progress, source, REMEDY, within="progress")
 
 
 def refuse_changed_config(run: RunFolder, config: Config) -> None:
