@@ -159,6 +159,12 @@ def read_shard(path: Path) -> RecordedShard:
     measures = check_document(record.measures, Measures, str(path), remedy, within="measures")
     if path.stem != f"{record.shard}-of-{record.shards}" or record.shard > record.shards:
         raise ValueError(f"{path}: shard: {record.shard} of {record.shards} found, {path.stem} expected; {remedy}")
+    counted = len(range(record.shard - 1, record.policy.images, record.shards))
+    if len(record.images) != counted:
+        raise ValueError(
+            f"{path}: images: a list of {len(record.images)} found, {counted} entries expected of a shard of "
+            f"{record.policy.images} images; {remedy}"
+        )
     arrays_path = path.with_suffix(".npz")
     try:
         digest = file_sha256(arrays_path)

@@ -23,13 +23,14 @@ def _refuse_other_than_percent(value: float) -> float:
 Percent = Annotated[float, AfterValidator(_refuse_other_than_percent)]
 Figure = Percent | None
 Interval = Annotated[list[Percent], Field(min_length=2, max_length=2)]
+Side = Annotated[int, Field(gt=0)]
 Pixels = Annotated[int, Field(ge=0, le=_LARGEST_COUNT)]
 
 
 class ClassFigures(Record):
     """Figures of one class."""
 
-    class_index: int = 0
+    class_index: Annotated[int, Field(ge=0)] = 0
     label_id: Annotated[int, Field(ge=0)]
     name: str
     IoU: Figure
@@ -49,7 +50,7 @@ class ClassFigures(Record):
 class Augmentation(Record):
     """Test-time augmentation."""
 
-    scales: list[float] = Field(default_factory=list)
+    scales: list[Annotated[float, Field(gt=0)]] = Field(default_factory=list)
     horizontal_flip: bool = False
     right_angle_rotations: bool = False
 
@@ -58,8 +59,8 @@ class Window(Record):
     """How an image was cut up for prediction."""
 
     mode: str = ""
-    crop: list[int] = Field(default_factory=list)
-    stride: list[int] = Field(default_factory=list)
+    crop: list[Side] = Field(default_factory=list)
+    stride: list[Side] = Field(default_factory=list)
     blend: str = ""
     tta: Augmentation | None = None
 

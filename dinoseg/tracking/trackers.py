@@ -63,6 +63,11 @@ def refuse_missing_packages(trackers: Sequence[str]) -> None:
             )
 
 
+def refuse_damaged_state(folder: Path) -> None:
+    """Raises ValueError when a run folder's trackers.json is damaged; names file and key."""
+    _read_state(folder / _STATE_FILE)
+
+
 class Trackers:
     """The trackers of one run.
 

@@ -9,7 +9,9 @@ from dinoseg.data.folders import Pair
 from dinoseg.run_folder.checkpoint import PREVIOUS, TRAINER_FILE, Checkpoint
 from dinoseg.run_folder.checkpoint_manifest import CONTENTS_FILE, REMEDY
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.training_records import read_training_records
 from dinoseg.system.json_files import check_document
+from dinoseg.tracking.trackers import refuse_damaged_state
 from dinoseg.training.loop import Trainer
 from dinoseg.training.progress import Progress
 
@@ -114,9 +116,13 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> str:
     """Loads a checkpoint into the trainer; returns what the user should know, or an empty text.
 
     Raises:
-        ValueError: the checkpoint is damaged, or was trained on other images or on another backbone.
+        ValueError: the checkpoint, metrics.jsonl or trackers.json is damaged, or it was trained on other images or on
+            another backbone.
     """
     _refuse_changed_inputs(trainer, checkpoint)
+    # What the journal goes on with, before anything is written.
+    refuse_damaged_state(trainer.run_folder.path)
+    read_training_records(trainer.run_folder.metrics)
     progress = read_resume_progress(checkpoint)
     checkpoint.load_into(trainer.segmenter)
     _restore_optimizer(trainer, checkpoint)
