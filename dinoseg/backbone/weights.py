@@ -1,27 +1,33 @@
 """Backbone weights from a local file or folder: read without running code, matched in full or refused."""
 
-import json
 import math
-import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dinoseg.backbone.catalogue import BackboneSpec, list_backbones
 from dinoseg.backbone.dialects import Dialect, State, detect_dialect, to_timm
 from dinoseg.system.files import file_sha256
+from dinoseg.system.json_files import Record, read_json
 from dinoseg.system.messages import list_names
+from dinoseg.system.state_dicts import named_tensors, read_state
 
 _PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
+_PREFIX = "backbone."
 _NAMES_SHOWN = 4
+_REMEDY = "give a file with the tensors alone, best as safetensors"
 # Of timm's DINOv3, which has parameters of their own for the biases of queries and values.
 _ATTENTION_BIAS = re.compile(r"\.attn\.[qv]_bias$")
+
+
+class _IndexRecord(Record):
+    """model.safetensors.index.json: which file holds which tensor."""
+
+    weight_map: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def load_weights(model: nn.Module, path: str | Path, name: str) -> WeightsReport
             are missing, unexpected or of another shape. The model is unchanged then.
     """
     files = weight_files(Path(path))
-    state = _unwrap({key: value for file in files for key, value in _read(file).items()}, files[0])
+    state = _read(files)
     dialect = detect_dialect(state)
     if dialect is None:
         raise ValueError(
@@ -84,7 +90,8 @@ def weight_files(path: Path) -> tuple[Path, ...]:
         return (path / "model.safetensors",)
     index = path / "model.safetensors.index.json"
     if index.is_file():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        record = read_json(index, _IndexRecord, "give another folder or file as model.weights=PATH")
+        shards = sorted(set(record.weight_map.values()))
         missing = [shard for shard in shards if not (path / shard).is_file()]
         if missing:
             raise ValueError(f"model.weights={path}: {index.name} names {missing[0]}, which is not there")
@@ -96,39 +103,14 @@ def weight_files(path: Path) -> tuple[Path, ...]:
     raise ValueError(f"model.weights={path}: one weight file is needed in the folder, found: {names}; name the file")
 
 
-def _read(file: Path) -> dict[str, object]:
-    if file.suffix == ".safetensors":
-        try:
-            return dict(load_file(file))
-        except SafetensorError as error:
-            raise ValueError(f"model.weights={file}: not a readable safetensors file ({error})") from error
-    try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"model.weights={file}: refused, it holds more than tensors (a pickle that runs code when loaded, or no "
-            "checkpoint at all); give a file with the tensors alone, best as safetensors"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"model.weights={file}: not a readable checkpoint, perhaps cut short ({error})") from error
-    if not isinstance(loaded, Mapping):
-        raise ValueError(f"model.weights={file}: holds a {type(loaded).__name__}, not named tensors")
-    return dict(loaded)
-
-
-def _unwrap(state: Mapping[str, object], file: Path) -> State:
+def _read(files: Sequence[Path]) -> State:
     """The tensors of the backbone alone: training checkpoints nest them and prefix their names."""
-    for key in ("teacher", "model", "state_dict"):
-        inner = state.get(key)
-        if isinstance(inner, Mapping):
-            return _unwrap(inner, file)
-    tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
-    for prefix in ("module.", "backbone."):
-        inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        tensors = inside or tensors
-    if not tensors:
-        raise ValueError(f"model.weights={file}: holds no tensors")
-    return tensors
+    source = f"model.weights={files[0]}"
+    state = {key: value for file in files for key, value in read_state(file, f"model.weights={file}", _REMEDY).items()}
+    tensors = named_tensors(state, source, _REMEDY)
+    inside = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(_PREFIX)}
+    # Once more: the backbone may have been wrapped by itself.
+    return named_tensors(inside, source, _REMEDY) if inside else tensors
 
 
 def _fit_optional(state: State, target: Mapping[str, Tensor]) -> State:

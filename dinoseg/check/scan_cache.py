@@ -5,11 +5,12 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from dinoseg.system.files import replaced_file
+from dinoseg.system.json_files import check_document, load_json
 
 Facts = TypeVar("Facts")
 
@@ -44,12 +45,11 @@ class ScanCache:
         stamp = [status.st_size, status.st_mtime_ns]
         entry = self._known.get(key)
         if isinstance(entry, dict) and entry.get("stamp") == stamp:
-            try:
-                found = facts(**_as_tuples(entry["facts"]))
+            # Whatever does not fit is read anew.
+            with suppress(ValueError):
+                found = _restored(facts, entry.get("facts"))
                 self.hits += 1
                 return found
-            except (KeyError, TypeError):
-                pass
         found = read(path)
         self._fresh[key] = {"stamp": stamp, "facts": asdict(cast(Any, found))}
         return found
@@ -68,15 +68,15 @@ class ScanCache:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = load_json(path, "it is made anew")
+    except ValueError:
         return {}
     files = content.get("files") if isinstance(content, dict) and content.get("version") == VERSION else None
     return files if isinstance(files, dict) else {}
 
 
-def _as_tuples(value: Any) -> Any:
-    """JSON turned the tuples of the facts into lists; this turns them back."""
-    if isinstance(value, dict):
-        return {key: _as_tuples(entry) for key, entry in value.items()}
-    return tuple(_as_tuples(entry) for entry in value) if isinstance(value, list) else value
+def _restored(facts: type[Facts], stored: Any) -> Facts:
+    """Raises ValueError for anything but all fields of the facts, each of its type."""
+    if not isinstance(stored, dict) or stored.keys() != {entry.name for entry in fields(cast(Any, facts))}:
+        raise ValueError("not the fields of these facts")
+    return check_document(stored, facts, "facts", "they are read anew")

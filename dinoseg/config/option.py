@@ -75,14 +75,14 @@ class Option:
         if isinstance(value, list):
             if self.length is not None and len(value) != self.length:
                 return f"{value} has {len(value)} entries; give {self.length}"
-            return next((found for entry in value if (found := self._entry_problem(entry))), None)
-        return self._entry_problem(value)
+            return next((found for entry in value if (found := self._entry_problem(entry, "any"))), None)
+        return self._entry_problem(value, "one")
 
-    def _entry_problem(self, value: Any) -> str | None:
+    def _entry_problem(self, value: Any, how_many: str) -> str | None:
         if self.choices:
             if value in self.choices:
                 return None
-            return f"{value!r} is unknown; choose one of {', '.join(self.choices)}"
+            return f"{value!r} is unknown; choose {how_many} of {', '.join(self.choices)}"
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         if math.isnan(value) or (math.isinf(value) and not self.infinite):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dinoseg.labels.settings import Kind, show_labels
+from dinoseg.labels.settings import Kind, label_number, show_labels
 
 ABSENT_CLASSES = {
     "skip_empty": "A class with no pixel in truth or prediction is left out of the means (skip_empty).",
@@ -78,7 +78,7 @@ def _ignored(policy: dict[str, Any], kind: Kind) -> str:
         return "No label id is ignored."
     shorthand = " (reduce_zero_label)" if policy.get("reduce_zero_label") else ""
     # Evaluations of earlier versions have colours as numbers.
-    numbers = [int(label[1:], 16) if isinstance(label, str) else label for label in ignored]
+    numbers = [label_number(label) for label in ignored]
     return f"Pixels of label id {show_labels(numbers, kind)} count nowhere{shorthand}."
 
 

@@ -27,6 +27,7 @@ from dinoseg.inference.windows import predict_class_map
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import plain_label
 from dinoseg.system.files import replace_text, replaced_file
+from dinoseg.system.messages import spreadsheet_text
 from dinoseg.system.processes import any_process, evaluation_shard, failing_together, process_count, process_rank
 
 ClassMap = Integer[Tensor, "height width"]
@@ -169,11 +170,6 @@ def write_evaluation(evaluation: Evaluation, folder: Path, extra: dict[str, Any]
     replace_text(folder / "metrics.json", json.dumps(contents, indent=2) + "\n")
 
 
-def _as_text(cell: Any) -> Any:
-    """A name that a spreadsheet would run as a formula is marked as text."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) else cell
-
-
 def _class_table(per_class: list[dict[str, Any]]) -> list[list[Any]]:
     """Columns and rows of per_class.csv: an interval takes two columns."""
     table = []
@@ -186,5 +182,5 @@ def _class_table(per_class: list[dict[str, Any]]) -> list[list[Any]]:
 
 def _csv(rows: list[list[Any]]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([_as_text(cell) for cell in row] for row in rows)
+    csv.writer(buffer, lineterminator="\n").writerows([spreadsheet_text(cell) for cell in row] for row in rows)
     return buffer.getvalue()

@@ -1,12 +1,19 @@
 """What an evaluation measures beyond the confusion matrix, and by which rules: the ``eval.*`` keys of the figures."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from dinoseg.config import EvalConfig
 from dinoseg.evaluation.metrics import AbsentPolicy
 from dinoseg.evaluation.skeleton import require_skeletonize
 from dinoseg.labels import LabelSpace
+
+# As the file of a shard may have them.
+_AboveZero = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+_Truth = Annotated[bool, Field(strict=True)]
+_ClassIndex = Annotated[int, Field(strict=True, ge=0)]
 
 
 @dataclass(frozen=True)
@@ -22,10 +29,10 @@ class Measures:
     """
 
     absent_classes: AbsentPolicy = "skip_empty"
-    beta: float = 1.0
-    per_image: bool = False
-    boundary_width: float | None = None
-    thin_classes: tuple[int, ...] = ()
+    beta: _AboveZero = 1.0
+    per_image: _Truth = False
+    boundary_width: _AboveZero | None = None
+    thin_classes: tuple[_ClassIndex, ...] = ()
 
 
 STANDARD_MEASURES = Measures()

@@ -10,16 +10,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from dinoseg.evaluation.counts import Counts
 from dinoseg.evaluation.evaluate import Evaluation
 from dinoseg.evaluation.measures import Measures
 from dinoseg.labels import LabelSpace
+from dinoseg.labels.labels_json import LabelSpaceRecord
+from dinoseg.run_folder.checkpoint_manifest import Sha256
+from dinoseg.run_folder.metrics_schema import ShardPolicy
+from dinoseg.system.array_files import ArrayForm, read_arrays
 from dinoseg.system.files import file_sha256, replace_text, replaced_file
+from dinoseg.system.json_files import Record, check_document, load_json
 from dinoseg.system.messages import list_names
 from dinoseg.system.processes import evaluation_shard
 
@@ -65,22 +70,49 @@ class Shard:
         return f"{self.number}/{self.count}"
 
 
+class Extra(Record):
+    """What metrics.json says beside the figures."""
+
+    checkpoint: Annotated[str, Field(min_length=1)]
+
+
+class ShardRecord(Record):
+    """The JSON file of a shard: what its counts are of."""
+
+    shard: Annotated[int, Field(ge=1)]
+    shards: Annotated[int, Field(ge=1)]
+    images: list[str]
+    counts_sha256: Sha256
+    checkpoint_sha256: Sha256
+    extra: Extra
+    label_space: LabelSpaceRecord
+    policy: ShardPolicy
+    measures: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class RecordedShard:
     """One shard read back.
 
     Attributes:
-        stated: what its counts are of: the contents of the JSON file.
+        record: what its counts are of.
+        measures: which counts there are.
+        stated: the same, as it stands in the JSON file.
         names: of the images of all shards.
         rows: the images that this one counted.
         counts: with rows of 0 for all others.
     """
 
-    shard: Shard
+    record: ShardRecord
+    measures: Measures
     stated: dict[str, Any]
     names: tuple[str, ...]
     rows: tuple[int, ...]
     counts: Counts
+
+    @property
+    def shard(self) -> Shard:
+        return Shard(self.record.shard, self.record.shards)
 
 
 def write_shard(
@@ -119,25 +151,45 @@ def read_shard(path: Path) -> RecordedShard:
     """Reads a shard by its JSON file.
 
     Raises:
-        ValueError: a file is missing, damaged, or of another writing than the other.
+        ValueError: a file is missing, damaged, or of another writing than the other; names file and key.
     """
-    try:
-        stated = json.loads(path.read_text(encoding="utf-8"))
-        arrays_path = path.with_suffix(".npz")
-        if file_sha256(arrays_path) != stated["counts_sha256"]:
-            raise ValueError(f"{arrays_path.name} is of another evaluation")
-        with np.load(arrays_path, allow_pickle=False) as content:
-            arrays = dict(content.items())
-        return RecordedShard(
-            Shard(stated["shard"], stated["shards"]),
-            stated,
-            tuple(str(name) for name in arrays.pop("names")),
-            tuple(int(row) for row in arrays.pop("rows")),
-            Counts.from_arrays(arrays),
+    remedy = f"a damaged or interrupted shard: make it again with --shard {path.stem.replace('-of-', '/')}"
+    stated = load_json(path, remedy)
+    record = check_document(stated, ShardRecord, str(path), remedy)
+    measures = check_document(record.measures, Measures, str(path), remedy, within="measures")
+    if path.stem != f"{record.shard}-of-{record.shards}" or record.shard > record.shards:
+        raise ValueError(f"{path}: shard: {record.shard} of {record.shards} found, {path.stem} expected; {remedy}")
+    counted = len(range(record.shard - 1, record.policy.images, record.shards))
+    if len(record.images) != counted:
+        raise ValueError(
+            f"{path}: images: a list of {len(record.images)} found, {counted} entries expected of a shard of "
+            f"{record.policy.images} images; {remedy}"
         )
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
-        again = f"make it again with --shard {path.stem.replace('-of-', '/')}"
-        raise ValueError(f"{path}: a damaged or interrupted shard ({error}); {again}") from None
+    arrays_path = path.with_suffix(".npz")
+    try:
+        digest = file_sha256(arrays_path)
+    except OSError as error:
+        raise ValueError(f"{arrays_path}: cannot be read ({error.strerror}); {remedy}") from None
+    if digest != record.counts_sha256:
+        raise ValueError(f"{path}: counts_sha256: {arrays_path.name} is of another evaluation; {remedy}")
+    arrays = read_arrays(arrays_path, _array_forms(record, measures), remedy)
+    rows = tuple(arrays.pop("rows").tolist())
+    if rows and max(rows) >= record.policy.images:
+        raise ValueError(f"{arrays_path}: rows: {max(rows)} found, below {record.policy.images} expected; {remedy}")
+    names = tuple(arrays.pop("names").tolist())
+    return RecordedShard(record, measures, stated, names, rows, Counts.from_arrays(arrays))
+
+
+def _array_forms(record: ShardRecord, measures: Measures) -> dict[str, ArrayForm]:
+    images, classes = record.policy.images, record.label_space.num_classes
+    shapes = {"matrix": (classes, classes), "image_counts": (images, 3, classes)}
+    if measures.boundary_width is not None:
+        shapes["boundary"] = (images, 2, classes)
+    if measures.thin_classes:
+        shapes["skeleton"] = (images, 4, classes)
+    forms = {name: ArrayForm("whole numbers", shape) for name, shape in shapes.items()}
+    rows = ArrayForm("whole numbers", (len(record.images),))
+    return forms | {"names": ArrayForm("texts", (images,)), "rows": rows}
 
 
 @dataclass(frozen=True)
@@ -173,15 +225,10 @@ def merge_shards(folder: Path, command: str) -> Merged:
     counts = first.counts
     for other in shards[1:]:
         counts = counts + other.counts
-    stated = first.stated
-    try:
-        measures = Measures(**stated["measures"] | {"thin_classes": tuple(stated["measures"]["thin_classes"])})
-        evaluation = Evaluation(
-            counts, first.names, stated["policy"], LabelSpace.from_dict(stated["label_space"]), measures
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'shards'}: shards of another version ({error}); make them again") from None
-    return Merged(evaluation, stated["checkpoint_sha256"], stated["extra"])
+    record, stated = first.record, first.stated
+    label_space = LabelSpace.from_record(record.label_space)
+    evaluation = Evaluation(counts, first.names, stated["policy"], label_space, first.measures)
+    return Merged(evaluation, record.checkpoint_sha256, stated["extra"])
 
 
 def _read_all(folder: Path, command: str) -> list[RecordedShard]:

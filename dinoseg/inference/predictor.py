@@ -19,10 +19,8 @@ from dinoseg.inference.tta import SemanticModel
 from dinoseg.inference.windows import predict_class_map
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import show_labels
-from dinoseg.run_folder.checkpoint import MODEL_FILE, find_checkpoint
 from dinoseg.run_folder.folder import RunFolder, load_segmenter
 from dinoseg.system.device import DTYPES, pick_device
-from dinoseg.system.files import file_sha256
 
 ImageSource = str | Path | Image.Image | np.ndarray
 
@@ -147,9 +145,9 @@ def load(run: str | Path, checkpoint: str = "best", device: str = "auto", overri
     folder = RunFolder(Path(run))
     config = folder.read_config(overrides)
     label_space, target = folder.read_labels(), pick_device(_asked_device(device, config, overrides))
-    segmenter = load_segmenter(folder, config, label_space, checkpoint).to(target)
-    weights = find_checkpoint(folder.checkpoint(checkpoint)) / MODEL_FILE
-    return Predictor(segmenter, label_space, config, target, file_sha256(weights))
+    opened = folder.open_checkpoint(checkpoint)
+    segmenter = load_segmenter(opened, config, label_space).to(target)
+    return Predictor(segmenter, label_space, config, target, opened.weights_sha256)
 
 
 def _asked_device(device: str, config: Config, overrides: tuple[str, ...]) -> str:

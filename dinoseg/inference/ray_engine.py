@@ -12,7 +12,6 @@ import numpy as np
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.outputs import Outcome, OutputFolder
 from dinoseg.inference.predictor import load
-from dinoseg.run_folder.checkpoint import find_checkpoint
 from dinoseg.run_folder.folder import RunFolder
 
 
@@ -104,7 +103,7 @@ def _check(job: RayJob) -> None:
     folder = RunFolder(job.run)
     folder.read_config(job.overrides)
     folder.read_labels()
-    find_checkpoint(folder.checkpoint(job.checkpoint))
+    folder.open_checkpoint(job.checkpoint)
 
 
 def _map(

@@ -47,6 +47,11 @@ def plain_label(label_id: int, kind: Kind) -> int | str:
     return show_label(label_id, kind) if kind == "colours" else label_id
 
 
+def label_number(label: int | str) -> int:
+    """The label id of what ``plain_label`` gave."""
+    return int(label[1:], 16) if isinstance(label, str) else label
+
+
 def show_labels(label_ids: Iterable[int], kind: Kind, most: int = 12) -> str:
     """Label ids separated by commas; after ``most`` of them only how many more there are."""
     ids = list(label_ids)

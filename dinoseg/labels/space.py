@@ -14,9 +14,11 @@ import numpy as np
 from jaxtyping import Integer
 
 from dinoseg.labels.consistency import resolve_labels
+from dinoseg.labels.labels_json import LabelSpaceRecord, ignore_index_of
 from dinoseg.labels.settings import Kind, LabelClass, show_label
 from dinoseg.labels.zero_label import ReduceZeroLabel, preprocess_nonzero_labels, restore_original_labels
 from dinoseg.system.files import replace_text
+from dinoseg.system.json_files import check_document, read_json
 
 __all__ = [
     "LabelClass",
@@ -29,6 +31,7 @@ __all__ = [
 LabelMap = Integer[np.ndarray, "height width"]
 
 _LARGEST_TABLE = 1 << 16
+_REMEDY = "copy labels.json anew from where the run was trained"
 _UNKNOWN = 65534  # never a class index: resolve_labels allows no more than 65534 classes
 
 
@@ -57,7 +60,7 @@ class LabelSpace:
     @property
     def ignore_index(self) -> int:
         """The class-index-map value that counts nowhere: 255, or 65535 when there are more than 255 classes."""
-        return 65535 if self.num_classes > 255 else 255
+        return ignore_index_of(self.num_classes)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -168,22 +171,23 @@ class LabelSpace:
         }
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> "LabelSpace":
-        """The inverse of ``to_dict``. Raises ValueError for a dict that lacks a key or has a wrong one."""
-        try:
-            classes = tuple(
-                LabelClass(c["name"], tuple(c["label_ids"]), (c["colour"][0], c["colour"][1], c["colour"][2]))
-                for c in data["classes"]
-            )
-            return LabelSpace(
-                data["kind"],
-                classes,
-                tuple(data["ignored_ids"]),
-                data["reduce_zero_label"],
-                data.get("colour_tolerance", 0),
-            )
-        except (KeyError, TypeError, IndexError) as error:
-            raise ValueError(f"not a label space: {error!r} is missing or malformed") from None
+    def from_dict(data: dict[str, Any], source: str = "label space") -> "LabelSpace":
+        """The inverse of ``to_dict``.
+
+        Raises:
+            ValueError: a key is missing, wrong, or does not agree with another; names it after ``source``.
+        """
+        return LabelSpace.from_record(check_document(data, LabelSpaceRecord, source, _REMEDY))
+
+    @staticmethod
+    def from_record(record: LabelSpaceRecord) -> "LabelSpace":
+        """The label space of a file that was checked."""
+        classes = (
+            LabelClass(entry.name, tuple(entry.label_ids), (entry.colour[0], entry.colour[1], entry.colour[2]))
+            for entry in record.classes
+        )
+        ignored = tuple(record.ignored_ids)
+        return LabelSpace(record.kind, tuple(classes), ignored, record.reduce_zero_label, record.colour_tolerance)
 
     def save(self, path: Path) -> None:
         """Writes ``labels.json``; the file appears whole or not at all."""
@@ -191,14 +195,12 @@ class LabelSpace:
 
     @staticmethod
     def load(path: Path) -> "LabelSpace":
-        """Reads ``labels.json``. Raises ValueError, with the path, when it is missing or damaged."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(content, dict):
-                raise ValueError("expected an object")
-            return LabelSpace.from_dict(content)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: cannot be read as a label space: {error}") from None
+        """Reads ``labels.json``.
+
+        Raises:
+            ValueError: missing, damaged, or a key is wrong; names file and key.
+        """
+        return LabelSpace.from_record(read_json(path, LabelSpaceRecord, _REMEDY))
 
     @cached_property
     def _index_of(self) -> dict[int, int]:

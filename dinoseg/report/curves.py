@@ -4,11 +4,12 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
+
+from dinoseg.system.json_files import is_finite_number
 
 WIDTH, HEIGHT = 380, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 30
@@ -36,19 +37,6 @@ class Chart:
     series: tuple[Series, ...]
     log_scale: bool = False
     markers: bool = False
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; one that a kill cut short is passed over. Empty when there is no such file."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int):
-            records.append(record)
-    return records
 
 
 def training_charts(records: Sequence[dict[str, Any]]) -> list[Chart]:
@@ -134,15 +122,11 @@ def _scale(value: float, chart: Chart) -> float:
 
 
 def _series(name: str, records: Iterable[dict[str, Any]], key: str, style: str) -> Series | None:
-    points = [(record["step"], record[key]) for record in records if _is_number(record.get(key))]
+    points = [(record["step"], record[key]) for record in records if is_finite_number(record.get(key))]
     if not points:
         return None
     steps, values = _thinned(np.array(points, dtype=float)).T
     return Series(name, tuple(steps.tolist()), tuple(values.tolist()), style)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _thinned(points: np.ndarray) -> np.ndarray:

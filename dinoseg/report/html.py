@@ -17,11 +17,12 @@ from dinoseg.evaluation.metrics import image_iou, iou
 from dinoseg.inference.predictor import load
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import show_label, show_labels
-from dinoseg.report.curves import chart_svg, read_records, training_charts
+from dinoseg.report.curves import chart_svg, training_charts
 from dinoseg.report.pictures import VIEWS, Picture, choose_images, data_uris, draw_pictures
 from dinoseg.report.summary import is_figure, report_head
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation, read_evaluation
+from dinoseg.run_folder.training_records import read_training_records
 from dinoseg.system.files import replace_text
 
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
@@ -75,7 +76,7 @@ def _context(
     overrides: tuple[str, ...],
 ) -> dict[str, Any]:
     """What the template shows."""
-    records = read_records(folder.metrics)
+    records = read_training_records(folder.metrics)
     last_step = max([1, *(record["step"] for record in records)])
     return {
         "run": folder.path.resolve().name,

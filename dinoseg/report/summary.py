@@ -8,7 +8,6 @@ from typing import Any
 from dinoseg.config import Config
 from dinoseg.console.policy_words import ABSENT_CLASSES, policy_in_words
 from dinoseg.labels.settings import Kind
-from dinoseg.run_folder.checkpoint import find_checkpoint, read_metadata
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation
 
@@ -31,7 +30,7 @@ def report_head(
     means = {
         name: value for name, value in metrics.items() if name != "mIoU" and is_figure(name, value, recorded.policy)
     }
-    if "per_image" in metrics:
+    if metrics.get("per_image"):
         means["mIoU, mean over images"] = metrics["per_image"]["mIoU"]
     return {
         "miou": metrics["mIoU"],
@@ -56,7 +55,7 @@ def _model_in_words(folder: RunFolder, config: Config, recorded: RecordedEvaluat
     step = recorded.metrics.get("step")
     # A page without pictures can be made where the checkpoint is not.
     with suppress(ValueError):
-        step = step or read_metadata(find_checkpoint(folder.checkpoint(checkpoint))).get("step")
+        step = step or folder.open_checkpoint(checkpoint).metadata.get("step")
     where = f"checkpoint {checkpoint}" + (f", step {step} of {config.scheduler.total_iter}" if step else "")
     mode, head = config.model.mode or "freeze", config.decoder_head.type
     return [f"{config.model.dino_hub} ({_MODES.get(mode, mode)}), {_HEADS.get(head, head)}", where]

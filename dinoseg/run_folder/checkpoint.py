@@ -8,17 +8,27 @@ hashes of the other two).
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dinoseg.models.segmenter import Segmenter
-from dinoseg.run_folder.checkpoint_manifest import CONTENTS_FILE, REMEDY, verify, write_contents
-from dinoseg.system.files import flush_to_disk
+from dinoseg.run_folder.checkpoint_manifest import (
+    CONTENTS_FILE,
+    REMEDY,
+    Manifest,
+    read_manifest,
+    verify_part,
+    write_contents,
+)
+from dinoseg.system.files import file_sha256, flush_to_disk
+from dinoseg.system.state_dicts import read_state
 
 MODEL_FILE = "model.safetensors"
 TRAINER_FILE = "trainer.pt"
@@ -96,98 +106,145 @@ def _swap_in(temporary: Path, folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def find_checkpoint(folder: Path) -> Path:
-    """The folder itself, or the previous version of it when a save was interrupted between its two renames.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint to read from. Its manifest is read once, and each part is compared with its hash once.
 
-    Raises:
-        ValueError: there is neither.
+    Without ``checkpoint.json`` no part is compared: a model that was put together by hand can be evaluated.
+
+    Attributes:
+        folder: where it lies.
     """
-    for candidate in (folder, _aside(folder)):
-        if (candidate / MODEL_FILE).is_file():
-            return candidate
-    raise ValueError(f"{folder}: no checkpoint there; train first, or name another with --checkpoint last|best")
 
+    folder: Path
+    _verified: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-def read_metadata(folder: Path) -> dict[str, str]:
-    """The metadata of the weights file: backbone name, its hash, format.
+    @staticmethod
+    def open(folder: Path) -> "Checkpoint":
+        """That of the folder, or the version before it when a save was interrupted between its two renames.
 
-    Raises:
-        ValueError: the file is damaged.
-    """
-    file = folder / MODEL_FILE
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return dict(opened.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        verify(file)
-        raise ValueError(f"{file}: damaged or not a safetensors file ({error}); {REMEDY}") from None
+        Raises:
+            ValueError: there is neither.
+        """
+        found = Checkpoint.find(folder)
+        if found is None:
+            raise ValueError(f"{folder}: no checkpoint there; train first, or name another with --checkpoint last|best")
+        return found
 
+    @staticmethod
+    def find(folder: Path) -> "Checkpoint | None":
+        """As ``open``; None where there is no checkpoint."""
+        for candidate in (folder, _aside(folder)):
+            if (candidate / MODEL_FILE).is_file():
+                return Checkpoint(candidate)
+        return None
 
-def refuse_other_backbone(folder: Path, metadata: dict[str, str], found_sha256: str, weights: str) -> None:
-    """A checkpoint without the backbone fits the weights that it was trained with only.
+    @property
+    def name(self) -> str:
+        """``last``, ``best`` or ``previous``."""
+        return self.folder.name
 
-    Args:
-        metadata: of the checkpoint.
-        found_sha256: of the frozen backbone that was loaded from ``weights``.
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """That of the weights file: backbone name, its hash, format.
 
-    Raises:
-        ValueError: they are others.
-    """
-    if metadata.get("backbone_saved") != "true" and metadata.get("backbone_sha256", found_sha256) != found_sha256:
-        raise ValueError(
-            f"{folder}: trained on other weights of {metadata.get('backbone')} than "
-            f"model.weights={weights} holds; give the file it was trained with as model.weights=PATH"
-        )
+        Raises:
+            ValueError: the file is damaged.
+        """
+        file = self.folder / MODEL_FILE
+        try:
+            with safe_open(file, framework="pt") as opened:
+                return dict(opened.metadata() or {})
+        except (SafetensorError, OSError) as error:
+            self._verify(MODEL_FILE)
+            raise ValueError(f"{file}: damaged or not a safetensors file ({error}); {REMEDY}") from None
 
+    @property
+    def progress(self) -> dict[str, Any]:
+        """Step, best metric and so on, as they were written.
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The tensors of ``model.safetensors``.
+        Raises:
+            ValueError: ``checkpoint.json`` is missing or damaged.
+        """
+        if self._manifest is None:
+            raise ValueError(f"{self.folder / CONTENTS_FILE}: missing; {REMEDY}")
+        return self._manifest.progress
 
-    Raises:
-        ValueError: the file is damaged.
-    """
-    file = folder / MODEL_FILE
-    verify(file)
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file}: damaged or not a safetensors file ({error}); {REMEDY}") from None
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights file.
 
+        Raises:
+            ValueError: the file is damaged.
+        """
+        return self._verify(MODEL_FILE)
 
-def load_weights(folder: Path, segmenter: Segmenter) -> None:
-    """Loads ``model.safetensors`` into the segmenter.
+    def weights(self) -> dict[str, Tensor]:
+        """The tensors of ``model.safetensors``.
 
-    Raises:
-        ValueError: the file is damaged, or holds other tensors than this segmenter trains.
-    """
-    file, tensors = folder / MODEL_FILE, read_weights(folder)
-    try:
-        result = segmenter.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"{file}: does not fit the run's config: {error}") from None
-    missing = [name for name in result.missing_keys if name in model_state(segmenter, whole=False)]
-    if missing or result.unexpected_keys:
-        raise ValueError(
-            f"{file}: does not fit the run's config: missing {missing[:3]}, unexpected {result.unexpected_keys[:3]}"
-        )
+        Raises:
+            ValueError: the file is damaged.
+        """
+        file = self.folder / MODEL_FILE
+        self._verify(MODEL_FILE)
+        return dict(read_state(file, str(file), REMEDY))
 
+    def load_into(self, segmenter: Segmenter) -> None:
+        """Loads the weights into the segmenter.
 
-def read_trainer(folder: Path) -> dict[str, Any]:
-    """Optimiser state; tensors and plain values only (``weights_only``).
+        Raises:
+            ValueError: the file is damaged, or holds other tensors than this segmenter trains.
+        """
+        file, tensors = self.folder / MODEL_FILE, self.weights()
+        try:
+            result = segmenter.load_state_dict(tensors, strict=False)
+        except RuntimeError as error:
+            raise ValueError(f"{file}: does not fit the run's config: {error}") from None
+        missing = [name for name in result.missing_keys if name in model_state(segmenter, whole=False)]
+        if missing or result.unexpected_keys:
+            raise ValueError(
+                f"{file}: does not fit the run's config: missing {missing[:3]}, unexpected {result.unexpected_keys[:3]}"
+            )
 
-    Raises:
-        ValueError: the file is missing, damaged, or holds anything else.
-    """
-    file = folder / TRAINER_FILE
-    verify(file)
-    try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for a damaged file, or one that holds code
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{file}: not a plain optimiser state, and code in it is not run ({reason}); {REMEDY}"
-        ) from None
-    return state
+    def refuse_other_backbone(self, found_sha256: str, weights: str) -> None:
+        """A checkpoint without the backbone fits the weights that it was trained with only.
+
+        Args:
+            found_sha256: of the frozen backbone that was loaded from ``weights``.
+
+        Raises:
+            ValueError: they are others.
+        """
+        recorded = self.metadata
+        if recorded.get("backbone_saved") != "true" and recorded.get("backbone_sha256", found_sha256) != found_sha256:
+            raise ValueError(
+                f"{self.folder}: trained on other weights of {recorded.get('backbone')} than "
+                f"model.weights={weights} holds; give the file it was trained with as model.weights=PATH"
+            )
+
+    def trainer_state(self) -> dict[str, Any]:
+        """Optimiser state, as it was written; tensors and plain values only.
+
+        Raises:
+            ValueError: the file is missing, damaged, or holds anything else.
+        """
+        file = self.folder / TRAINER_FILE
+        self._verify(TRAINER_FILE)
+        state = dict(read_state(file, str(file), REMEDY))
+        if not isinstance(state.get("optimizer"), dict):
+            raise ValueError(f"{file}: optimizer: missing or no optimiser state; {REMEDY}")
+        return state
+
+    @cached_property
+    def _manifest(self) -> Manifest | None:
+        return read_manifest(self.folder) if (self.folder / CONTENTS_FILE).exists() else None
+
+    def _verify(self, name: str) -> str:
+        """The SHA-256 of a part, which is compared with the manifest the first time."""
+        if name not in self._verified:
+            file = self.folder / name
+            self._verified[name] = file_sha256(file) if self._manifest is None else verify_part(file, self._manifest)
+        return self._verified[name]
 
 
 @contextmanager

@@ -4,11 +4,16 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from dinoseg.system.files import file_sha256
+from dinoseg.system.json_files import Record, check_document, load_json
 
 CONTENTS_FILE = "checkpoint.json"
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 REMEDY = "use another one: `--resume previous` or `--resume best` to go on training, `--checkpoint` elsewhere"
 
@@ -21,27 +26,41 @@ def write_contents(folder: Path, files: Iterable[str], progress: dict[str, Any])
     return path
 
 
-def read_progress(folder: Path) -> dict[str, Any]:
-    """Step, best metric and so on, as they were given to ``write_contents``.
+class PartRecord(Record):
+    """Size and hash that a file of the checkpoint was written with."""
+
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class Manifest(Record):
+    """The whole file. ``progress`` is what it was written with: who wrote it knows its keys."""
+
+    progress: dict[str, Any]
+    files: dict[str, PartRecord]
+    sha256: Sha256
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads ``checkpoint.json``.
 
     Raises:
-        ValueError: ``checkpoint.json`` is missing or damaged.
+        ValueError: missing or damaged; names the file, and the key or the hashes.
     """
-    progress: dict[str, Any] = _read_contents(folder)["progress"]
-    return progress
+    file = folder / CONTENTS_FILE
+    contents = load_json(file, REMEDY)
+    manifest = check_document(contents, Manifest, str(file), REMEDY)
+    _compare_hashes(file, _hash({key: value for key, value in contents.items() if key != "sha256"}), manifest.sha256)
+    return manifest
 
 
-def verify(file: Path) -> None:
-    """Compares a file of a checkpoint with the size and hash it was written with.
-
-    Files of a checkpoint without ``checkpoint.json`` pass: a model that was put together by hand can be evaluated.
+def verify_part(file: Path, manifest: Manifest) -> str:
+    """Compares a file of a checkpoint with the size and hash it was written with; returns its SHA-256.
 
     Raises:
-        ValueError: the file is damaged; says what was found and what was expected.
+        ValueError: the file is damaged or no part of the checkpoint; says what was found and what was expected.
     """
-    if not (file.parent / CONTENTS_FILE).exists():
-        return
-    expected = _read_contents(file.parent)["files"].get(file.name)
+    expected = manifest.files.get(file.name)
     if expected is None:
         raise ValueError(
             f"{file}: not part of this checkpoint, which was exported to predict with and cannot be resumed; "
@@ -51,20 +70,10 @@ def verify(file: Path) -> None:
         found = _describe(file)
     except OSError as error:
         raise ValueError(f"{file}: cannot be read ({error.strerror}); {REMEDY}") from None
-    if found["bytes"] != expected["bytes"]:
-        raise ValueError(f"{file}: damaged: {found['bytes']} bytes found, {expected['bytes']} expected; {REMEDY}")
-    _compare_hashes(file, found["sha256"], expected["sha256"])
-
-
-def _read_contents(folder: Path) -> dict[str, Any]:
-    file = folder / CONTENTS_FILE
-    try:
-        contents: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        expected = contents.pop("sha256")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{file}: damaged or missing ({error}); {REMEDY}") from None
-    _compare_hashes(file, _hash(contents), expected)
-    return contents
+    if found["bytes"] != expected.bytes:
+        raise ValueError(f"{file}: damaged: {found['bytes']} bytes found, {expected.bytes} expected; {REMEDY}")
+    _compare_hashes(file, found["sha256"], expected.sha256)
+    return expected.sha256
 
 
 def _compare_hashes(file: Path, found: str, expected: str) -> None:

@@ -11,7 +11,7 @@ from dinoseg.config import Config, with_changes
 from dinoseg.config.loading import is_given, load_config
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter, build_segmenter
-from dinoseg.run_folder.checkpoint import find_checkpoint, load_weights, read_metadata, refuse_other_backbone
+from dinoseg.run_folder.checkpoint import Checkpoint
 
 # What decides the meaning of the model's outputs.
 _LABEL_KEYS = (
@@ -53,6 +53,14 @@ class RunFolder:
     def checkpoint(self, name: str) -> Path:
         """Folder of the checkpoint ``last`` or ``best``."""
         return self.path / "checkpoints" / name
+
+    def open_checkpoint(self, name: str) -> Checkpoint:
+        """The checkpoint ``last``, ``best`` or ``previous``, to read from.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return Checkpoint.open(self.checkpoint(name))
 
     def evaluation(self, split: str) -> Path:
         """Folder of the figures of one split."""
@@ -113,15 +121,16 @@ def settings_of_run(arguments: Iterable[str]) -> list[str]:
     return base + rest
 
 
-def load_segmenter(run: RunFolder, config: Config, label_space: LabelSpace, checkpoint: str = "best") -> Segmenter:
+def load_segmenter(checkpoint: Checkpoint, config: Config, label_space: LabelSpace) -> Segmenter:
     """The trained segmenter in evaluation mode.
 
+    Args:
+        config: of the run that the checkpoint belongs to.
+
     Raises:
-        ValueError: no such checkpoint, a damaged one, or the backbone's weights are not to be had.
+        ValueError: the checkpoint is damaged, or the backbone's weights are not to be had.
     """
-    folder = find_checkpoint(run.checkpoint(checkpoint))
-    metadata = read_metadata(folder)
-    whole = metadata.get("backbone_saved") == "true"
+    whole = checkpoint.metadata.get("backbone_saved") == "true"
     if whole:
         # The weights come from the checkpoint; "none" would warn of random initialisation for nothing.
         config = with_changes(config, {"model.weights": "none"})
@@ -129,8 +138,7 @@ def load_segmenter(run: RunFolder, config: Config, label_space: LabelSpace, chec
         if whole:
             warnings.simplefilter("ignore")
         segmenter = build_segmenter(config, label_space.num_classes)
-    load_weights(folder, segmenter)
+    checkpoint.load_into(segmenter)
     if not whole:
-        found = backbone_hash(segmenter.backbone.frozen_state())
-        refuse_other_backbone(folder, metadata, found, config.model.weights)
+        checkpoint.refuse_other_backbone(backbone_hash(segmenter.backbone.frozen_state()), config.model.weights)
     return segmenter.eval()

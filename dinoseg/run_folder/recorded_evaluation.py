@@ -1,22 +1,21 @@
 """What an evaluation left in the run folder, read back and checked."""
 
 import csv
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Int
 
 from dinoseg.labels import LabelSpace
+from dinoseg.labels.settings import label_number, plain_label
 from dinoseg.run_folder.folder import RunFolder
-
-_FIGURES = ("mIoU", "mDice", "mAcc", "aAcc", "confidence")
-_PIXELS = ("intersection", "prediction", "truth")
-_CLASS_FIGURES = ("label_id", "name", "IoU", "IoU_interval", "Dice", "precision", "recall", *_PIXELS)
+from dinoseg.run_folder.metrics_schema import MetricsRecord
+from dinoseg.system.array_files import ArrayForm, read_arrays
+from dinoseg.system.json_files import check_document, load_json
+from dinoseg.system.messages import list_names, spreadsheet_text
 
 
 @dataclass(frozen=True)
@@ -68,54 +67,72 @@ def read_evaluation_folder(folder: Path, command: str, label_space: LabelSpace |
     Raises:
         ValueError: a file is missing, damaged or of another label space; names the file and the command.
     """
-    path = folder
-    try:
-        path = folder / "metrics.json"
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        _check_metrics(metrics, label_space)
-        classes = len(metrics["per_class"])
-        date = datetime.fromtimestamp(path.stat().st_mtime)
-        path = folder / "confusion.csv"
-        matrix = _read_matrix(path, classes)
-        path = folder / "per_image.npz"
-        names, counts = _read_images(path, classes)
-    except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
-        reason = "it is missing" if isinstance(error, FileNotFoundError) else error
-        raise ValueError(f"{path}: damaged ({reason}); write it anew with {command}") from None
+    path, remedy = folder / "metrics.json", f"write it anew with {command}"
+    metrics = load_json(path, remedy)
+    record = check_document(metrics, MetricsRecord, str(path), remedy)
+    _check_classes(path, record, metrics["per_class"], label_space, remedy)
+    date = datetime.fromtimestamp(path.stat().st_mtime)
+    matrix = _read_matrix(folder / "confusion.csv", record, remedy)
+    names, counts = _read_images(folder / "per_image.npz", record, remedy)
     return RecordedEvaluation(folder.name, metrics, matrix, names, counts, date)
 
 
-def _check_metrics(metrics: Any, label_space: LabelSpace | None) -> None:
-    if not isinstance(metrics, dict):
-        raise ValueError("not an object")
-    missing = [key for key in (*_FIGURES, "per_class", "policy") if key not in metrics]
-    if missing:
-        raise ValueError(f"without {', '.join(missing)}")
-    rows, policy = metrics["per_class"], metrics["policy"]
-    if not isinstance(policy, dict) or "images" not in policy:
-        raise ValueError("its policy does not say how many images were counted")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("per_class is not a list of objects")
-    for row in rows:
-        if absent := [key for key in _CLASS_FIGURES if key not in row]:
-            raise ValueError(f"a class without {', '.join(absent)}")
-    found = [row["name"] for row in rows]
-    if label_space is not None and found != list(label_space.class_names):
-        raise ValueError(f"its classes {found} are not those of labels.json, {list(label_space.class_names)}")
+def _check_classes(
+    path: Path, record: MetricsRecord, rows: list[dict[str, Any]], label_space: LabelSpace | None, remedy: str
+) -> None:
+    for index, row in enumerate(rows):
+        if row.keys() != rows[0].keys():
+            other = sorted(row.keys() ^ rows[0].keys())
+            raise ValueError(f"{path}: per_class[{index}]: {other[0]} is not in every class; {remedy}")
+    if label_space is None:
+        return
+    found = [(row.name, row.label_id) for row in record.per_class]
+    expected = [(entry.name, plain_label(entry.label_ids[0], label_space.kind)) for entry in label_space.classes]
+    # Evaluations of earlier versions have colours as numbers.
+    if [(name, label_number(label)) for name, label in found] != [(n, label_number(label)) for n, label in expected]:
+        raise ValueError(
+            f"{path}: per_class: its classes {_in_words(found)} are not those of labels.json, {_in_words(expected)}; "
+            f"{remedy}"
+        )
 
 
-def _read_matrix(path: Path, classes: int) -> Int[np.ndarray, "classes classes"]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))[1:]
-    matrix = np.array([[int(value) for value in row[1:]] for row in rows], dtype=np.int64)
-    if matrix.shape != (classes, classes):
-        raise ValueError(f"{matrix.shape} counts where {classes} x {classes} are expected")
+def _in_words(classes: list[tuple[str, int | str]]) -> str:
+    return list_names([f"{name} (label id {label_id})" for name, label_id in classes], 12)
+
+
+def _read_matrix(path: Path, record: MetricsRecord, remedy: str) -> Int[np.ndarray, "classes classes"]:
+    """Rows and columns must be the classes of metrics.json, and their sums its counts."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        values = [[int(value) for value in row[1:]] for row in rows[1:]]
+        header, names = rows[:1], [row[:1] for row in rows[1:]]
+        matrix = np.array(values, dtype=np.int64)
+    except OSError as error:
+        reason = "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise ValueError(f"{path}: {reason}; {remedy}") from None
+    except (ValueError, OverflowError, csv.Error) as error:
+        raise ValueError(f"{path}: damaged ({error}); {remedy}") from None
+    classes = [row.name for row in record.per_class]
+    if matrix.shape != (len(classes), len(classes)):
+        shape = " x ".join(map(str, matrix.shape))
+        raise ValueError(f"{path}: {shape} counts where {len(classes)} x {len(classes)} are expected; {remedy}")
+    shown = [spreadsheet_text(name) for name in classes]
+    if header[0][1:] != shown or names != [[name] for name in shown]:
+        raise ValueError(f"{path}: its classes are not those of metrics.json, {list_names(classes, 12)}; {remedy}")
+    found = zip(matrix.diagonal().tolist(), matrix.sum(axis=0).tolist(), matrix.sum(axis=1).tolist(), strict=True)
+    if list(found) != [(row.intersection, row.prediction, row.truth) for row in record.per_class]:
+        raise ValueError(f"{path}: its counts are not those of metrics.json beside it; {remedy}")
     return matrix
 
 
-def _read_images(path: Path, classes: int) -> tuple[tuple[str, ...], Int[np.ndarray, "images 3 classes"]]:
-    with np.load(path, allow_pickle=False) as content:
-        names, counts = tuple(str(name) for name in content["names"]), content["counts"]
-    if counts.shape != (len(names), 3, classes) or not np.issubdtype(counts.dtype, np.integer):
-        raise ValueError(f"{counts.dtype} counts {counts.shape} do not belong to {len(names)} images")
-    return names, counts
+def _read_images(
+    path: Path, record: MetricsRecord, remedy: str
+) -> tuple[tuple[str, ...], Int[np.ndarray, "images 3 classes"]]:
+    images = record.policy.images
+    forms = {
+        "names": ArrayForm("texts", (images,)),
+        "counts": ArrayForm("whole numbers", (images, 3, len(record.per_class))),
+    }
+    arrays = read_arrays(path, forms, remedy)
+    return tuple(str(name) for name in arrays["names"]), arrays["counts"]

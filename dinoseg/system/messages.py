@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 _TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _AMOUNT = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
@@ -11,6 +12,11 @@ def list_names(names: Iterable[str], most: int = 5) -> str:
     """``a, b, c and 4 more``; all of them when they are no more than ``most``."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def spreadsheet_text(cell: Any) -> Any:
+    """A cell of a CSV file: a text that a spreadsheet would run as a formula is marked as text."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) else cell
 
 
 def duration_in_words(seconds: float) -> str:

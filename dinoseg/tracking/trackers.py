@@ -1,14 +1,14 @@
 """Everything that shows a training while it runs, beside the files of the run folder."""
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from PIL import Image
+from pydantic import Field, RootModel
 
 from dinoseg.config import Config, all_keys, get_key
 from dinoseg.config.loading import config_yaml
@@ -16,6 +16,7 @@ from dinoseg.config.option import show_value
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import show_label
 from dinoseg.system.files import replace_text
+from dinoseg.system.json_files import Record, is_finite_number, read_json
 from dinoseg.tracking.services import MLflow, Trackio, Wandb
 from dinoseg.tracking.tensorboard import TensorBoard
 
@@ -27,6 +28,17 @@ _SERVICES: dict[str, type[Wandb] | type[MLflow] | type[Trackio]] = {
 # What a service has is known from here: its run, and the last steps it was shown before the last start.
 _STATE_FILE = "trackers.json"
 _WIDEST = 2048  # pixels of a picture's longer side
+
+
+class ServiceState(Record):
+    """Of one service in trackers.json: its run, and the last step of each kind of line it was shown."""
+
+    run: Annotated[str, Field(min_length=1)]
+    shown: dict[str, Annotated[int, Field(ge=0)]]
+
+
+class TrackersRecord(RootModel[dict[str, ServiceState]]):
+    """The whole of trackers.json: services by name."""
 
 
 class Tracker(Protocol):
@@ -49,6 +61,11 @@ def refuse_missing_packages(trackers: Sequence[str]) -> None:
                 f"trackers={name}: the package is not installed; pip install 'dinoseg[{name}]', "
                 f"or take {name} out of trackers"
             )
+
+
+def refuse_damaged_state(folder: Path) -> None:
+    """Raises ValueError when a run folder's trackers.json is damaged; names file and key."""
+    _read_state(folder / _STATE_FILE)
 
 
 class Trackers:
@@ -103,7 +120,7 @@ class Trackers:
         for name, value in figures.items():
             inner = value.items() if isinstance(value, Mapping) else ()
             entries = {name: value} | {f"{name}/{key}": entry for key, entry in inner}
-            scalars |= {f"{kind}/{key}": entry for key, entry in entries.items() if _is_finite(entry)}
+            scalars |= {f"{kind}/{key}": entry for key, entry in entries.items() if is_finite_number(entry)}
         self._show(lambda tracker: tracker.show_scalars(scalars, step), kind, step)
 
     def show_pictures(self, kind: str, step: int, pictures: Mapping[str, Path]) -> None:
@@ -163,22 +180,15 @@ class Trackers:
             )
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 def _later_steps(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
     return {kind: max(first.get(kind, 0), second.get(kind, 0)) for kind in first.keys() | second.keys()}
 
 
 def _read_state(file: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except ValueError as error:
-        raise ValueError(
-            f"{file}: damaged ({error}); remove it, and wandb, mlflow and trackio start new runs"
-        ) from None
-    return state
+    if not file.exists():
+        return {}
+    states = read_json(file, TrackersRecord, "remove it, and wandb, mlflow and trackio start new runs")
+    return {name: {"run": state.run, "shown": dict(state.shown)} for name, state in states.root.items()}
 
 
 def config_values(config: Config) -> dict[str, str]:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from dinoseg.config import Config
 from dinoseg.labels import LabelSpace
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.training_records import read_training_records
 from dinoseg.system.files import flush_to_disk, named_errors, replace_text
 from dinoseg.system.messages import duration_in_words
 from dinoseg.tracking.trackers import Trackers, config_values, run_texts
@@ -44,8 +45,9 @@ class Journal:
     ) -> None:
         self.console = console
         self._metrics = run.metrics
-        recorded = [] if resume_step is None else _read_lines(self._metrics)
         last_steps = {"train": resume_step or 0, "val": evaluated_step or 0}
+        every = [] if resume_step is None else read_training_records(self._metrics)
+        recorded = [line for line in every if line["kind"] in last_steps]
         kept = [line for line in recorded if line["step"] <= last_steps[line["kind"]]]
         replace_text(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
         if resume_step is None:
@@ -144,15 +146,3 @@ class Journal:
     def _show(self, line: dict[str, Any]) -> None:
         figures = {name: value for name, value in line.items() if name not in ("kind", "step")}
         self._trackers.show_scalars(line["kind"], line["step"], figures)
-
-
-def _read_lines(metrics: Path) -> list[dict[str, Any]]:
-    lines = []
-    for text in metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []:
-        try:
-            line = json.loads(text)
-            if line["kind"] in ("train", "val") and isinstance(line["step"], int):
-                lines.append(line)
-        except (json.JSONDecodeError, KeyError):
-            continue  # the line a kill cut short
-    return lines

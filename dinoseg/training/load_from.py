@@ -4,9 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from dinoseg.backbone import backbone_hash
@@ -15,11 +12,12 @@ from dinoseg.models.dinov3_state import load_dinov3_state
 from dinoseg.models.head import Head
 from dinoseg.models.mask2former_head import Mask2FormerHead
 from dinoseg.models.segmenter import Segmenter
-from dinoseg.run_folder.checkpoint import find_checkpoint, read_metadata, read_weights
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.system.state_dicts import named_tensors, read_state
 from dinoseg.training.class_rows import ClassRows, fits
 
 _DINOV3_HEAD = "segmentation_model.1."
+_REMEDY = "give a run folder or a state dict"
 
 
 def load_from(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> str:
@@ -47,13 +45,13 @@ def load_from(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> st
 def _load_run(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> str:
     run = RunFolder(source)
     mode, names = run.read_config().model.mode, run.read_labels().class_names
-    folder = find_checkpoint(run.checkpoint("best"))
-    state = read_weights(folder)
+    checkpoint = run.open_checkpoint("best")
+    state = checkpoint.weights()
     head = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
     text = _load_own(segmenter.head, head, source, ClassRows(names, label_space.class_names, len(names)))
     if mode == "freeze":
         return text
-    return text + "; " + _load_backbone(segmenter, state, str(mode), read_metadata(folder).get("backbone_sha256"))
+    return text + "; " + _load_backbone(segmenter, state, str(mode), checkpoint.metadata.get("backbone_sha256"))
 
 
 def _load_backbone(segmenter: Segmenter, state: Mapping[str, Tensor], mode: str, frozen_sha256: str | None) -> str:
@@ -75,7 +73,7 @@ def _load_backbone(segmenter: Segmenter, state: Mapping[str, Tensor], mode: str,
 
 
 def _load_file(segmenter: Segmenter, source: Path, names: tuple[str, ...]) -> str:
-    state = _read(source)
+    state = named_tensors(read_state(source, f"load_from={source}", _REMEDY), f"load_from={source}", _REMEDY)
     if isinstance(segmenter.head, Mask2FormerHead):
         report = load_dinov3_state(segmenter.head, state)
         return f"{report}; {ClassRows(None, names, report.classes_in_state)}"
@@ -105,25 +103,3 @@ def _load_own(head: Head[Any], state: Mapping[str, Tensor], source: Path, classe
     carried = {name: classes.carry_over(ours[name], state[name]) for name in class_tensors}
     head.load_state_dict({**state, **carried}, strict=False)
     return f"{len(state)} tensors of the head loaded; {classes}"
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"load_from={file}: no such file; give a run folder or a state dict") from None
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"load_from={file}: cannot be read ({error})") from None
-    except Exception as error:  # torch raises many types for a damaged file, or one that holds code
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"load_from={file}: not a plain state dict, and code in it is not run ({reason})") from None
-    while isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
-        loaded = loaded["model"]
-    tensors = (
-        {name: value for name, value in loaded.items() if isinstance(value, Tensor)} if isinstance(loaded, dict) else {}
-    )
-    if not tensors:
-        raise ValueError(f"load_from={file}: holds no tensors; give a run folder or a state dict")
-    return tensors

@@ -1,6 +1,13 @@
 """Where a training stands, and when it is done."""
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field
+
+# As a checkpoint's ``checkpoint.json`` may have them.
+_Count = Annotated[int, Field(strict=True, ge=0)]
+_Percent = Annotated[float, Field(strict=True, ge=0, le=100.000001)]
 
 
 @dataclass
@@ -15,11 +22,13 @@ class Progress:
         evaluations_since_best: evaluations finished after ``best_step``, none of them better.
     """
 
-    step: int = 0
-    best_metric: float | None = None
-    best_step: int = 0
-    evaluated_step: int | None = None
-    evaluations_since_best: int = 0
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    step: _Count = 0
+    best_metric: _Percent | None = None
+    best_step: _Count = 0
+    evaluated_step: _Count | None = None
+    evaluations_since_best: _Count = 0
 
     def is_evaluation_due(self, interval: int, total: int) -> bool:
         """Whether this step is one that is evaluated, and its evaluation is not done yet."""

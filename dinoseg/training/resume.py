@@ -2,30 +2,24 @@
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from dinoseg.config import Config, all_keys, get_key
 from dinoseg.config.option import show_value
 from dinoseg.data.folders import Pair
-from dinoseg.run_folder.checkpoint import (
-    MODEL_FILE,
-    PREVIOUS,
-    find_checkpoint,
-    load_weights,
-    read_metadata,
-    read_trainer,
-    refuse_other_backbone,
-)
-from dinoseg.run_folder.checkpoint_manifest import read_progress, verify
+from dinoseg.run_folder.checkpoint import PREVIOUS, TRAINER_FILE, Checkpoint
+from dinoseg.run_folder.checkpoint_manifest import CONTENTS_FILE, REMEDY
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.training_records import read_training_records
+from dinoseg.system.json_files import check_document
+from dinoseg.tracking.trackers import refuse_damaged_state
 from dinoseg.training.loop import Trainer
 from dinoseg.training.progress import Progress
 
 RESUME_CHOICES = ("last", "auto", PREVIOUS, "best")
 
 
-def find_resume_point(run: RunFolder, resume: str | None) -> Path | None:
-    """The folder of the checkpoint to go on from; None to start from the beginning.
+def find_resume_point(run: RunFolder, resume: str | None) -> Checkpoint | None:
+    """The checkpoint to go on from; None to start from the beginning.
 
     Args:
         resume: None: start; ``last``: go on from there, or from the checkpoint nearest to it when a kill left none;
@@ -37,7 +31,7 @@ def find_resume_point(run: RunFolder, resume: str | None) -> Path | None:
     if resume is not None and resume not in RESUME_CHOICES:
         raise ValueError(f"--resume {resume}: choose {', '.join(RESUME_CHOICES)}")
     names = ("last", "best") if resume in (None, "auto", "last") else (resume,)
-    found = [folder for name in names if (folder := _existing(run.checkpoint(name))) is not None]
+    found = [checkpoint for name in names if (checkpoint := Checkpoint.find(run.checkpoint(name))) is not None]
     if resume is None:
         if found:
             raise ValueError(
@@ -57,13 +51,14 @@ def find_resume_point(run: RunFolder, resume: str | None) -> Path | None:
     )
 
 
-def read_resume_progress(checkpoint: Path) -> Progress:
+def read_resume_progress(checkpoint: Checkpoint) -> Progress:
     """Where the training stood at a checkpoint.
 
     Raises:
         ValueError: its ``checkpoint.json`` is missing or damaged.
     """
-    return Progress(**read_progress(checkpoint))
+    source = str(checkpoint.folder / CONTENTS_FILE)
+    return check_document(checkpoint.progress, Progress, source, REMEDY, within="progress")
 
 
 def refuse_changed_config(run: RunFolder, config: Config) -> None:
@@ -91,24 +86,36 @@ def refuse_changed_config(run: RunFolder, config: Config) -> None:
         )
 
 
-def restore(trainer: Trainer, checkpoint: Path) -> str:
+def restore(trainer: Trainer, checkpoint: Checkpoint) -> str:
     """Loads a checkpoint into the trainer; returns what the user should know, or an empty text.
 
     Raises:
-        ValueError: the checkpoint is damaged, or was trained on other images or on another backbone.
+        ValueError: the checkpoint, metrics.jsonl or trackers.json is damaged, or it was trained on other images or on
+            another backbone.
     """
-    _refuse_changed_inputs(trainer, read_metadata(checkpoint), checkpoint)
+    _refuse_changed_inputs(trainer, checkpoint)
+    # What the journal goes on with, before anything is written.
+    refuse_damaged_state(trainer.run_folder.path)
+    read_training_records(trainer.run_folder.metrics)
     progress = read_resume_progress(checkpoint)
-    load_weights(checkpoint, trainer.segmenter)
-    state = read_trainer(checkpoint)
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    if trainer.average is not None:
-        trainer.average.resume(state["trained"])
+    checkpoint.load_into(trainer.segmenter)
+    _restore_optimizer(trainer, checkpoint)
     trainer.progress = progress
     remark = _protect_best(trainer)
     if checkpoint.name == "last":
         return remark
     return "\n".join([f"going on from checkpoints/{checkpoint.name}, step {progress.step}", remark]).strip()
+
+
+def _restore_optimizer(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    state = checkpoint.trainer_state()
+    try:
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        if trainer.average is not None:
+            trainer.average.resume(state["trained"])
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+        file = checkpoint.folder / TRAINER_FILE
+        raise ValueError(f"{file}: not the state of this training ({error!r}); {REMEDY}") from None
 
 
 def describe_inputs(train_pairs: Sequence[Pair], val_pairs: Sequence[Pair], images_per_batch: int) -> dict[str, str]:
@@ -125,16 +132,9 @@ def _fingerprint(pairs: Sequence[Pair]) -> str:
     return f"{len(pairs)} (SHA-256 of their names {digest[:12]}...)"
 
 
-def _existing(folder: Path) -> Path | None:
-    try:
-        return find_checkpoint(folder)
-    except ValueError:
-        return None
-
-
-def _refuse_changed_inputs(trainer: Trainer, recorded: dict[str, str], checkpoint: Path) -> None:
-    ours, config = trainer.checkpoint_metadata, trainer.config
-    refuse_other_backbone(checkpoint, recorded, ours["backbone_sha256"], config.model.weights)
+def _refuse_changed_inputs(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    recorded, ours, config = checkpoint.metadata, trainer.checkpoint_metadata, trainer.config
+    checkpoint.refuse_other_backbone(ours["backbone_sha256"], config.model.weights)
     remedies = {
         "train_images": f"give back the images of datasets.train in {config.datasets.root}",
         "val_images": f"give back the images of datasets.val in {config.datasets.root}",
@@ -143,8 +143,8 @@ def _refuse_changed_inputs(trainer: Trainer, recorded: dict[str, str], checkpoin
     for key, remedy in remedies.items():
         if recorded.get(key) != ours[key]:
             raise ValueError(
-                f"{checkpoint}: {key.replace('_', ' ')}: {recorded.get(key)} in the run, {ours[key]} now; {remedy}, "
-                "or start another run"
+                f"{checkpoint.folder}: {key.replace('_', ' ')}: {recorded.get(key)} in the run, {ours[key]} now; "
+                f"{remedy}, or start another run"
             )
 
 
@@ -152,8 +152,9 @@ def _protect_best(trainer: Trainer) -> str:
     """Sets the figure to beat to that of ``best``, which may be of a later step than the checkpoint gone on from."""
     progress, folder = trainer.progress, trainer.run_folder.checkpoint("best")
     try:
-        found = find_checkpoint(folder)
-        verify(found / MODEL_FILE)
+        found = Checkpoint.open(folder)
+        # Its progress speaks of whole weights only.
+        _ = found.weights_sha256
         best = read_resume_progress(found)
     except ValueError:
         known = progress.best_metric

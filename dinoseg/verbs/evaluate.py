@@ -20,10 +20,8 @@ from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from dinoseg.evaluation.measures import build_measures
 from dinoseg.evaluation.shards import Shard, merge_shards, write_shard
 from dinoseg.inference.policy import window_policy
-from dinoseg.run_folder.checkpoint import MODEL_FILE, find_checkpoint
 from dinoseg.run_folder.folder import RunFolder, load_segmenter
 from dinoseg.system.device import DTYPES, pick_device
-from dinoseg.system.files import file_sha256
 from dinoseg.system.processes import process_rank
 from dinoseg.verbs.score import evaluate_label_maps
 
@@ -55,7 +53,7 @@ def evaluate_shard(
     evaluation = _evaluate(folder, overrides, split, checkpoint, shard, console)
     target = folder.evaluation(split)
     if process_rank() == 0:
-        digest = file_sha256(find_checkpoint(folder.checkpoint(checkpoint)) / MODEL_FILE)
+        digest = folder.open_checkpoint(checkpoint).weights_sha256
         path = write_shard(evaluation, target, shard, digest, _extra(checkpoint, split, overrides))
         counted, every = len(shard.rows(len(evaluation.names))), len(evaluation.names)
         console.print(f"shard {shard}: {counted} of {every} images counted\nwritten: {path}", soft_wrap=True)
@@ -76,7 +74,7 @@ def merge_run(run: Path, split: str, console: Console) -> Evaluation:
     if merged.evaluation.label_space != label_space:
         raise ValueError(f"{folder.labels}: not the label space of the shards; make the shards again")
     checkpoint = merged.extra["checkpoint"]
-    digest = file_sha256(find_checkpoint(folder.checkpoint(checkpoint)) / MODEL_FILE)
+    digest = folder.open_checkpoint(checkpoint).weights_sha256
     if digest != merged.checkpoint_sha256:
         raise ValueError(
             f"the shards are of another checkpoint ({merged.checkpoint_sha256[:12]}) than {checkpoint} of {run} is now "
@@ -99,7 +97,7 @@ def _evaluate(
     measures = build_measures(config.eval, label_space)
     pairs = _find_pairs(config, name)
     accelerator = Accelerator(cpu=pick_device(config.device).type == "cpu")
-    segmenter = load_segmenter(folder, config, label_space, checkpoint).to(accelerator.device)
+    segmenter = load_segmenter(folder.open_checkpoint(checkpoint), config, label_space).to(accelerator.device)
     dataset = EvaluationDataset(pairs, label_space, build_eval_transform(config.transforms))
     images = len(shard.rows(len(spread_subset(len(dataset), config.eval.max_val_samples))))
     with image_progress(console, images, f"evaluating {split}") as advance:

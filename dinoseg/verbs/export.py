@@ -9,7 +9,7 @@ from rich.console import Console
 from dinoseg.backbone import backbone_hash
 from dinoseg.config import Config, with_changes
 from dinoseg.config.loading import save_config
-from dinoseg.run_folder.checkpoint import MODEL_FILE, find_checkpoint, model_state, read_metadata, write_checkpoint
+from dinoseg.run_folder.checkpoint import MODEL_FILE, model_state, write_checkpoint
 from dinoseg.run_folder.folder import RunFolder, load_segmenter
 
 
@@ -32,10 +32,11 @@ def export_run(run: Path, out: Path, overrides: Iterable[str], checkpoint: str, 
         raise ValueError(f"{out}: exists and is not an empty folder; give a new one")
     source, overrides = RunFolder(run), list(overrides)
     label_space = source.read_labels()
-    segmenter = load_segmenter(source, source.read_config(overrides), label_space, checkpoint)
+    opened = source.open_checkpoint(checkpoint)
+    segmenter = load_segmenter(opened, source.read_config(overrides), label_space)
     if segmenter.backbone.mode == "lora":
         segmenter.backbone.merge_adapters()
-    metadata = read_metadata(find_checkpoint(source.checkpoint(checkpoint))) | {
+    metadata = opened.metadata | {
         "backbone_saved": "true",
         "backbone_sha256": backbone_hash(segmenter.backbone.state_dict()),
     }

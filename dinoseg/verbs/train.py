@@ -11,6 +11,7 @@ from dinoseg.config import Config
 from dinoseg.config.loading import save_config
 from dinoseg.console.check_report import render_findings
 from dinoseg.labels import LabelSpace
+from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.system.device import pick_device, refuse_sharded_weights
 from dinoseg.system.processes import failing_together, process_count, process_rank
@@ -77,7 +78,7 @@ def train(config: Config, console: Console, resume: str | None = None) -> RunFol
     return run
 
 
-def _resume_point(run: RunFolder, config: Config, resume: str | None) -> tuple[Path | None, Progress]:
+def _resume_point(run: RunFolder, config: Config, resume: str | None) -> tuple[Checkpoint | None, Progress]:
     """The checkpoint to go on from, None to start, and where the training stands; config and folder are checked."""
     checkpoint = find_resume_point(run, resume)
     _refuse_read_only(run.path)
@@ -104,7 +105,7 @@ def _prepare(
     return build_trainer(config, run, label_space, report, accelerator), report
 
 
-def _starting_point(trainer: Trainer, checkpoint: Path | None) -> str:
+def _starting_point(trainer: Trainer, checkpoint: Checkpoint | None) -> str:
     """Loads what the training starts from; returns what the user should know of it, or an empty text."""
     if checkpoint is not None:
         return restore(trainer, checkpoint)

@@ -195,7 +195,6 @@ def test_gradient_checkpointing_of_a_convnext() -> None:
     [
         ({"layers": [4]}, r"lora\.layers is \[4\]; give block indices between 0 and 3"),
         ({"layers": []}, r"lora\.layers is \[\]"),
-        ({"layers": "last"}, r"lora\.layers is 'last'"),
         (
             {"targets": ["attn.query"]},
             r"lora\.targets is \['attn\.query'\]; the linear layers .* are attn\.qkv, attn\.pr",

@@ -1,8 +1,10 @@
 """The scan: facts of files, and their memory between runs."""
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,13 +132,30 @@ def test_ids_and_colours_of_one_file_are_remembered_apart(tmp_path: Path) -> Non
     assert cache.hits == 1
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 1, "files": 3}', '{"version": 0, "files": {}}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"version": 1, "files": 3}', '{"version": 0, "files": {}}', "[" * 10_000, "\0", "9" * 6_000],
+)
 def test_a_damaged_cache_is_passed_over(content: str, tmp_path: Path) -> None:
     path = tmp_path / "scan.json"
     path.write_text(content)
     _, second, hits = _scan_twice(make_pair(tmp_path), path)
     assert hits == 2
     assert second.mask.counts == ((0, 2), (1, 3), (255, 1))
+
+
+@pytest.mark.parametrize("facts", [None, [], "text", {}, {"mode": 3}, "null fields", "one field less"])
+def test_damaged_facts_are_read_anew(facts: Any, tmp_path: Path) -> None:
+    path, pair = tmp_path / "scan.json", make_pair(tmp_path)
+    whole = scan_pairs([pair], cache=ScanCache(path))
+    content = json.loads(path.read_text())
+    for entry in content["files"].values():
+        stored = entry["facts"]
+        changes = {"null fields": dict.fromkeys(stored), "one field less": dict(list(stored.items())[1:])}
+        entry["facts"] = changes.get(facts, facts) if isinstance(facts, str) else facts
+    path.write_text(json.dumps(content))
+    cache = ScanCache(path)
+    assert scan_pairs([pair], cache=cache) == whole and cache.hits == 0
 
 
 def test_files_that_are_gone_leave_the_cache(tmp_path: Path) -> None:

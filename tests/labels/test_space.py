@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,12 +157,39 @@ def test_labels_json_round_trip(space: LabelSpace, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "labels.json").read_text())["num_classes"] == space.num_classes
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"kind": "ids", "classes": [{"name": "a"}]}'])
-def test_a_damaged_labels_json_names_the_file(content: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", r"damaged \(it is empty\)"),
+        ("{}", "kind: missing"),
+        ("[1]", "a list of 1 found, an object expected"),
+        (
+            '{"kind": "ids", "num_classes": 1, "ignore_index": 255, "classes": [{"name": "a"}]}',
+            r"classes\[0\].index: mis",
+        ),
+    ],
+)
+def test_a_damaged_labels_json_names_the_file(content: str, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "labels.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"labels\.json: cannot be read as a label space"):
+    with pytest.raises(ValueError, match=rf"labels\.json: {reason}.*copy labels.json anew"):
         LabelSpace.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_classes": 5}, "num_classes: 5 found, 2 expected"),
+        ({"ignore_index": 65535}, "ignore_index: 65535 found, 255 expected"),
+        ({"ignored_ids": [7, 2]}, r"ignored_ids\[1\]: 2 found, which classes\[1\].label_ids\[0\] has already"),
+        ({"ignored_ids": [2**31]}, r"ignored_ids\[0\]: 2147483648 found, at most 2147483647 expected"),
+        ({"kind": "words"}, "kind: \"words\" found, 'ids' or 'colours' expected"),
+    ],
+)
+def test_what_does_not_agree_in_labels_json_is_named(change: dict[str, Any], message: str) -> None:
+    space = LabelSpace.build({0: "back", 2: "road"}, [255], False, [])
+    with pytest.raises(ValueError, match=message):
+        LabelSpace.from_dict(space.to_dict() | change)
 
 
 # --- the notes' functions

@@ -21,9 +21,10 @@ from dinoseg.console.policy_words import policy_in_words
 from dinoseg.evaluation.bootstrap import bootstrap_intervals
 from dinoseg.evaluation.metrics import image_iou
 from dinoseg.labels.palette import DISTINCT_COLOURS
-from dinoseg.report.curves import chart_svg, linear_ticks, log_ticks, read_records, training_charts
+from dinoseg.report.curves import chart_svg, linear_ticks, log_ticks, training_charts
 from dinoseg.report.html import build_report
 from dinoseg.report.pictures import VIEWS, Picture, choose_images, data_uris
+from dinoseg.run_folder.training_records import read_training_records
 
 QUIET = Console(file=io.StringIO())
 
@@ -160,6 +161,8 @@ def test_another_split_has_a_page_of_its_own(copied: Path) -> None:
     names = np.array(["test_0", "test_1"])
     counts = np.load(copied / "eval/val/per_image.npz")["counts"][:2]
     np.savez(copied / "eval/test/per_image.npz", names=names, counts=counts)
+    metrics = copied / "eval/test/metrics.json"
+    metrics.write_text(metrics.read_text().replace('"images": 5', '"images": 2'))
     printed = io.StringIO()
     assert build_report(copied, "test", Console(file=printed, width=400)) == copied / "report-test.html"
     # These figures were not computed from these images, which the page must not hide.
@@ -193,13 +196,13 @@ def test_a_run_without_evaluation_says_what_to_do(copied: Path) -> None:
     ("file", "content", "reason"),
     [
         ("metrics.json", b'{"mIoU": 3', "Expecting"),
-        ("metrics.json", b"[]", "not an object"),
-        ("metrics.json", b'{"mIoU": 3}', "without mDice, mAcc, aAcc, confidence, per_class, policy"),
-        ("metrics.json", b"\xff\xfe", "codec can't decode"),
+        ("metrics.json", b"[]", "a list of 0 found, an object expected"),
+        ("metrics.json", b'{"mIoU": 3}', "mDice: missing"),
+        ("metrics.json", b"\xff\xfe", "not UTF-8"),
         ("confusion.csv", b"truth,a\na,1\n", "where 4 x 4 are expected"),
         ("confusion.csv", b"truth,a\na,x\n", "invalid literal"),
         ("per_image.npz", b"PK", "damaged"),
-        ("per_image.npz", None, "it is missing"),
+        ("per_image.npz", None, "missing"),
     ],
 )
 def test_a_damaged_file_is_named(copied: Path, file: str, content: bytes | None, reason: str) -> None:
@@ -292,7 +295,7 @@ def test_curves_come_from_the_lines_that_are_whole(tmp_path: Path) -> None:
     lines += [{"kind": "val", "step": 50, "mIoU": 40.0, "mDice": None, "aAcc": 90.0}]
     text = "".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "train", "st'
     (tmp_path / "metrics.jsonl").write_text(text)
-    loss, val, rate = training_charts(read_records(tmp_path / "metrics.jsonl"))
+    loss, val, rate = training_charts(read_training_records(tmp_path / "metrics.jsonl"))
     assert [series.name for series in loss.series] == ["loss", "loss, smoothed"] and loss.log_scale
     assert loss.series[0].values == tuple(1 / step for step in range(1, 51))
     assert [series.name for series in val.series] == ["mIoU", "aAcc"] and val.markers
@@ -301,7 +304,7 @@ def test_curves_come_from_the_lines_that_are_whole(tmp_path: Path) -> None:
     assert points
     across = [float(point.split(",")[0]) for point in points[1].split()]
     assert across == sorted(across) and across[-1] == 368 and len(across) == 50
-    assert training_charts([]) == [] and read_records(tmp_path / "none") == []
+    assert training_charts([]) == [] and read_training_records(tmp_path / "none") == []
 
 
 @settings(max_examples=100, deadline=None)

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from dinoseg.run_folder.checkpoint import MODEL_FILE, TRAINER_FILE, find_checkpoint, read_trainer, write_checkpoint
-from dinoseg.run_folder.checkpoint_manifest import CONTENTS_FILE, read_progress, verify, write_contents
+from dinoseg.run_folder.checkpoint import MODEL_FILE, TRAINER_FILE, Checkpoint, write_checkpoint
+from dinoseg.run_folder.checkpoint_manifest import CONTENTS_FILE, write_contents
 
 
 def _write(folder: Path, step: int, weights: int = 10, state: int = 10) -> None:
@@ -22,9 +21,9 @@ def _write(folder: Path, step: int, weights: int = 10, state: int = 10) -> None:
 
 
 def _steps(folder: Path) -> tuple[int, float, float]:
-    verify(folder / MODEL_FILE)
-    weights = load_file(folder / MODEL_FILE)["weight"]
-    return read_progress(folder)["step"], float(weights[0]), float(read_trainer(folder)["optimizer"]["momentum"][0])
+    opened = Checkpoint.open(folder)
+    weights, state = opened.weights()["weight"], opened.trainer_state()
+    return opened.progress["step"], float(weights[0]), float(state["optimizer"]["momentum"][0])
 
 
 @contextmanager
@@ -63,9 +62,9 @@ def test_a_kill_between_the_renames_leaves_the_one_before(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "rename", killed_at_the_second)
         _write(tmp_path / name, 2)
-    assert _steps(find_checkpoint(tmp_path / name)) == (1, 1.0, 1.0)
+    assert _steps(tmp_path / name) == (1, 1.0, 1.0)
     _write(tmp_path / name, 3)
-    assert _steps(find_checkpoint(tmp_path / name)) == (3, 3.0, 3.0)
+    assert _steps(tmp_path / name) == (3, 3.0, 3.0)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
@@ -96,23 +95,23 @@ def test_damage_is_named_with_what_was_found_and_expected(tmp_path: Path) -> Non
     with pytest.raises(
         ValueError, match=r"last/model.safetensors: damaged: SHA-256 \w{12}\.\.\. found, \w{12}\.\.\. exp"
     ):
-        verify(weights)
+        _ = Checkpoint(tmp_path / "last").weights_sha256
     weights.write_bytes(good[:-1])
     with pytest.raises(
         ValueError, match=rf"damaged: {len(good) - 1} bytes found, {len(good)} expected; .*--resume prev"
     ):
-        verify(weights)
+        _ = Checkpoint(tmp_path / "last").weights_sha256
     weights.unlink()
     with pytest.raises(ValueError, match=r"model.safetensors: cannot be read"):
-        verify(weights)
+        _ = Checkpoint(tmp_path / "last").weights_sha256
     changed = json.loads(contents.read_text())
     changed["progress"]["step"] = 7
     contents.write_text(json.dumps(changed))
     with pytest.raises(ValueError, match=r"last/checkpoint.json: damaged: SHA-256"):
-        read_progress(tmp_path / "last")
+        _ = Checkpoint(tmp_path / "last").progress
     contents.write_text("{")
-    with pytest.raises(ValueError, match=r"last/checkpoint.json: damaged or missing"):
-        read_progress(tmp_path / "last")
+    with pytest.raises(ValueError, match=r"last/checkpoint.json: damaged .cut short"):
+        _ = Checkpoint(tmp_path / "last").progress
 
 
 class _Trap:
@@ -125,9 +124,11 @@ def test_code_in_an_optimiser_state_is_not_run(tmp_path: Path, monkeypatch: pyte
     _write(tmp_path / "last", 1)
     (tmp_path / "last" / TRAINER_FILE).write_bytes(pickle.dumps({"optimizer": _Trap()}, protocol=2))
     with pytest.raises(ValueError, match=r"trainer.pt: damaged"):
-        read_trainer(tmp_path / "last")
+        Checkpoint(tmp_path / "last").trainer_state()
     # Whoever can change one file can change the other.
     write_contents(tmp_path / "last", (MODEL_FILE, TRAINER_FILE), {"step": 1})
-    with pytest.raises(ValueError, match=r"trainer.pt: not a plain optimiser state, and code in it is not run"):
-        read_trainer(tmp_path / "last")
+    with pytest.raises(
+        ValueError, match=r"trainer.pt: refused, it holds more than tensors .*, and code in it is not run"
+    ):
+        Checkpoint(tmp_path / "last").trainer_state()
     assert not (tmp_path / "trapped").exists()

@@ -24,7 +24,7 @@ from dinoseg.evaluation.evaluate import Evaluation, evaluate
 from dinoseg.evaluation.measures import Measures
 from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
-from dinoseg.run_folder.checkpoint import MODEL_FILE, read_trainer
+from dinoseg.run_folder.checkpoint import MODEL_FILE, Checkpoint
 
 
 def _evaluate(root: Path) -> Evaluation:
@@ -121,7 +121,7 @@ def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path) -> No
     assert matrices[0] == matrices[1]
     folders = [tmp_path / name / "checkpoints" / "last" for name in commands]
     averaged = [load_file(folder / MODEL_FILE) for folder in folders]
-    trained = [read_trainer(folder)["trained"] for folder in folders]
+    trained = [Checkpoint(folder).trainer_state()["trained"] for folder in folders]
     for key in ("head.conv.weight", "head.conv.bias"):
         torch.testing.assert_close(averaged[0][key], averaged[1][key], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(trained[0][key], trained[1][key], rtol=1e-4, atol=1e-5)

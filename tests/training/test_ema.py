@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dinoseg.config.loading import load_config
-from dinoseg.run_folder.checkpoint import read_trainer
+from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.training import loop
 from dinoseg.training.ema import WeightAverage
 from dinoseg.training.loop import Trainer
@@ -98,13 +98,13 @@ def _weights(run: Path, checkpoint: str = "last") -> dict[str, Tensor]:
 
 def test_training_itself_is_that_without_an_average(base: Path) -> None:
     _train(_settings(base, "plain", "train.ema_decay=null"))
-    raw, plain = read_trainer(base / "whole/checkpoints/last")["trained"], _weights(base / "plain")
+    raw, plain = Checkpoint(base / "whole/checkpoints/last").trainer_state()["trained"], _weights(base / "plain")
     assert raw and all(torch.equal(value, plain[name]) for name, value in raw.items())
     losses = [[line["loss"] for line in _figures(base / run) if line["kind"] == "train"] for run in ("whole", "plain")]
     assert losses[0] == losses[1]
     averaged = _weights(base / "whole")
     assert any(not torch.equal(averaged[name], value) for name, value in raw.items())
-    assert "trained" not in read_trainer(base / "plain/checkpoints/last")
+    assert "trained" not in Checkpoint(base / "plain/checkpoints/last").trainer_state()
 
 
 def test_what_is_saved_is_what_was_evaluated(base: Path) -> None:
@@ -143,7 +143,7 @@ def test_killed_and_resumed_equals_uninterrupted(base: Path, killed_at: str, mon
         assert whole.keys() == parts.keys() and not [
             name for name in whole if not torch.equal(whole[name], parts[name])
         ]
-    first, second = (read_trainer(base / name / "checkpoints/last")["trained"] for name in ("whole", run))
+    first, second = (Checkpoint(base / name / "checkpoints/last").trainer_state()["trained"] for name in ("whole", run))
     assert not [name for name in first if not torch.equal(first[name], second[name])]
     assert _figures(base / "whole") == _figures(base / run)
 

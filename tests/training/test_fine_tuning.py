@@ -100,7 +100,7 @@ def test_the_base_is_not_touched_and_another_base_is_refused(
 
 def _scores(run: Path) -> torch.Tensor:
     folder = RunFolder(run)
-    segmenter = load_segmenter(folder, folder.read_config(), folder.read_labels())
+    segmenter = load_segmenter(folder.open_checkpoint("best"), folder.read_config(), folder.read_labels())
     torch.manual_seed(0)
     with torch.no_grad():
         return segmenter.semantic_logits(torch.randn(2, 3, 40, 48))

@@ -10,7 +10,7 @@ from helpers.tiny import tiny_settings, write_tiny_dataset
 from rich.console import Console
 
 from dinoseg.config.loading import load_config
-from dinoseg.run_folder.checkpoint_manifest import read_progress
+from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.training import loop
 from dinoseg.training.loop import Trainer
 from dinoseg.training.progress import Progress
@@ -98,7 +98,7 @@ def test_a_training_stops_early_and_is_then_done(tmp_path: Path) -> None:
         "best mIoU 89.00 at step 1"
     )
     assert words in said and words in (run / "train.log").read_text()
-    progress = read_progress(run / "checkpoints" / "last")
+    progress = Checkpoint(run / "checkpoints" / "last").progress
     assert (progress["step"], progress["best_step"], progress["evaluations_since_best"]) == (4, 1, 3)
     files = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
     for how in ("last", "auto"):
@@ -130,7 +130,7 @@ def test_a_kill_does_not_start_the_count_anew(tmp_path: Path, monkeypatch: pytes
         patch.setattr(Trainer, "_step", step)
         with pytest.raises(Killed):
             _train(_settings(tmp_path, run))
-    assert read_progress(run / "checkpoints" / "last")["evaluations_since_best"] == 2
+    assert Checkpoint(run / "checkpoints" / "last").progress["evaluations_since_best"] == 2
     assert "stopped early after step 4 of 9" in _train(_settings(tmp_path, run), "auto")
 
 

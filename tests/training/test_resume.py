@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from dinoseg.backbone import build_backbone
 from dinoseg.config.loading import load_config, save_config
-from dinoseg.run_folder.checkpoint_manifest import read_progress, write_contents
+from dinoseg.run_folder.checkpoint import Checkpoint
+from dinoseg.run_folder.checkpoint_manifest import write_contents
 from dinoseg.training import loop
 from dinoseg.training.loop import Trainer
 from dinoseg.verbs.train import train
@@ -83,7 +84,7 @@ def _assert_equal_runs(whole: Path, parts: Path) -> None:
         first, second = (load_file(run / "checkpoints" / name / "model.safetensors") for run in (whole, parts))
         assert first.keys() == second.keys()
         assert not {key for key in first if not torch.equal(first[key], second[key])}, name
-        assert read_progress(whole / "checkpoints" / name) == read_progress(parts / "checkpoints" / name)
+        assert Checkpoint(whole / "checkpoints" / name).progress == Checkpoint(parts / "checkpoints" / name).progress
     assert _figures(whole) == _figures(parts)
     assert (whole / "eval/val/metrics.json").read_text() == (parts / "eval/val/metrics.json").read_text()
     assert sorted(path.name for path in (parts / "checkpoints").iterdir()) == ["best", "last", "previous"]
@@ -149,7 +150,7 @@ def test_ended_and_resumed_equals_uninterrupted(
                 _train(_settings(base, run, head))
         else:
             _train(_settings(base, run, head))
-    assert read_progress(run / "checkpoints" / "last")["step"] == resumed_step
+    assert Checkpoint(run / "checkpoints" / "last").progress["step"] == resumed_step
     _train([f"config={run / 'config.yaml'}", workers], "last")
     _assert_equal_runs(_whole(base, head), run)
 
@@ -246,7 +247,7 @@ def test_a_damaged_last_is_named_and_the_previous_goes_on(
     base: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = stopped / "checkpoints" / "last" / "model.safetensors"
-    progress = read_progress(weights.parent) | {"evaluated_step": 3}
+    progress = Checkpoint(weights.parent).progress | {"evaluated_step": 3}
     write_contents(weights.parent, ("model.safetensors", "trainer.pt"), progress)
     weights.write_bytes(weights.read_bytes()[:100])
     assert run_cli(["train", stopped, f"output_dir={stopped}", "--resume"], monkeypatch) == 1
@@ -266,18 +267,18 @@ def test_best_alone_goes_on_and_so_does_a_second_restart(base: Path, tmp_path: P
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         _once(patch, "run", lambda *_: True, _kill)
         _train([f"config={run / 'config.yaml'}"], "auto")
-    assert read_progress(run / "checkpoints" / "last")["step"] == 3
+    assert Checkpoint(run / "checkpoints" / "last").progress["step"] == 3
     _train([f"config={run / 'config.yaml'}"], "auto")
     _assert_equal_runs(_whole(base, "linear"), run)
 
 
 def test_best_is_never_replaced_by_a_worse_model(base: Path, stopped: Path) -> None:
     best = stopped / "checkpoints" / "best"
-    write_contents(best, ("model.safetensors", "trainer.pt"), read_progress(best) | {"best_metric": 99.0})
+    write_contents(best, ("model.safetensors", "trainer.pt"), Checkpoint(best).progress | {"best_metric": 99.0})
     before = (best / "model.safetensors").read_bytes()
     _train([f"config={stopped / 'config.yaml'}", f"output_dir={stopped}"], "previous")
     assert (best / "model.safetensors").read_bytes() == before
-    assert read_progress(stopped / "checkpoints" / "last")["best_metric"] == 99.0
+    assert Checkpoint(stopped / "checkpoints" / "last").progress["best_metric"] == 99.0
 
 
 def test_a_damaged_best_is_written_anew(stopped: Path) -> None:
@@ -285,7 +286,7 @@ def test_a_damaged_best_is_written_anew(stopped: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:100])
     # ``previous`` is of the last step, before its evaluation.
     _train([f"config={stopped / 'config.yaml'}", f"output_dir={stopped}"], "previous")
-    assert read_progress(weights.parent)["step"] == 6
+    assert Checkpoint(weights.parent).progress["step"] == 6
     assert load_file(weights).keys() == load_file(stopped / "checkpoints/last/model.safetensors").keys()
 
 

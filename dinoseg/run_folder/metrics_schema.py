@@ -1,0 +1,130 @@
+"""``metrics.json``: what of it is read back, and of which form that must be.
+
+A key with a default here may be left out of the file; who reads it has a default of its own.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, PlainValidator
+
+from dinoseg.system.json_files import Record, show_found
+
+_LARGEST_COUNT = 2**62
+# Of a percentage: rounding may carry a mean of ratios beyond 100 by the last digit.
+_ROUNDING = 1e-6
+
+
+def _refuse_other_than_percent(value: float) -> float:
+    if not -_ROUNDING <= value <= 100 + _ROUNDING:
+        raise ValueError(f"{value} found, a percentage (0 to 100) expected")
+    return value
+
+
+def _refuse_other_than_label(value: Any) -> int | str:
+    is_id = isinstance(value, int) and not isinstance(value, bool)
+    if not is_id and not (isinstance(value, str) and re.fullmatch("#[0-9a-f]{6}", value)):
+        raise ValueError(f"{show_found(value)} found, a label id or a colour such as #ff0000 expected")
+    return value
+
+
+Label = Annotated[int | str, PlainValidator(_refuse_other_than_label)]
+Percent = Annotated[float, AfterValidator(_refuse_other_than_percent)]
+Figure = Percent | None
+Interval = Annotated[list[Percent], Field(min_length=2, max_length=2)]
+Side = Annotated[int, Field(gt=0)]
+Pixels = Annotated[int, Field(ge=0, le=_LARGEST_COUNT)]
+
+
+class ClassFigures(Record):
+    """Figures of one class."""
+
+    class_index: Annotated[int, Field(ge=0)] = 0
+    label_id: Label
+    name: str
+    IoU: Figure
+    IoU_interval: Interval | None
+    Dice: Figure
+    precision: Figure
+    recall: Figure
+    intersection: Pixels
+    prediction: Pixels
+    truth: Pixels
+    accuracy: Figure = None
+    Fscore: Figure = None
+    BoundaryIoU: Figure = None
+    clDice: Figure = None
+
+
+class Augmentation(Record):
+    """Test-time augmentation."""
+
+    scales: list[Annotated[float, Field(gt=0)]] = Field(default_factory=list)
+    horizontal_flip: bool = False
+    right_angle_rotations: bool = False
+
+
+class Window(Record):
+    """How an image was cut up for prediction."""
+
+    mode: str = ""
+    crop: list[Side] = Field(default_factory=list)
+    stride: list[Side] = Field(default_factory=list)
+    blend: str = ""
+    tta: Augmentation | None = None
+
+
+class ShardPolicy(Record):
+    """How images were predicted, and which were counted."""
+
+    images: Annotated[int, Field(ge=0, le=_LARGEST_COUNT)]
+    images_available: Annotated[int, Field(ge=0)] = 0
+    resolution: str = ""
+    window: Window | None = None
+    ignored_label_ids: list[Label] = Field(default_factory=list)
+    reduce_zero_label: bool = False
+
+
+class Policy(ShardPolicy):
+    """The same, and by which rules the figures were measured."""
+
+    absent_classes: Literal["skip_empty", "skip_absent", "zero"]
+    beta: Annotated[float, Field(gt=0)] = 1.0
+    boundary_width: Annotated[float, Field(gt=0)] = 1.0
+    cldice: list[str] = Field(default_factory=list)
+
+
+class Confidence(Record):
+    """The interval of mIoU."""
+
+    coverage: Annotated[int, Field(ge=0, le=100)]
+    resamples: Annotated[int, Field(ge=0)]
+    mIoU: Interval | None
+
+
+class PerImage(Record):
+    """Figures by image."""
+
+    mIoU: Figure
+
+
+class MetricsRecord(Record):
+    """The whole file."""
+
+    mIoU: Figure
+    mDice: Figure
+    mAcc: Figure
+    aAcc: Figure
+    mFscore: Figure = None
+    mPrecision: Figure = None
+    mRecall: Figure = None
+    fwIoU: Figure = None
+    mBoundaryIoU: Figure = None
+    mclDice: Figure = None
+    mIoU_by_policy: dict[str, Figure] | None = None
+    confidence: Confidence
+    per_class: Annotated[list[ClassFigures], Field(min_length=1)]
+    policy: Policy
+    per_image: PerImage | None = None
+    checkpoint: Annotated[str, Field(min_length=1)] = "best"
+    step: Annotated[int, Field(ge=0)] = 0

@@ -1,0 +1,75 @@
+"""Files of arrays (``.npz``) that are read back: never with code, and no larger than they are expected to be."""
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Shaped
+
+# Characters of the longest text in an array of texts: no path of a file system is longer.
+_LONGEST_TEXT = 4096
+# Deflate shrinks by less than this: what claims more does not hold what it claims.
+_MOST_SHRUNK = 1100
+
+
+@dataclass(frozen=True)
+class ArrayForm:
+    """What an array in a file must be: whole numbers (read as int64, none below 0) or texts, of one shape."""
+
+    kind: Literal["whole numbers", "texts"]
+    shape: tuple[int, ...]
+
+
+def read_arrays(path: Path, forms: Mapping[str, ArrayForm], remedy: str) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """The named arrays of an ``.npz`` file; others in it are passed over.
+
+    Sizes and types are compared with the header of each array before room is made for its values.
+
+    Raises:
+        ValueError: the file cannot be read, or an array is missing or of another form; names file and array.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name: _read_array(archive, path, name, form) for name, form in forms.items()}
+    except FileNotFoundError:
+        raise ValueError(f"{path}: missing; {remedy}") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error}); {remedy}") from None
+    except _WrongArray as error:
+        raise ValueError(f"{path}: {error}; {remedy}") from None
+    except Exception as error:  # zipfile, zlib and numpy raise many types for a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: damaged ({reason}); {remedy}") from None
+
+
+class _WrongArray(Exception):
+    pass
+
+
+def _read_array(archive: zipfile.ZipFile, path: Path, name: str, form: ArrayForm) -> Shaped[np.ndarray, "..."]:
+    try:
+        member = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        raise _WrongArray(f"{name}: missing") from None
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
+    kinds, described = ("iu", "whole numbers") if form.kind == "whole numbers" else ("U", "texts")
+    if dtype.kind not in kinds or dtype.itemsize > 4 * _LONGEST_TEXT or shape != form.shape:
+        raise _WrongArray(f"{name}: {dtype} of shape {shape} found, {described} of shape {form.shape} expected")
+    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if size > member.file_size or member.file_size > _MOST_SHRUNK * (path.stat().st_size + 1):
+        raise _WrongArray(f"{name}: cut short: {size} bytes of values expected")
+    with archive.open(member) as stream:
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+    if form.kind == "texts":
+        array.tolist()  # raises where a value is no character
+        return array
+    array = array.astype(np.int64)
+    if array.size and array.min() < 0:
+        raise _WrongArray(f"{name}: {array.min()} found, 0 or more expected")
+    return array
