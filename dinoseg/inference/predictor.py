@@ -1,5 +1,7 @@
 """From one image to its label map: the Python API."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,20 +11,17 @@ from jaxtyping import Integer
 from PIL import Image, ImageOps
 
 from dinoseg.config import Config
-from dinoseg.config.loading import is_given
 from dinoseg.data.masks import mask_ignored_pixels, read_image, to_rgb
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.drawing.overlay import overlay
 from dinoseg.inference.fingerprint import settings_fingerprint
+from dinoseg.inference.opening import ChosenRun, OpenedRun
 from dinoseg.inference.policy import window_policy
 from dinoseg.inference.tta import SemanticModel
 from dinoseg.inference.windows import predict_class_map
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import show_labels
-from dinoseg.run_folder.checkpoint import MODEL_FILE, find_checkpoint
-from dinoseg.run_folder.folder import RunFolder, load_segmenter
-from dinoseg.system.device import DTYPES, pick_device
-from dinoseg.system.files import file_sha256
+from dinoseg.system.device import DTYPES
 
 ImageSource = str | Path | Image.Image | np.ndarray
 
@@ -104,6 +103,17 @@ class Predictor:
             else settings_fingerprint(checkpoint_hash, label_space, config, self._window)
         )
 
+    @staticmethod
+    def load(opened: OpenedRun) -> "Predictor":
+        """The predictor of a run.
+
+        Raises:
+            ValueError: this machine has no such device, a damaged checkpoint, or weights that are not to be had.
+        """
+        device = opened.device
+        segmenter = opened.load_segmenter().to(device)
+        return Predictor(segmenter, opened.label_space, opened.config, device, opened.weights_hash())
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names by class index."""
@@ -131,11 +141,16 @@ class Predictor:
         return Prediction(picture, class_map.cpu().numpy().astype(dtype), self.label_space)
 
 
-def load(run: str | Path, checkpoint: str = "best", device: str = "auto", overrides: tuple[str, ...] = ()) -> Predictor:
+def load(
+    run: str | os.PathLike[str],
+    checkpoint: str = "best",
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+) -> Predictor:
     """Opens a run folder for prediction.
 
     Args:
-        run: folder that a training wrote.
+        run: folder that a training wrote, or the ``Run`` that ``train`` returned.
         checkpoint: ``best`` or ``last``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         overrides: ``key=value`` changes of the run's config, e.g. ``eval.mode=whole`` or ``model.weights=PATH``;
@@ -144,21 +159,7 @@ def load(run: str | Path, checkpoint: str = "best", device: str = "auto", overri
     Raises:
         ValueError: not a run folder, a damaged checkpoint, the backbone's weights are not to be had, or two devices.
     """
-    folder = RunFolder(Path(run))
-    config = folder.read_config(overrides)
-    label_space, target = folder.read_labels(), pick_device(_asked_device(device, config, overrides))
-    segmenter = load_segmenter(folder, config, label_space, checkpoint).to(target)
-    weights = find_checkpoint(folder.checkpoint(checkpoint)) / MODEL_FILE
-    return Predictor(segmenter, label_space, config, target, file_sha256(weights))
-
-
-def _asked_device(device: str, config: Config, overrides: tuple[str, ...]) -> str:
-    # The run's own device is where it was trained; another machine may have another.
-    if not is_given("device", overrides):
-        return device
-    if device not in ("auto", config.device):
-        raise ValueError(f"--device {device} and device={config.device} disagree; give one of them")
-    return config.device
+    return Predictor.load(ChosenRun(run, checkpoint, device, tuple(overrides)).open())
 
 
 def _open(image: ImageSource) -> Image.Image:

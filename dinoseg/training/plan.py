@@ -81,7 +81,7 @@ def estimate_seconds(trainer: Trainer) -> float:
         buffer.copy_(before)
     trainer.optimizer.zero_grad(set_to_none=True)
     with Image.open(trainer.val_data.pairs[0].image) as image:
-        scored = trainer.window.scored_pixels((image.height, image.width))
+        scored = trainer.evaluation_settings.window.scored_pixels((image.height, image.width))
     images = min(len(trainer.val_data), config.eval.max_val_samples or len(trainer.val_data))
     height, width = _crop(config)
     evaluation = forward * scored / (config.bs * height * width) * images / trainer.accelerator.num_processes

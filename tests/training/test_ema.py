@@ -157,9 +157,9 @@ def test_a_training_from_another_head_averages_from_it(base: Path, monkeypatch: 
     seen: list[dict[str, Tensor]] = []
     original = loop.evaluate
 
-    def evaluate(segmenter: nn.Module, *arguments: Any) -> Any:
+    def evaluate(segmenter: nn.Module, *arguments: Any, **options: Any) -> Any:
         seen.append({name: value.clone() for name, value in segmenter.state_dict().items()})
-        return original(segmenter, *arguments)
+        return original(segmenter, *arguments, **options)
 
     monkeypatch.setattr(loop, "evaluate", evaluate)
     _train(_settings(base, "next", "scheduler.total_iter=0", f"load_from={base / 'whole'}"))
