@@ -89,10 +89,7 @@ def evaluate(
     stop: Callable[[], bool] = lambda: False,
     shard: tuple[int, int] = (0, 1),
 ) -> Evaluation:
-    """Predicts every image of the data set at native size and counts.
-
-    Each process takes its unpadded share of the images and the matrices are added once, so that any number of
-    processes gives the same integers.
+    """Predicts every image of the data set at native size and counts; any number of processes gives the same integers.
 
     Args:
         on_image: called after each image of this process with the sample and its predicted class map, at native size.
@@ -103,27 +100,31 @@ def evaluate(
         ValueError: an image or mask cannot be read.
         BrokenOff: ``stop`` said yes.
     """
-    space = settings.label_space
+    space, measures = settings.label_space, settings.measures
     chosen = spread_subset(len(dataset), settings.max_samples)
-    part = evaluation_shard(len(chosen), *shard)
-    rows = [part[place] for place in evaluation_shard(len(part), process_rank(), process_count())]
-    # A process fills the rows of its images, and the sum over processes has all of them.
-    counts = Counts.empty(len(chosen), space.num_classes, settings.measures, device)
-    samples = _samples(dataset, [chosen[row] for row in rows], settings.num_workers)
-    stopped = False
+    rows = _own_rows(len(chosen), shard)
+    # A process fills the rows of its unpadded share; the sum over processes, added once, has all of them.
+    counts = Counts.empty(len(chosen), space.num_classes, measures, device)
+    samples, stopped = _samples(dataset, [chosen[row] for row in rows], settings.num_workers), False
     with failing_together():
         for row, sample in zip(rows, samples, strict=True):
             if stopped := stop():
                 break
             class_map = _predict(model, sample, settings, device)
-            counts.count(row, class_map, sample["class_map"], space.ignore_index, settings.measures)
+            counts.count(row, class_map, sample["class_map"], space.ignore_index, measures)
             if on_image:
                 on_image(sample, class_map)
     if any_process(stopped):
         raise BrokenOff
     names = tuple(dataset.pairs[index].name for index in chosen)
     policy = _origin(settings.window) | counted_policy(space, len(chosen), len(dataset))
-    return Evaluation(counts.over_processes(), names, policy, space, settings.measures)
+    return Evaluation(counts.over_processes(), names, policy, space, measures)
+
+
+def _own_rows(images: int, shard: tuple[int, int]) -> list[int]:
+    """What this process counts of a shard."""
+    part = evaluation_shard(images, *shard)
+    return [part[place] for place in evaluation_shard(len(part), process_rank(), process_count())]
 
 
 def _predict(model: SemanticModel, sample: Sample, settings: EvaluationSettings, device: torch.device) -> ClassMap:
