@@ -44,6 +44,31 @@ def to_rgb(image: Image.Image, source: Path | str = "image") -> Image.Image:
     return image.convert("RGB")
 
 
+def to_picture(image: object, source: Path | str = "image") -> Image.Image:
+    """A PIL image of any mode, or an array, to RGB; an image that knows its EXIF rotation is turned upright.
+
+    Args:
+        image: an array is (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16.
+        source: for the error message.
+
+    Raises:
+        ValueError: another type or shape, or a float image.
+    """
+    if isinstance(image, Image.Image):
+        return to_rgb(ImageOps.exif_transpose(image), source)
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"{source}: a {type(image).__name__} is no image; give a PIL image or an array")
+    shape_fits = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
+    if not shape_fits or image.dtype not in (np.uint8, np.uint16):
+        raise ValueError(
+            f"{source}: an array of shape {image.shape} and type {image.dtype} is no image; "
+            "give (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16"
+        )
+    if image.dtype == np.uint16 and image.ndim == 3:
+        image = (image // 257).astype(np.uint8)
+    return to_rgb(Image.fromarray(image), source)
+
+
 def read_mask(path: Path, kind: Kind = "ids") -> LabelMap:
     """The label ids of a mask file, (height, width) int32, upright; colours packed as 0xRRGGBB for kind ``colours``.
 
@@ -51,7 +76,7 @@ def read_mask(path: Path, kind: Kind = "ids") -> LabelMap:
         ValueError: missing or damaged file; colours where label ids are declared or the other way round.
     """
     if path.suffix.lower() == ".npy":
-        return _ids_from_array(load_array(path), kind, path)
+        return array_ids(load_array(path), kind, path)
     return mask_ids(ImageOps.exif_transpose(load_file(path)), kind, path)
 
 
@@ -231,7 +256,8 @@ def _colours_found(rgb: np.ndarray, path: Path) -> str:
     )
 
 
-def _ids_from_array(array: np.ndarray, kind: Kind, path: Path) -> LabelMap:
+def array_ids(array: np.ndarray, kind: Kind, path: Path) -> LabelMap:
+    """Label ids of a mask that is an array; see ``read_mask``. ``path`` is for the error messages."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     is_integer = array.dtype == bool or np.issubdtype(array.dtype, np.integer)

@@ -3,7 +3,6 @@
 import time
 
 import torch
-from PIL import Image
 from rich.console import Group
 from rich.text import Text
 
@@ -65,8 +64,7 @@ def estimate_seconds(trainer: Trainer) -> float:
     for buffer, before in buffers:
         buffer.copy_(before)
     trainer.optimizer.zero_grad(set_to_none=True)
-    with Image.open(trainer.val_data.pairs[0].image) as image:
-        scored = trainer.evaluation_settings.window.scored_pixels((image.height, image.width))
+    scored = trainer.evaluation_settings.window.scored_pixels(trainer.val_data.stored_size(0))
     images = min(len(trainer.val_data), config.eval.max_val_samples or len(trainer.val_data))
     height, width = _crop(config)
     evaluation = forward * scored / (config.bs * height * width) * images / trainer.accelerator.num_processes

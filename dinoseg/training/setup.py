@@ -7,7 +7,6 @@ from dinoseg.backbone import backbone_hash
 from dinoseg.check.check import CheckReport
 from dinoseg.config import Config
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
-from dinoseg.data.folders import find_pairs
 from dinoseg.data.transforms import build_eval_transform, build_train_transform
 from dinoseg.evaluation.settings import evaluation_settings
 from dinoseg.labels import LabelSpace
@@ -33,7 +32,7 @@ def build_trainer(
     criterion = build_criterion(config, label_space, report.class_pixels("train"), report.most_classes)
     torch.manual_seed(config.seed)
     segmenter = build_segmenter(config, label_space.num_classes)
-    train_pairs, val_pairs = find_pairs(config.datasets, "train").pairs, find_pairs(config.datasets, "val").pairs
+    train_pairs, val_pairs = report.pairs["train"], report.pairs["val"]
     metadata = {
         "format": "dinoseg 1",
         "backbone": config.model.dino_hub,

@@ -14,6 +14,7 @@ from dinoseg.console.bars import image_progress
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.data.dataset import EvaluationDataset
 from dinoseg.data.folders import Pair, Split, find_pairs
+from dinoseg.data.items import OwnDataset, list_items
 from dinoseg.data.sampler import spread_subset
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
@@ -90,6 +91,18 @@ def evaluate_split(run: ChosenRun, split: str, console: Console, shard: Shard = 
     """
     name, opened = _check_split(split), run.open()
     return evaluate_pairs(opened, _settings(opened, run), _find_pairs(opened.config, name), split, console, shard=shard)
+
+
+def evaluate_own_data(run: ChosenRun, data: OwnDataset, console: Console) -> Evaluation:
+    """Counts a user's own data set, which holds label ids of the run; prints and writes nothing.
+
+    Raises:
+        ValueError: not a run folder, no such checkpoint, an item that is no image with a mask, a label id outside.
+    """
+    opened, items = run.open(), list_items(data, "data")
+    if not items:
+        raise ValueError("data holds no item: nothing to evaluate")
+    return evaluate_pairs(opened, _settings(opened, run), items, "data", console)
 
 
 def evaluate_pairs(

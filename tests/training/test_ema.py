@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dinoseg.config.loading import load_config
+from dinoseg.inference.opening import ChosenRun
 from dinoseg.run_folder.checkpoint import read_trainer
 from dinoseg.training import loop
 from dinoseg.training.ema import WeightAverage
@@ -111,7 +112,7 @@ def test_what_is_saved_is_what_was_evaluated(base: Path) -> None:
     for checkpoint in ("best", "last"):
         step = json.loads((base / "whole/checkpoints" / checkpoint / "checkpoint.json").read_text())["progress"]["step"]
         recorded = next(line for line in _figures(base / "whole") if line["kind"] == "val" and line["step"] == step)
-        evaluation = evaluate_run(base / "whole", [], "val", checkpoint, Console(file=io.StringIO()))
+        evaluation = evaluate_run(ChosenRun(base / "whole", checkpoint, None), "val", Console(file=io.StringIO()))
         assert evaluation.metrics.means["mIoU"] == recorded["mIoU"]
 
 
