@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
 from rich.console import Console
 
 from dinoseg.config import Config
@@ -23,6 +22,7 @@ from dinoseg.evaluation.shards import Shard, merge_shards, write_shard
 from dinoseg.inference.opening import ChosenRun, OpenedRun
 from dinoseg.run_folder.checkpoint import MODEL_FILE, find_checkpoint
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.files import file_sha256
 from dinoseg.system.processes import process_rank
 from dinoseg.verbs.score import evaluate_label_maps
@@ -116,7 +116,7 @@ def evaluate_pairs(
 ) -> Evaluation:
     """Loads the model of an opened run and counts these images; ``title`` names them beside the bar."""
     transform = build_eval_transform(opened.config.transforms)
-    accelerator = Accelerator(cpu=opened.device.type == "cpu")
+    accelerator = start_accelerator(opened.device)
     segmenter = opened.load_segmenter().to(accelerator.device)
     dataset = EvaluationDataset(pairs, opened.label_space, transform)
     images = len(shard.rows(len(spread_subset(len(dataset), settings.max_samples))))

@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import Accelerator
 from rich.console import Console
 
 from dinoseg.check.check import CheckReport, check_dataset, check_own_data
@@ -14,6 +13,7 @@ from dinoseg.console.check_report import render_findings
 from dinoseg.data.items import OwnDataset
 from dinoseg.labels import LabelSpace
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device, refuse_sharded_weights
 from dinoseg.system.processes import failing_together, process_count, process_rank
 from dinoseg.tracking.trackers import refuse_missing_packages
@@ -48,7 +48,7 @@ def train(config: Config, console: Console, resume: str | None = None, own_data:
             written, or the loss became not finite.
     """
     _refuse_what_cannot_be(config, own_data)
-    accelerator = Accelerator(cpu=pick_device(config.device).type == "cpu")
+    accelerator = start_accelerator(pick_device(config.device))
     refuse_sharded_weights(accelerator.distributed_type.name)
     run = RunFolder(Path(config.output_dir))
     # What is wrong in one process only, a file missing on its machine, must not leave the others waiting for it.
