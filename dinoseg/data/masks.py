@@ -1,4 +1,4 @@
-"""Reading images and masks from files, and writing label maps back, whatever the file format and bit depth."""
+"""Reading images and masks from files, whatever their format and bit depth."""
 
 from pathlib import Path
 from typing import Any
@@ -6,14 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Integer
 from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
 from dinoseg.data.folders import Pair
 from dinoseg.labels import LabelSpace
-from dinoseg.labels.palette import IGNORED_COLOUR
 from dinoseg.labels.settings import Kind
-from dinoseg.system.files import replaced_file
 
 LabelMap = Int32[np.ndarray, "height width"]
 
@@ -190,6 +187,32 @@ def mask_ids(image: Image.Image, kind: Kind, path: Path) -> LabelMap:
     return np.asarray(image).astype(np.int32) // image.info.get("stretched", 1)
 
 
+def array_ids(array: np.ndarray, kind: Kind, path: Path) -> LabelMap:
+    """Label ids of a mask that is an array; see ``read_mask``. ``path`` is for the error messages."""
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    is_integer = array.dtype == bool or np.issubdtype(array.dtype, np.integer)
+    if (
+        is_integer
+        and array.ndim == 3
+        and array.shape[2] in (3, 4)
+        and array.size
+        and 0 <= array.min() <= array.max() <= 255
+    ):
+        if kind == "ids":
+            raise ValueError(_colours_found(array[..., :3], path))
+        return pack_channels(array[..., :3])
+    if not is_integer or array.ndim != 2:
+        raise ValueError(
+            f"{path}: array of shape {array.shape} and type {array.dtype}; expected whole numbers (height, width)"
+        )
+    if kind == "colours":
+        raise ValueError(f"{path}: one channel where datasets.classes declares colours; name label ids instead")
+    if array.size and array.max() > np.iinfo(np.int32).max:
+        raise ValueError(f"{path}: label id {array.max()} is too large; at most {np.iinfo(np.int32).max}")
+    return array.astype(np.int32)
+
+
 def pack_channels(rgb: Integer[np.ndarray, "height width 3"]) -> LabelMap:
     """Channels 0..255 to packed colours 0xRRGGBB."""
     wide = rgb.astype(np.int32)
@@ -202,28 +225,6 @@ def mask_ignored_pixels(
     """The class map with the ignore index wherever the mask (label ids) is ignored."""
     ignored = label_space.encode(mask) == label_space.ignore_index
     return np.where(ignored, label_space.ignore_index, class_map).astype(class_map.dtype)
-
-
-def write_label_map(
-    path: Path,
-    decoded: Integer[np.ndarray, "height width"],
-    label_space: LabelSpace,
-    palette: bool = False,
-    pnginfo: PngInfo | None = None,
-) -> None:
-    """Writes label ids as ``LabelSpace.decode`` gives them; the file appears whole or not at all.
-
-    The suffix names the format (.png, .tif, .npy). Colours become RGB; ids up to 255 8-bit grey, or a palette with the
-    drawing colours when ``palette`` is set; ids up to 65535 16-bit grey. ``pnginfo`` holds text chunks of a PNG.
-
-    Raises:
-        ValueError: label ids beyond 65535 in a PNG.
-    """
-    with replaced_file(path) as temporary:
-        if path.suffix.lower() == ".npy":
-            np.save(temporary, decoded)
-        else:
-            _label_image(decoded, label_space, palette, path).save(temporary, pnginfo=pnginfo)
 
 
 def _rawmode(image: Image.Image) -> str:
@@ -254,52 +255,3 @@ def _colours_found(rgb: np.ndarray, path: Path) -> str:
         f"{path}: an RGB mask with {len(colours)} colours where label ids are expected; "
         f"declare its colours, datasets.classes={{{listed}}}"
     )
-
-
-def array_ids(array: np.ndarray, kind: Kind, path: Path) -> LabelMap:
-    """Label ids of a mask that is an array; see ``read_mask``. ``path`` is for the error messages."""
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    is_integer = array.dtype == bool or np.issubdtype(array.dtype, np.integer)
-    if (
-        is_integer
-        and array.ndim == 3
-        and array.shape[2] in (3, 4)
-        and array.size
-        and 0 <= array.min() <= array.max() <= 255
-    ):
-        if kind == "ids":
-            raise ValueError(_colours_found(array[..., :3], path))
-        return pack_channels(array[..., :3])
-    if not is_integer or array.ndim != 2:
-        raise ValueError(
-            f"{path}: array of shape {array.shape} and type {array.dtype}; expected whole numbers (height, width)"
-        )
-    if kind == "colours":
-        raise ValueError(f"{path}: one channel where datasets.classes declares colours; name label ids instead")
-    if array.size and array.max() > np.iinfo(np.int32).max:
-        raise ValueError(f"{path}: label id {array.max()} is too large; at most {np.iinfo(np.int32).max}")
-    return array.astype(np.int32)
-
-
-def _label_image(
-    decoded: Integer[np.ndarray, "height width"], label_space: LabelSpace, palette: bool, path: Path
-) -> Image.Image:
-    if label_space.kind == "colours":
-        wide = decoded.astype(np.int32)
-        return Image.fromarray(np.stack([wide >> 16 & 255, wide >> 8 & 255, wide & 255], axis=-1).astype(np.uint8))
-    largest = int(decoded.max()) if decoded.size else 0
-    if largest > 65535 and path.suffix.lower() not in (".tif", ".tiff"):
-        raise ValueError(f"{path}: label id {largest} does not fit 16 bits; write a .tif or .npy file")
-    image = Image.fromarray(decoded)
-    if palette and decoded.dtype == np.uint8:
-        image.putpalette(_drawing_palette(label_space))
-    return image
-
-
-def _drawing_palette(label_space: LabelSpace) -> list[int]:
-    colours = [IGNORED_COLOUR] * 256
-    for entry in label_space.classes:
-        for label_id in entry.label_ids:
-            colours[label_id] = entry.colour
-    return [channel for colour in colours for channel in colour]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer
 
-from dinoseg.data.masks import write_label_map
+from dinoseg.data.label_maps import write_label_map
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import bears_fingerprint, png_text
 from dinoseg.inference.predictor import Prediction
