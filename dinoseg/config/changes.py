@@ -7,7 +7,7 @@ from typing import Any
 from dinoseg.config.schema import Config
 
 
-def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+def with_changes(config: Config, values: Mapping[str, Any]) -> Config:
     """A copy of the config with other values at dotted keys, e.g. ``{"model.weights": "none"}``."""
     for key, value in values.items():
         config = _with_value(config, key.split("."), value)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dinoseg.backbone import backbone_hash
 from dinoseg.config import Config
-from dinoseg.config.changes import with_values
+from dinoseg.config.changes import with_changes
 from dinoseg.config.loading import is_given, load_config
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter, build_segmenter
@@ -125,7 +125,7 @@ def load_segmenter(run: RunFolder, config: Config, label_space: LabelSpace, chec
     whole = metadata.get("backbone_saved") == "true"
     if whole:
         # The weights come from the checkpoint; "none" would warn of random initialisation for nothing.
-        config = with_values(config, {"model.weights": "none"})
+        config = with_changes(config, {"model.weights": "none"})
     with warnings.catch_warnings():
         if whole:
             warnings.simplefilter("ignore")

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from dinoseg.backbone import backbone_hash
 from dinoseg.config import Config
-from dinoseg.config.changes import with_values
+from dinoseg.config.changes import with_changes
 from dinoseg.config.loading import save_config
 from dinoseg.inference.opening import ChosenRun, OpenedRun
 from dinoseg.models.segmenter import Segmenter
@@ -64,7 +64,7 @@ def _write_folder(opened: OpenedRun, segmenter: Segmenter, out: Path) -> None:
 
 def _config_of_export(config: Config, out: Path) -> Config:
     """The run's config for a model of which nothing is trained any more."""
-    return with_values(
+    return with_changes(
         config,
         {
             "model.mode": "freeze",
