@@ -218,11 +218,12 @@ def predict(
     ] = None,
 ) -> None:
     """Predict images from a run folder: label ids, overlays, predictions.json. Finished outputs are kept."""
+    from dinoseg.inference.opening import ChosenRun
     from dinoseg.inference.outputs import OutputFolder
     from dinoseg.verbs.predict import predict_run
 
-    outputs = OutputFolder(out, mask_ignored, palette, overwrite)
-    if predict_run(run, inputs, outputs, Console(), checkpoint, device, engine, workers).failed:
+    chosen, outputs = ChosenRun(run, checkpoint, device), OutputFolder(out, mask_ignored, palette, overwrite)
+    if predict_run(chosen, inputs, outputs, Console(), engine=engine, workers=workers).failed:
         raise typer.Exit(1)
 
 
@@ -234,9 +235,10 @@ def export(
     checkpoint: CheckpointOption = "best",
 ) -> None:
     """Write a run as a folder that needs nothing else: whole backbone, LoRA adapters merged."""
+    from dinoseg.inference.opening import ChosenRun
     from dinoseg.verbs.export import export_run
 
-    export_run(run, out, settings or [], checkpoint, Console())
+    export_run(ChosenRun(run, checkpoint, None, settings or []), out, Console())
 
 
 @app.command()

@@ -21,7 +21,7 @@ FLOORS = [
     ["console"],
     ["report", "training"],
     ["verbs"],
-    ["cli"],
+    ["api", "cli"],
 ]
 FLOOR_OF = {folder: floor for floor, folders in enumerate(FLOORS) for folder in folders}
 # The package itself stands outside: its names are the public ones, wherever they live.

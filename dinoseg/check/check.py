@@ -1,8 +1,8 @@
 """Is this data set fit for training? Lists, scans and judges every split before anything is loaded."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,14 @@ from dinoseg.check.label_findings import (
     unknown_label_findings,
     usable_masks,
 )
+from dinoseg.check.own_data import scan_own_data
 from dinoseg.check.scan import scan_pairs
 from dinoseg.check.scan_cache import ScanCache, default_cache_path
 from dinoseg.check.split_summary import SplitSummary, label_counts, label_rows, summarise
 from dinoseg.check.zero_decision import Decision, decide
 from dinoseg.config import DatasetsConfig
-from dinoseg.data.folders import MissingSplitError, Split, find_pairs, is_descriptor
+from dinoseg.data.folders import MissingSplitError, Pair, Split, find_pairs, is_descriptor
+from dinoseg.data.items import OwnDataset
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind, LabelError, parse_classes, parse_ignore, show_label
 
@@ -31,7 +33,7 @@ class CheckReport:
     """Everything a check found.
 
     ``label_space`` is None where the settings and masks do not give one; ``most_classes`` is the most classes that one
-    training mask holds.
+    training mask holds; ``pairs`` are those of every split that is there.
     """
 
     kind: Kind
@@ -40,6 +42,7 @@ class CheckReport:
     label_space: LabelSpace | None
     decision: Decision | None
     most_classes: int | None = None
+    pairs: Mapping[Split, tuple[Pair, ...]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -109,8 +112,31 @@ def check_dataset(
         use_cache: remember the facts of every file in the user's cache folder.
     """
     findings: list[Finding] = []
-    kind, declared = _declared_kind(datasets)
+    kind, _ = _declared_kind(datasets)
     scans = _scan(datasets, splits, kind, findings, console, use_cache)
+    return _judge(scans, datasets, num_classes, findings)
+
+
+def check_own_data(
+    data: Mapping[Split, OwnDataset],
+    datasets: DatasetsConfig,
+    num_classes: int | None = None,
+    console: Console | None = None,
+) -> CheckReport:
+    """The same for a user's own data sets, by split; reads every item once.
+
+    Raises:
+        ValueError: an item is no image with a mask, or is another one each time it is asked for.
+    """
+    kind, _ = _declared_kind(datasets)
+    return _judge(scan_own_data(data, kind, console), datasets, num_classes, [])
+
+
+def _judge(
+    scans: Sequence[SplitScan], datasets: DatasetsConfig, num_classes: int | None, findings: list[Finding]
+) -> CheckReport:
+    """Adds to the findings all that the scans give."""
+    kind, declared = _declared_kind(datasets)
     for scan in scans:
         findings += file_findings(scan)
     findings += same_image_findings(scans)
@@ -132,6 +158,7 @@ def check_dataset(
         space,
         decide(counts, space, sum(len(usable_masks(scan, kind)) for scan in scans), _masks_with_zero(scans, kind)),
         _most_classes(scans, kind, space) if space else None,
+        {scan.name: scan.listing.pairs for scan in scans},
     )
 
 

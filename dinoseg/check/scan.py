@@ -150,7 +150,7 @@ def read_mask_facts(path: Path, kind: Kind) -> MaskFacts:
         counts = _count(upright, stores, path)
     except ValueError as error:
         return MaskFacts(image.mode, upright.size, orientation, error=_reason(error, path))
-    return _mask_facts(image.mode, upright.size, orientation, stores, counts)
+    return mask_facts(image.mode, upright.size, orientation, stores, counts)
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -165,15 +165,16 @@ def _count(image: Image.Image, stores: Kind, path: Path) -> dict[int, int]:
         rgb = image.convert("RGBA").convert("RGB")
         few = rgb.getcolors(MOST_VALUES)
         if few is None:
-            return _count_values(pack_channels(np.asarray(rgb)))
+            return count_values(pack_channels(np.asarray(rgb)))
         packed = ((c, n) for n, c in few if isinstance(c, tuple))
         return {c[0] << 16 | c[1] << 8 | c[2]: n for c, n in packed}
     if image.mode in ("L", "P") and "stored_range" not in image.info:
         return {value: count for value, count in enumerate(image.histogram()) if count}
-    return _count_values(mask_ids(image, "ids", path))
+    return count_values(mask_ids(image, "ids", path))
 
 
-def _count_values(values: np.ndarray) -> dict[int, int]:
+def count_values(values: np.ndarray) -> dict[int, int]:
+    """Pixels of every value."""
     flat = values.reshape(-1)
     if flat.size and flat.min() >= 0 and flat.max() < 1 << 16:
         counts = np.bincount(flat)
@@ -186,10 +187,11 @@ def _count_values(values: np.ndarray) -> dict[int, int]:
 def _array_facts(array: np.ndarray, path: Path) -> MaskFacts:
     stores: Kind = "colours" if array.ndim == 3 and array.shape[2] in (3, 4) else "ids"
     values = array_ids(array, stores, path)
-    return _mask_facts("npy", (array.shape[1], array.shape[0]), 1, stores, _count_values(values))
+    return mask_facts("npy", (array.shape[1], array.shape[0]), 1, stores, count_values(values))
 
 
-def _mask_facts(mode: str, size: tuple[int, int], orientation: int, stores: str, counts: dict[int, int]) -> MaskFacts:
+def mask_facts(mode: str, size: tuple[int, int], orientation: int, stores: str, counts: dict[int, int]) -> MaskFacts:
+    """The facts of a mask of which every value is counted."""
     most = sorted(counts.items(), key=lambda entry: -entry[1])[:MOST_VALUES]
     equal = stores == "colours" and all(v >> 16 == (v >> 8 & 255) == (v & 255) for v in counts)
     kind: Kind = "colours" if stores == "colours" else "ids"

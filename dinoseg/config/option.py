@@ -60,11 +60,20 @@ class Option:
         """The allowed values in words; empty where the type alone says it."""
         if self.choices:
             return ", ".join(self.choices)
+        if self.least is not None and self.most is not None:
+            return f"from {self.least:g} to {_show_number(self.most)}"
         low = "" if self.least is None else f"{self.least:g} or more"
-        low = f"above {self.above:g}" if self.above is not None else low
+        low = low if self.above is None else f"above {self.above:g}"
         high = "" if self.most is None else f"at most {_show_number(self.most)}"
-        high = f"below {_show_number(self.below)}" if self.below is not None else high
+        high = high if self.below is None else f"below {_show_number(self.below)}"
         return ", ".join(part for part in (low, high) if part)
+
+    @property
+    def _advice(self) -> str:
+        """What to give in place of a number out of range."""
+        if not self.range:
+            return "give a finite number"
+        return f"give {self.range}" if self.range[0].isdigit() else f"give a number {self.range}"
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value of the right type, and what to give; None where it is fine."""
@@ -86,11 +95,11 @@ class Option:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         if math.isnan(value) or (math.isinf(value) and not self.infinite):
-            return f"{value} is no number to go by; give {self.range or 'a finite number'}"
+            return f"{value} is no number to go by; {self._advice}"
         if (self.least is not None and value < self.least) or (self.above is not None and value <= self.above):
-            return f"{value} is too small; give {self.range}"
+            return f"{value} is too small; {self._advice}"
         if (self.most is not None and value > self.most) or (self.below is not None and value >= self.below):
-            return f"{value} is too large; give {self.range}"
+            return f"{value} is too large; {self._advice}"
         return None
 
     def _size_problem(self, value: Any) -> str | None:

@@ -10,22 +10,19 @@ from rich.text import Text
 
 from dinoseg.check.check import CheckReport
 from dinoseg.check.file_findings import Finding, plural
-from dinoseg.check.split_summary import IGNORED, LabelRow, SplitSummary, label_rows
+from dinoseg.check.split_summary import SplitSummary
 from dinoseg.check.zero_decision import Decision
-from dinoseg.labels.settings import show_label
+from dinoseg.console.label_table import label_id_table
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _MOST_FILES = 3
-# Lines for label ids that no class names: beside a label space, and where there is none.
-_MOST_OTHERS = 6
-_MOST_UNDECLARED = 24
 
 
 def render_report(report: CheckReport) -> Group:
     """Splits, label table, decision tree, findings and the verdict."""
     parts: list[RenderableType] = [_split_table(report.splits)] if report.splits else []
     if any(summary.label_pixels for summary in report.splits):
-        parts += ["", _label_table(report)]
+        parts += ["", label_id_table(report)]
     if report.decision:
         parts += ["", Text("\n".join(decision_lines(report.decision, report)))]
     return Group(*parts, "", render_findings(report))
@@ -77,61 +74,6 @@ def _tally(counts: dict[str, int], most: int = 3) -> str:
         return next(iter(counts))
     listed = ", ".join(f"{value} ({count})" for value, count in list(counts.items())[:most])
     return f"{listed} and {len(counts) - most} more" if len(counts) > most else listed
-
-
-def _label_table(report: CheckReport) -> Table:
-    summaries = [summary for summary in report.splits if summary.label_pixels]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("label id", justify="right")
-    table.add_column("class index", justify="right")
-    table.add_column("name")
-    for summary in summaries:
-        table.add_column(f"{summary.name} pixels", justify="right")
-        table.add_column("masks", justify="right")
-    rows = {
-        summary.name: {row.label_id: row for row in label_rows(summary, report.label_space)} for summary in summaries
-    }
-    for label, label_ids in _lines(report, [row for by_id in rows.values() for row in by_id.values()]):
-        found = {name: [by_id[i] for i in label_ids if i in by_id] for name, by_id in rows.items()}
-        first = next(parts[0] for parts in found.values() if parts)
-        cells = [label, "-" if first.class_index is None else str(first.class_index), escape(first.name)]
-        for summary in summaries:
-            cells += _presence(found[summary.name], summary, len(label_ids) > 1)
-        table.add_row(*cells)
-    return table
-
-
-def _lines(report: CheckReport, rows: Sequence[LabelRow]) -> list[tuple[str, list[int]]]:
-    """Label ids of every line: one for each that is declared, the others summed up where they are many."""
-    space = report.label_space
-    declared = {i for entry in space.classes for i in entry.label_ids} | set(space.ignored_ids) if space else set()
-    ordered = {row.label_id: row for row in sorted(rows, key=_order)}
-    lines = [(show_label(label_id, report.kind), [label_id]) for label_id in ordered if label_id in declared]
-    others: dict[tuple[int | None, str], list[int]] = {}
-    for label_id, row in ordered.items():
-        if label_id not in declared:
-            others.setdefault((row.class_index, row.name), []).append(label_id)
-    most = _MOST_OTHERS if space else _MOST_UNDECLARED
-    for (class_index, _), label_ids in others.items():
-        shown = label_ids if len(label_ids) <= most else [] if class_index is not None else label_ids[:most]
-        lines += [(show_label(label_id, report.kind), [label_id]) for label_id in shown]
-        if len(label_ids) > len(shown):
-            lines.append((f"{len(label_ids) - len(shown)} others", label_ids[len(shown) :]))
-    return lines
-
-
-def _order(row: LabelRow) -> tuple[int, int, int]:
-    rank = 0 if row.class_index is not None else 1 if row.name == IGNORED else 2
-    return rank, row.class_index or 0, row.label_id
-
-
-def _presence(rows: Sequence[LabelRow], summary: SplitSummary, several: bool) -> list[str]:
-    share = 100 * sum(row.share for row in rows)
-    if not share:
-        return ["[yellow]none[/]", "" if several else f"0/{summary.masks}"]
-    # How many masks hold any of several ids is not known.
-    masks = "" if several else f"{rows[0].masks}/{summary.masks}"
-    return [f"{share:.2f} %" if share >= 0.005 else "<0.01 %", masks]
 
 
 def _finding(finding: Finding) -> list[RenderableType]:

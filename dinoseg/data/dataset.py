@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dinoseg.data.folders import Pair
+from dinoseg.data.items import DataItem
 from dinoseg.data.masks import read_pair
 from dinoseg.data.sampler import mixed_seed
 from dinoseg.labels import LabelSpace
@@ -42,8 +43,9 @@ def _checked_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
 
 
 def _read_encoded(pair: Pair, label_space: LabelSpace) -> tuple[Image.Image, UInt[np.ndarray, "height width"]]:
-    """RGB image and class indices (H, W) at native size; ``ValueError`` names the file that is at fault."""
-    image, label_ids = read_pair(pair, label_space.kind)
+    """RGB image and class indices (H, W) at native size; ``ValueError`` names the file or item that is at fault."""
+    read = pair.read(label_space.kind) if isinstance(pair, DataItem) else read_pair(pair, label_space.kind)
+    image, label_ids = read
     return image, label_space.encode(label_ids, source=str(pair.mask))
 
 
@@ -84,6 +86,14 @@ class EvaluationDataset(Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def stored_size(self, index: int) -> tuple[int, int]:
+        """Height and width of an image, of a file as it is stored."""
+        pair = self.pairs[index]
+        if isinstance(pair, DataItem):
+            return pair.read(self.label_space.kind)[0].size[::-1]
+        with Image.open(pair.image) as image:
+            return image.height, image.width
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]

@@ -33,6 +33,11 @@ class Pair:
     image: Path
     mask: Path | None
 
+    @property
+    def identity(self) -> str:
+        """What must be the same for it to be the same image to a resumed training."""
+        return self.name
+
 
 @dataclass(frozen=True)
 class SplitListing:

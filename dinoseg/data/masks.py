@@ -1,4 +1,4 @@
-"""Reading images and masks from files, and writing label maps back, whatever the file format and bit depth."""
+"""Reading images and masks from files, whatever their format and bit depth."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +8,11 @@ import numpy as np
 from jaxtyping import Int32, Integer
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
-from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
 from dinoseg.data.folders import Pair
 from dinoseg.labels import LabelSpace
-from dinoseg.labels.palette import IGNORED_COLOUR
 from dinoseg.labels.settings import Kind
-from dinoseg.system.files import replaced_file
 
 LabelMap = Int32[np.ndarray, "height width"]
 
@@ -83,6 +80,31 @@ def refuse_pages(image: Image.Image, path: Path) -> None:
             f"{path}: holds {pages} pages, of which one would be read; save the page to use as a file of its own "
             "(masks with one page a class: write the class's label id into one map)"
         )
+
+
+def to_picture(image: object, source: Path | str = "image") -> Image.Image:
+    """A PIL image of any mode, or an array, to RGB; an image that knows its EXIF rotation is turned upright.
+
+    Args:
+        image: an array is (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16.
+        source: for the error message.
+
+    Raises:
+        ValueError: another type or shape, or a float image.
+    """
+    if isinstance(image, Image.Image):
+        return to_rgb(ImageOps.exif_transpose(image), source)
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"{source}: a {type(image).__name__} is no image; give a PIL image or an array")
+    shape_fits = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
+    if not shape_fits or image.dtype not in (np.uint8, np.uint16):
+        raise ValueError(
+            f"{source}: an array of shape {image.shape} and type {image.dtype} is no image; "
+            "give (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16"
+        )
+    if image.dtype == np.uint16 and image.ndim == 3:
+        image = (image // 257).astype(np.uint8)
+    return to_rgb(Image.fromarray(image), source)
 
 
 def read_mask(path: Path, kind: Kind = "ids") -> LabelMap:
@@ -210,6 +232,24 @@ def mask_ids(image: Image.Image, kind: Kind, path: Path) -> LabelMap:
     return image.info["stored_range"].undo(ids) if "stored_range" in image.info else ids
 
 
+def array_ids(array: np.ndarray, kind: Kind, path: Path) -> LabelMap:
+    """Label ids of a mask that is an array; see ``read_mask``. ``path`` is for the error messages."""
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        channels = exact_ids(array[..., :3], path)
+        if channels.size and not 0 <= channels.min() <= channels.max() <= 255:
+            raise ValueError(f"{path}: three channels with values outside 0..255 are no colours; save label ids (H, W)")
+        if kind == "ids":
+            raise ValueError(_colours_found(channels, path))
+        return pack_channels(channels)
+    if array.ndim != 2:
+        raise ValueError(f"{path}: array of shape {array.shape}; expected label ids of shape (height, width)")
+    if kind == "colours":
+        raise ValueError(f"{path}: one channel where datasets.classes declares colours; name label ids instead")
+    return exact_ids(array, path)
+
+
 def pack_channels(rgb: Integer[np.ndarray, "height width 3"]) -> LabelMap:
     """Channels 0..255 to packed colours 0xRRGGBB."""
     wide = rgb.astype(np.int32)
@@ -222,28 +262,6 @@ def mask_ignored_pixels(
     """The class map with the ignore index wherever the mask (label ids) is ignored."""
     ignored = label_space.encode(mask) == label_space.ignore_index
     return np.where(ignored, label_space.ignore_index, class_map).astype(class_map.dtype)
-
-
-def write_label_map(
-    path: Path,
-    decoded: Integer[np.ndarray, "height width"],
-    label_space: LabelSpace,
-    palette: bool = False,
-    pnginfo: PngInfo | None = None,
-) -> None:
-    """Writes label ids as ``LabelSpace.decode`` gives them; the file appears whole or not at all.
-
-    The suffix names the format (.png, .tif, .npy). Colours become RGB; ids up to 255 8-bit grey, or a palette with the
-    drawing colours when ``palette`` is set; ids up to 65535 16-bit grey. ``pnginfo`` holds text chunks of a PNG.
-
-    Raises:
-        ValueError: label ids beyond 65535 in a PNG.
-    """
-    with replaced_file(path) as temporary:
-        if path.suffix.lower() == ".npy":
-            np.save(temporary, decoded)
-        else:
-            _label_image(decoded, label_space, palette, path).save(temporary, pnginfo=pnginfo)
 
 
 def _stored_range(image: Image.Image) -> StoredRange | None:
@@ -300,24 +318,6 @@ def _colours_found(rgb: np.ndarray, path: Path) -> str:
     )
 
 
-def array_ids(array: np.ndarray, kind: Kind, path: Path) -> LabelMap:
-    """Label ids of an array as a .npy file holds it; see ``read_mask``."""
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim == 3 and array.shape[2] in (3, 4):
-        channels = exact_ids(array[..., :3], path)
-        if channels.size and not 0 <= channels.min() <= channels.max() <= 255:
-            raise ValueError(f"{path}: three channels with values outside 0..255 are no colours; save label ids (H, W)")
-        if kind == "ids":
-            raise ValueError(_colours_found(channels, path))
-        return pack_channels(channels)
-    if array.ndim != 2:
-        raise ValueError(f"{path}: array of shape {array.shape}; expected label ids of shape (height, width)")
-    if kind == "colours":
-        raise ValueError(f"{path}: one channel where datasets.classes declares colours; name label ids instead")
-    return exact_ids(array, path)
-
-
 def exact_ids(values: np.ndarray, path: Path) -> Int32[np.ndarray, "..."]:
     """Values of any number type as int32, unchanged; the one conversion that every mask goes through.
 
@@ -340,26 +340,3 @@ def exact_ids(values: np.ndarray, path: Path) -> Int32[np.ndarray, "..."]:
         if not limits.min <= value <= limits.max:
             raise ValueError(f"{path}: label id {value:.0f} does not fit {limits.min}..{limits.max}; use smaller ids")
     return values.astype(np.int32)
-
-
-def _label_image(
-    decoded: Integer[np.ndarray, "height width"], label_space: LabelSpace, palette: bool, path: Path
-) -> Image.Image:
-    if label_space.kind == "colours":
-        wide = decoded.astype(np.int32)
-        return Image.fromarray(np.stack([wide >> 16 & 255, wide >> 8 & 255, wide & 255], axis=-1).astype(np.uint8))
-    largest = int(decoded.max()) if decoded.size else 0
-    if largest > 65535 and path.suffix.lower() not in (".tif", ".tiff"):
-        raise ValueError(f"{path}: label id {largest} does not fit 16 bits; write a .tif or .npy file")
-    image = Image.fromarray(decoded)
-    if palette and decoded.dtype == np.uint8:
-        image.putpalette(_drawing_palette(label_space))
-    return image
-
-
-def _drawing_palette(label_space: LabelSpace) -> list[int]:
-    colours = [IGNORED_COLOUR] * 256
-    for entry in label_space.classes:
-        for label_id in entry.label_ids:
-            colours[label_id] = entry.colour
-    return [channel for colour in colours for channel in colour]

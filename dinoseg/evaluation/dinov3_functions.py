@@ -5,6 +5,8 @@ what these functions, by their contract, let pass (predictions outside the class
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -132,8 +134,7 @@ def evaluate_segmentation_model(
     Args:
         segmentation_model: put into evaluation mode.
         test_dataloader: pairs (images, label): images (1, 3, H, W), or with ``use_tta`` a list of such, the second
-            half of it mirrored; label (1, H, W) or (1, 1, H, W), class indices
-            at native size, 255 ignored.
+            half of it mirrored; label (1, H, W) or (1, 1, H, W), class indices at native size, 255 ignored.
         eval_res, eval_stride: window and step in pixels, both sides or (height, width).
         decoder_head_type: accepted and without effect.
         use_tta: averages the probabilities of the listed images.
@@ -141,30 +142,44 @@ def evaluate_segmentation_model(
     """
     if isinstance(segmentation_model, nn.Module):
         segmentation_model.eval()
-    softmax = use_tta and not segmentation_model.scores_are_probabilities
-    results: list[Tensor] = []
-    for images, label in test_dataloader:
-        if max_samples is not None and len(results) >= max_samples:
-            break
+    policy = WindowPolicy(mode=eval_mode, crop=_pair(eval_res), stride=_pair(eval_stride))
+    infer = _inference(segmentation_model, policy, num_classes, softmax=use_tta)
+    results = []
+    for images, label in islice(test_dataloader, max_samples):
         label = label.reshape(label.shape[-2:]).to(device)
-        views = [images] if isinstance(images, Tensor) else list(images)
-        scores = torch.zeros((), device=device)
-        for index, view in enumerate(views):
-            with torch.autocast(torch.device(device).type, autocast_dtype, enabled=autocast_dtype != torch.float32):
-                scores = scores + make_inference(
-                    view.to(device),
-                    segmentation_model,
-                    eval_mode,
-                    decoder_head_type,
-                    rescale_to=(label.shape[-2], label.shape[-1]),
-                    n_output_channels=num_classes,
-                    crop_size=_pair(eval_res),
-                    stride=_pair(eval_stride),
-                    apply_horizontal_flip=use_tta and index >= len(views) // 2,
-                    output_activation=_probabilities if softmax else None,
-                )
-        results.append(calculate_intersect_and_union(scores[0].argmax(dim=0), label, num_classes))
+        with torch.autocast(torch.device(device).type, autocast_dtype, enabled=autocast_dtype != torch.float32):
+            prediction = _predict_views(images, (label.shape[-2], label.shape[-1]), device, infer, use_tta)
+        results.append(calculate_intersect_and_union(prediction, label, num_classes))
     return calculate_segmentation_metrics(results, ("mIoU", "dice", "fscore"))
+
+
+def _inference(model: SemanticModel, policy: WindowPolicy, num_classes: int, softmax: bool) -> Callable[..., Tensor]:
+    """``make_inference`` with everything but the images, their final size and the flip."""
+    return partial(
+        make_inference,
+        model=model,
+        inference_mode=policy.mode,
+        n_output_channels=num_classes,
+        crop_size=policy.crop,
+        stride=policy.stride,
+        output_activation=_probabilities if softmax and not model.scores_are_probabilities else None,
+    )
+
+
+def _predict_views(
+    images: Tensor | Sequence[Tensor],
+    size: tuple[int, int],
+    device: torch.device | str,
+    infer: Callable[..., Tensor],
+    mirrored_half: bool,
+) -> Integer[Tensor, "height width"]:
+    """Class indices by the sum of the scores of all views; those of their second half are mirrored back, if so."""
+    views = [images] if isinstance(images, Tensor) else list(images)
+    scores = torch.zeros((), device=device)
+    for index, view in enumerate(views):
+        flipped = mirrored_half and index >= len(views) // 2
+        scores = scores + infer(view.to(device), rescale_to=size, apply_horizontal_flip=flipped)
+    return scores[0].argmax(dim=0)
 
 
 _FIGURES = {

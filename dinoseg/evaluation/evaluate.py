@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Subset
 from dinoseg.data.dataset import EvaluationDataset, Sample, outlive_signals, samples_of
 from dinoseg.data.sampler import spread_subset
 from dinoseg.evaluation.counts import Counts
-from dinoseg.evaluation.measures import STANDARD_MEASURES, Measures
+from dinoseg.evaluation.measures import Measures
 from dinoseg.evaluation.metrics import Metrics, metrics_from_counts
 from dinoseg.evaluation.metrics_json import evaluation_contents
+from dinoseg.evaluation.settings import EvaluationSettings
 from dinoseg.inference.policy import WindowPolicy
 from dinoseg.inference.tta import SemanticModel
 from dinoseg.inference.windows import predict_class_map
@@ -83,25 +84,16 @@ class Evaluation:
 def evaluate(
     model: SemanticModel,
     dataset: EvaluationDataset,
-    window: WindowPolicy,
-    label_space: LabelSpace,
+    settings: EvaluationSettings,
     device: torch.device,
-    autocast_dtype: torch.dtype | None = None,
-    num_workers: int = 0,
-    max_samples: int | None = None,
-    measures: Measures = STANDARD_MEASURES,
+    *,
     on_image: Callable[[Sample, ClassMap], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     shard: tuple[int, int] = (0, 1),
 ) -> Evaluation:
-    """Predicts every image of the data set at native size and counts.
-
-    Each process takes its unpadded share of the images and the matrices are added once, so that any number of
-    processes gives the same integers.
+    """Predicts every image of the data set at native size and counts; any number of processes gives the same integers.
 
     Args:
-        max_samples: evaluate an evenly spread, fixed subset of this size.
-        measures: see ``Evaluation``.
         on_image: called after each image of this process with the sample and its predicted class map, at native size.
         stop: asked before each image; once it says yes in any process, the evaluation is broken off in all.
         shard: (i, n) counts the i-th of n parts of the images alone, i from 0; the rows of the others stay 0.
@@ -110,29 +102,44 @@ def evaluate(
         ValueError: an image or mask cannot be read.
         BrokenOff: ``stop`` said yes.
     """
-    chosen = spread_subset(len(dataset), max_samples)
-    part = evaluation_shard(len(chosen), *shard)
-    rows = [part[place] for place in evaluation_shard(len(part), process_rank(), process_count())]
-    # A process fills the rows of its images, and the sum over processes has all of them.
-    counts = Counts.empty(len(chosen), label_space.num_classes, measures, device)
-    samples = _samples(dataset, [chosen[row] for row in rows], num_workers)
-    stopped = False
+    space, measures = settings.label_space, settings.measures
+    chosen = spread_subset(len(dataset), settings.max_samples)
+    rows = _own_rows(len(chosen), shard)
+    # A process fills the rows of its unpadded share; the sum over processes, added once, has all of them.
+    counts = Counts.empty(len(chosen), space.num_classes, measures, device)
+    samples, stopped = _samples(dataset, [chosen[row] for row in rows], settings.num_workers), False
     with failing_together():
         for row, sample in zip(rows, samples, strict=True):
             if stopped := stop():
                 break
-            prediction = predict_class_map(model, sample["image"], window, device=device, autocast_dtype=autocast_dtype)
-            truth = sample["class_map"].to(prediction.device)
-            counts.count(row, prediction, truth, label_space.ignore_index, measures)
+            class_map = _predict(model, sample, settings, device)
+            counts.count(row, class_map, sample["class_map"], space.ignore_index, measures)
             if on_image:
-                on_image(sample, prediction)
+                on_image(sample, class_map)
     if any_process(stopped):
         raise BrokenOff
     names = tuple(dataset.pairs[index].name for index in chosen)
+    policy = _origin(settings.window) | counted_policy(space, len(chosen), len(dataset))
+    return Evaluation(counts.over_processes(), names, policy, space, measures)
+
+
+def _own_rows(images: int, shard: tuple[int, int]) -> list[int]:
+    """What this process counts of a shard."""
+    part = evaluation_shard(images, *shard)
+    return [part[place] for place in evaluation_shard(len(part), process_rank(), process_count())]
+
+
+def _predict(model: SemanticModel, sample: Sample, settings: EvaluationSettings, device: torch.device) -> ClassMap:
+    """On the CPU, as the sample is."""
+    return predict_class_map(
+        model, sample["image"], settings.window, device=device, autocast_dtype=settings.autocast_dtype
+    )
+
+
+def _origin(window: WindowPolicy) -> dict[str, Any]:
+    """The part of a policy that says how the images were predicted."""
     resized = f"short side {window.img_size}, scores resized to native"
-    origin = {"resolution": "native" if window.img_size is None else resized, "window": window.describe()}
-    policy = origin | counted_policy(label_space, len(chosen), len(dataset))
-    return Evaluation(counts.over_processes(), names, policy, label_space, measures)
+    return {"resolution": "native" if window.img_size is None else resized, "window": window.describe()}
 
 
 def _samples(dataset: EvaluationDataset, indices: list[int], num_workers: int) -> Iterator[Sample]:

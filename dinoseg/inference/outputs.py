@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer
-from PIL import Image
 
-from dinoseg.data.folders import Pair
-from dinoseg.data.masks import read_image, read_pair, write_label_map
+from dinoseg.data.label_maps import write_label_map
 from dinoseg.inference.files import InputImage
-from dinoseg.inference.fingerprint import bears_fingerprint, output_fingerprint, png_text
-from dinoseg.inference.predictor import Prediction, Predictor
+from dinoseg.inference.fingerprint import bears_fingerprint, png_text
+from dinoseg.inference.predictor import Prediction
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import replace_text, replaced_file
 
@@ -26,22 +24,6 @@ class Outcome:
     image: InputImage
     kept: bool = False
     error: str | None = None
-
-
-@dataclass(frozen=True)
-class OpenedImage:
-    """An image that waits for its prediction.
-
-    Attributes:
-        picture: RGB, upright.
-        truth: (H, W) label ids of the true mask, where its ignored pixels are to be kept.
-        fingerprint: of the outputs to be.
-    """
-
-    image: InputImage
-    picture: Image.Image
-    truth: Integer[np.ndarray, "height width"] | None
-    fingerprint: str | None
 
 
 @dataclass(frozen=True)
@@ -89,62 +71,38 @@ class OutputFolder:
     palette: bool = False
     overwrite: bool = False
 
-    def fill(self, predictor: Predictor, image: InputImage) -> Outcome:
-        """Predicts one image and writes its outputs, unless they are there already.
+    def mask_of(self, image: InputImage) -> Path | None:
+        """The true mask whose ignored pixels are to be kept; None unless they are. Raises ValueError without a mask."""
+        return None if self.mask_ignored is None else _find_mask(self.mask_ignored, image)
 
-        An image that cannot be predicted is an outcome; an output that cannot be written (a full disk) ends the job.
+    def holds(self, image: InputImage, fingerprint: str) -> bool:
+        """Whether both outputs are there, whole, and carry this fingerprint."""
+        return all(bears_fingerprint(path, fingerprint) for path in (self._label_map(image), self._overlay(image)))
 
-        Raises:
-            OSError: an output cannot be written.
-        """
-        opened = self.open(predictor, image)
-        if isinstance(opened, Outcome):
-            return opened
-        prediction = self.predict(predictor, opened)
-        return prediction if isinstance(prediction, Outcome) else self.write(opened, prediction)
-
-    def open(self, predictor: Predictor, image: InputImage) -> OpenedImage | Outcome:
-        """What the model works on, or the outcome where it has nothing to do: kept from before, or not readable."""
-        try:
-            mask = None if self.mask_ignored is None else _find_mask(self.mask_ignored, image)
-            fingerprint = None
-            if predictor.fingerprint is not None:
-                fingerprint = output_fingerprint(predictor.fingerprint, self.palette, image.path, mask)
-                if not self.overwrite and self._holds(image, fingerprint):
-                    return Outcome(image, kept=True)
-            if mask is None:
-                return OpenedImage(image, read_image(image.path), None, fingerprint)
-            pair = read_pair(Pair(image.name, image.path, mask), predictor.label_space.kind)
-            return OpenedImage(image, *pair, fingerprint)
-        except (ValueError, OSError) as error:
-            return Outcome(image, error=str(error))
-
-    def predict(self, predictor: Predictor, opened: OpenedImage) -> Prediction | Outcome:
-        """The prediction, or the outcome where the image cannot be predicted."""
-        try:
-            return predictor.predict(opened.picture)
-        except ValueError as error:
-            return Outcome(opened.image, error=str(error))
-
-    def write(self, opened: OpenedImage, prediction: Prediction) -> Outcome:
+    def write(
+        self,
+        image: InputImage,
+        prediction: Prediction,
+        truth: Integer[np.ndarray, "height width"] | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
         """Writes the label map and the overlay of a prediction.
 
+        Args:
+            truth: label ids of the true mask, whose ignored pixels are kept.
+            fingerprint: is written into both files.
+
         Raises:
+            ValueError: the label ids do not fit the file format.
             OSError: an output cannot be written.
         """
-        text = png_text(opened.fingerprint)
-        try:
-            labels = prediction.labels
-            if opened.truth is not None:
-                labels = prediction.label_space.mask_ignored(labels, opened.truth)
-                prediction = prediction.hide_ignored(opened.truth)
-            path = self._label_map(opened.image)
-            write_label_map(path, labels, prediction.label_space, palette=self.palette, pnginfo=text)
-        except ValueError as error:
-            return Outcome(opened.image, error=str(error))
-        with replaced_file(self._overlay(opened.image)) as path:
+        text, labels = png_text(fingerprint), prediction.labels
+        if truth is not None:
+            labels = prediction.label_space.mask_ignored(labels, truth)
+            prediction = prediction.hide_ignored(truth)
+        write_label_map(self._label_map(image), labels, prediction.label_space, palette=self.palette, pnginfo=text)
+        with replaced_file(self._overlay(image)) as path:
             prediction.overlay().save(path, pnginfo=text)
-        return Outcome(opened.image)
 
     def record(self, summary: PredictionSummary, label_space: LabelSpace) -> None:
         """Writes ``predictions.json``; the same file whether outputs were made now or kept."""
@@ -153,9 +111,6 @@ class OutputFolder:
         ]
         contents = {"classes": classes, "labels": summary.written, "failed": summary.failed}
         replace_text(self.path / "predictions.json", json.dumps(contents, indent=2) + "\n")
-
-    def _holds(self, image: InputImage, fingerprint: str) -> bool:
-        return all(bears_fingerprint(path, fingerprint) for path in (self._label_map(image), self._overlay(image)))
 
     def _label_map(self, image: InputImage) -> Path:
         return self.path / "labels" / f"{image.name}.png"

@@ -6,17 +6,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
 from dinoseg.inference.files import InputImage
-from dinoseg.inference.outputs import OpenedImage, Outcome, OutputFolder
-from dinoseg.inference.predictor import Prediction, Predictor
+from dinoseg.inference.job import OpenedImage, PredictionJob
+from dinoseg.inference.outputs import Outcome
+from dinoseg.inference.predictor import Prediction
 
 # Images opened ahead of the model, and predictions that wait to be written: both are held in memory.
 _AHEAD = 2
 
 
-def fill_folder(
-    outputs: OutputFolder, predictor: Predictor, images: Iterable[InputImage], advance: Callable[[], None]
-) -> list[Outcome]:
-    """What ``outputs.fill`` gives for each image, in order; the model does not wait for files.
+def predict_all(job: PredictionJob, images: Iterable[InputImage], advance: Callable[[], None]) -> list[Outcome]:
+    """What ``job.do`` gives for each image, in order; the model does not wait for files.
 
     Args:
         advance: called after each image.
@@ -34,33 +33,31 @@ def fill_folder(
 
     # Two pools: an image that is read waits for no overlay.
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        for opened in _opened_ahead(reader, outputs, predictor, images):
-            writing.append(_write(writer, outputs, predictor, opened))
+        for opened in _opened_ahead(reader, job, images):
+            writing.append(_write(writer, job, opened))
             collect(_AHEAD)
         collect(0)
     return outcomes
 
 
 def _opened_ahead(
-    reader: ThreadPoolExecutor, outputs: OutputFolder, predictor: Predictor, images: Iterable[InputImage]
+    reader: ThreadPoolExecutor, job: PredictionJob, images: Iterable[InputImage]
 ) -> Iterator[OpenedImage | Outcome]:
     waiting = iter(images)
-    opening = deque(reader.submit(outputs.open, predictor, image) for image in islice(waiting, _AHEAD))
+    opening = deque(reader.submit(job.open, image) for image in islice(waiting, _AHEAD))
     while opening:
         opened = opening.popleft().result()
-        opening.extend(reader.submit(outputs.open, predictor, image) for image in islice(waiting, 1))
+        opening.extend(reader.submit(job.open, image) for image in islice(waiting, 1))
         yield opened
 
 
-def _write(
-    writer: ThreadPoolExecutor, outputs: OutputFolder, predictor: Predictor, opened: OpenedImage | Outcome
-) -> Future[Outcome]:
+def _write(writer: ThreadPoolExecutor, job: PredictionJob, opened: OpenedImage | Outcome) -> Future[Outcome]:
     settled: Future[Outcome] = Future()
     if isinstance(opened, Outcome):
         settled.set_result(opened)
         return settled
-    prediction = outputs.predict(predictor, opened)
+    prediction = job.predict(opened)
     if isinstance(prediction, Prediction):
-        return writer.submit(outputs.write, opened, prediction)
+        return writer.submit(job.write, opened, prediction)
     settled.set_result(prediction)
     return settled

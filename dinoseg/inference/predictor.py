@@ -1,26 +1,35 @@
 """From one image to its label map: the Python API."""
 
-from dataclasses import dataclass
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
-from jaxtyping import Integer
-from PIL import Image, ImageOps
+from jaxtyping import Float, Integer
+from PIL import Image
+from torch import Tensor
 
 from dinoseg.config import Config
-from dinoseg.config.loading import is_given
-from dinoseg.data.masks import mask_ignored_pixels, read_image, to_rgb
+from dinoseg.data.masks import mask_ignored_pixels, read_image, to_picture
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.drawing.overlay import overlay
+from dinoseg.inference.features import ImageFeatures, image_features
 from dinoseg.inference.fingerprint import settings_fingerprint
+from dinoseg.inference.opening import ChosenRun, OpenedRun
 from dinoseg.inference.policy import window_policy
+from dinoseg.inference.resampling import argmax_classes
 from dinoseg.inference.tta import SemanticModel
-from dinoseg.inference.windows import predict_class_map
+from dinoseg.inference.windows import infer_scores, predict_class_map
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import show_labels
-from dinoseg.run_folder.folder import RunFolder, load_segmenter
-from dinoseg.system.device import DTYPES, pick_device
+from dinoseg.models.segmenter import Segmenter
+from dinoseg.system.device import DTYPES
 
 ImageSource = str | Path | Image.Image | np.ndarray
 
@@ -34,12 +43,16 @@ class Prediction:
         class_map: (H, W) class indices at the image's native size.
         label_space: turns class indices into label ids and names.
         ignored_hidden: whether pixels that a true mask ignores are marked as ignored.
+        scores: one score a class and pixel, where they were asked for; the largest is the class. Probabilities where
+            the head gives such (``m2f``, not normalised over classes) and with test-time augmentation; else raw scores
+            whose softmax over classes are probabilities.
     """
 
     image: Image.Image
     class_map: Integer[np.ndarray, "height width"]
     label_space: LabelSpace
     ignored_hidden: bool = False
+    scores: Float[np.ndarray, "classes height width"] | None = None
 
     @property
     def labels(self) -> Integer[np.ndarray, "height width"]:
@@ -65,7 +78,7 @@ class Prediction:
     def hide_ignored(self, mask: Integer[np.ndarray, "height width"]) -> "Prediction":
         """The same prediction with the ignored pixels of a true mask (label ids) marked as ignored."""
         class_map = mask_ignored_pixels(self.class_map, mask, self.label_space)
-        return Prediction(self.image, class_map, self.label_space, ignored_hidden=True)
+        return replace(self, class_map=class_map, ignored_hidden=True)
 
 
 class Predictor:
@@ -102,38 +115,98 @@ class Predictor:
             else settings_fingerprint(checkpoint_hash, label_space, config, self._window)
         )
 
+    @staticmethod
+    def load(opened: OpenedRun) -> "Predictor":
+        """The predictor of a run.
+
+        Raises:
+            ValueError: this machine has no such device, a damaged checkpoint, or weights that are not to be had.
+        """
+        device = opened.device
+        segmenter = opened.load_segmenter().to(device)
+        return Predictor(segmenter, opened.label_space, opened.config, device, opened.checkpoint.weights_sha256)
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names by class index."""
         return self.label_space.class_names
 
-    def predict(self, image: ImageSource) -> Prediction:
-        """Segments one image at its native size.
+    # A text is a path, though it is an iterable of texts, too.
+    @overload
+    def predict(self, image: ImageSource, *, scores: bool = False) -> Prediction: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def predict(self, image: Iterable[ImageSource], *, scores: bool = False) -> list[Prediction]: ...
+
+    def predict(
+        self, image: ImageSource | Iterable[ImageSource], *, scores: bool = False
+    ) -> Prediction | list[Prediction]:
+        """Segments one image, or each of several, at its native size.
 
         Args:
-            image: a path, a PIL image of any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16.
+            image: a path, a PIL image of any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16; or
+                several of them, of any sizes: the next one is read while the model works on one. Windows of an image
+                go through the model in batches of ``eval.batch_size``.
+            scores: the predictions keep the scores of every class, 4 bytes a class and pixel.
 
         Raises:
             ValueError: the file cannot be read as an image, or the array has another shape or type.
         """
-        picture = _open(image)
+        if isinstance(image, str | Path | Image.Image | np.ndarray):
+            return self._predict(_open(image), scores)
+        return [self._predict(picture, scores) for picture in _opened_ahead(image)]
+
+    def scores(self, image: ImageSource) -> Float[np.ndarray, "classes height width"]:
+        """One score a class and pixel at native size, fp32; see ``Prediction.scores``.
+
+        Raises:
+            ValueError: see ``predict``.
+        """
+        found = self._predict(_open(image), with_scores=True).scores
+        assert found is not None
+        return found
+
+    def features(self, image: ImageSource) -> list[ImageFeatures]:
+        """The backbone's features of the whole image, one entry for each layer that the head sees.
+
+        Raises:
+            ValueError: see ``predict``; or the model is none of dinoseg's.
+        """
+        if not isinstance(self.model, Segmenter):
+            raise ValueError(f"a {type(self.model).__name__} has no backbone to take features from")
+        tensor, dtype = self._transform.normalise(_open(image)), DTYPES[self.config.model_dtype]
+        return image_features(self.model, tensor, self.device, dtype, self._window.img_size)
+
+    def _predict(self, picture: Image.Image, with_scores: bool) -> Prediction:
         tensor = self._transform.normalise(picture)
-        class_map = predict_class_map(
-            self.model,
-            tensor,
-            self._window,
-            device=self.device,
-            autocast_dtype=DTYPES[self.config.model_dtype],
-        )
+        precision = DTYPES[self.config.model_dtype]
+        scores: Tensor | None = None
+        if with_scores:
+            scores = infer_scores(self.model, tensor, self._window, device=self.device, autocast_dtype=precision)
+            class_map = argmax_classes(scores)
+        else:
+            class_map = predict_class_map(
+                self.model, tensor, self._window, device=self.device, autocast_dtype=precision
+            )
         dtype = np.uint8 if self.label_space.ignore_index <= 255 else np.uint16
-        return Prediction(picture, class_map.cpu().numpy().astype(dtype), self.label_space)
+        return Prediction(
+            picture,
+            class_map.cpu().numpy().astype(dtype),
+            self.label_space,
+            scores=None if scores is None else scores.cpu().numpy(),
+        )
 
 
-def load(run: str | Path, checkpoint: str = "best", device: str = "auto", overrides: tuple[str, ...] = ()) -> Predictor:
+def load(
+    run: str | os.PathLike[str],
+    checkpoint: str = "best",
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+) -> Predictor:
     """Opens a run folder for prediction.
 
     Args:
-        run: folder that a training wrote.
+        run: folder that a training wrote, or the ``Run`` that ``train`` returned.
         checkpoint: ``best`` or ``last``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         overrides: ``key=value`` changes of the run's config, e.g. ``eval.mode=whole`` or ``model.weights=PATH``;
@@ -142,34 +215,19 @@ def load(run: str | Path, checkpoint: str = "best", device: str = "auto", overri
     Raises:
         ValueError: not a run folder, a damaged checkpoint, the backbone's weights are not to be had, or two devices.
     """
-    folder = RunFolder(Path(run))
-    config = folder.read_config(overrides)
-    label_space, target = folder.read_labels(), pick_device(_asked_device(device, config, overrides))
-    opened = folder.open_checkpoint(checkpoint)
-    segmenter = load_segmenter(opened, config, label_space).to(target)
-    return Predictor(segmenter, label_space, config, target, opened.weights_sha256)
-
-
-def _asked_device(device: str, config: Config, overrides: tuple[str, ...]) -> str:
-    # The run's own device is where it was trained; another machine may have another.
-    if not is_given("device", overrides):
-        return device
-    if device not in ("auto", config.device):
-        raise ValueError(f"--device {device} and device={config.device} disagree; give one of them")
-    return config.device
+    return Predictor.load(ChosenRun(run, checkpoint, device, tuple(overrides)).open())
 
 
 def _open(image: ImageSource) -> Image.Image:
-    if isinstance(image, str | Path):
-        return read_image(Path(image))
-    if isinstance(image, Image.Image):
-        return to_rgb(ImageOps.exif_transpose(image), Path("image"))
-    shape_fits = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
-    if not shape_fits or image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(
-            f"an array of shape {image.shape} and type {image.dtype} is no image; "
-            "give (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16"
-        )
-    if image.dtype == np.uint16 and image.ndim == 3:
-        image = (image // 257).astype(np.uint8)
-    return to_rgb(Image.fromarray(image), Path("array"))
+    return read_image(Path(image)) if isinstance(image, str | Path) else to_picture(image)
+
+
+def _opened_ahead(images: Iterable[ImageSource]) -> Iterator[Image.Image]:
+    """Every image as RGB; a thread opens the next one meanwhile."""
+    waiting = iter(images)
+    with ThreadPoolExecutor(1) as reader:
+        opening = deque(reader.submit(_open, image) for image in islice(waiting, 1))
+        while opening:
+            opened = opening.popleft().result()
+            opening.extend(reader.submit(_open, image) for image in islice(waiting, 1))
+            yield opened

@@ -10,19 +10,17 @@ from typing import Any
 import numpy as np
 
 from dinoseg.inference.files import InputImage
+from dinoseg.inference.job import PredictionJob
+from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import Outcome, OutputFolder
-from dinoseg.inference.predictor import load
-from dinoseg.run_folder.folder import RunFolder
+from dinoseg.inference.predictor import Predictor
 
 
 @dataclass(frozen=True)
 class RayJob:
     """What every actor needs. Run folder, images and outputs lie where all nodes see them under the same path."""
 
-    run: Path
-    checkpoint: str
-    device: str
-    overrides: tuple[str, ...]
+    run: ChosenRun
     outputs: OutputFolder
 
 
@@ -30,13 +28,12 @@ class PredictionActor:
     """One worker: loads the run once, then fills the output folder image by image."""
 
     def __init__(self, job: RayJob) -> None:
-        self.job = job
-        self.predictor = load(job.run, job.checkpoint, job.device, job.overrides)
+        self.job = PredictionJob(Predictor.load(job.run.open()), job.outputs)
 
     def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Rows of ``index``, ``path`` and ``name`` to rows of ``index``, ``kept`` and ``error`` (empty: none)."""
         outcomes = [
-            self.job.outputs.fill(self.predictor, InputImage(Path(path), name))
+            self.job.do(InputImage(Path(path), name))
             for path, name in zip(rows["path"].tolist(), rows["name"].tolist(), strict=True)
         ]
         return {
@@ -61,7 +58,7 @@ def predict_with_ray(
     if workers is not None and workers < 1:
         raise ValueError(f"--workers {workers}: give 1 or more")
     ray, errors = _import_ray()
-    _check(job)
+    job.run.open()  # what an actor would stumble on is said before a cluster is started
     started_here = not ray.is_initialized()
     if started_here:
         _start(ray)
@@ -98,19 +95,11 @@ def _start(ray: Any) -> None:
         raise ValueError(f"--engine ray: {place} ({error}); leave --engine out to predict without Ray") from error
 
 
-def _check(job: RayJob) -> None:
-    """What an actor would stumble on, said before a cluster is started."""
-    folder = RunFolder(job.run)
-    folder.read_config(job.overrides)
-    folder.read_labels()
-    folder.open_checkpoint(job.checkpoint)
-
-
 def _map(
     ray: Any, job: RayJob, images: list[InputImage], workers: int | None, progress: Callable[[], None]
 ) -> list[Outcome]:
     gpus, cpus = int(ray.cluster_resources().get("GPU", 0)), int(ray.cluster_resources().get("CPU", 1))
-    on_gpu = gpus > 0 and job.device in ("auto", "cuda") and "device=cpu" not in job.overrides
+    on_gpu = gpus > 0 and job.run.device in ("auto", "cuda") and "device=cpu" not in job.run.overrides
     count = min(workers or (gpus if on_gpu else max(1, cpus // 2)), len(images))
     rows = [
         {"index": index, "path": str(image.path.absolute()), "name": image.name} for index, image in enumerate(images)
@@ -144,4 +133,4 @@ def _absolute(job: RayJob) -> RayJob:
     outputs = replace(
         job.outputs, path=job.outputs.path.absolute(), mask_ignored=None if masks is None else masks.absolute()
     )
-    return replace(job, run=job.run.absolute(), outputs=outputs)
+    return RayJob(replace(job.run, path=Path(job.run.path).absolute()), outputs)

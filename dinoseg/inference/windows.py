@@ -3,6 +3,8 @@
 Validation, ``eval``, ``predict`` and the Python API all come through here.
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
@@ -55,7 +57,9 @@ def predict_class_map(
     Returns:
         uint8 up to 256 classes, else int32, on the CPU.
     """
-    stripes = _StripedScores(model, image, policy, native_size, device, autocast_dtype, stripe_rows, held_bytes)
+    target = torch.device(device) if device is not None else _device_of(model, image)
+    memory = _StripeMemory(stripe_rows, held_bytes)
+    stripes = _StripedScores(_scorer(model, policy, target, autocast_dtype), image, policy, native_size, memory)
     class_map = torch.empty(stripes.size, dtype=torch.uint8 if model.num_classes <= 256 else torch.int32)
     with torch.no_grad():
         for first, last in stripes.ranges:
@@ -77,9 +81,26 @@ def infer_scores(
     Probabilities with test-time augmentation or where the model's scores are such; otherwise its raw scores.
     """
     rows = native_size[0] if native_size else image.shape[-2]
-    stripes = _StripedScores(model, image, policy, native_size, device, autocast_dtype, rows, None)
+    target = torch.device(device) if device is not None else _device_of(model, image)
+    scorer = _scorer(model, policy, target, autocast_dtype)
+    stripes = _StripedScores(scorer, image, policy, native_size, _StripeMemory(rows, None))
     with torch.no_grad():
         return stripes.rows(0, rows)
+
+
+@dataclass(frozen=True)
+class _StripeMemory:
+    """Native rows of a stripe (None: from width and classes), and bytes of scores held between stripes (None: any)."""
+
+    rows: int | None
+    held_bytes: int | None
+
+
+def _scorer(
+    model: SemanticModel, policy: WindowPolicy, device: torch.device, autocast_dtype: torch.dtype | None
+) -> WindowScorer:
+    orientations = policy.tta.orientations if policy.tta else (Orientation(),)
+    return WindowScorer(model, orientations, policy.tta is not None, device, autocast_dtype)
 
 
 class _StripedScores:
@@ -87,23 +108,18 @@ class _StripedScores:
 
     def __init__(
         self,
-        model: SemanticModel,
+        scorer: WindowScorer,
         image: Float[Tensor, "3 height width"],
         policy: WindowPolicy,
         native_size: tuple[int, int] | None,
-        device: torch.device | str | None,
-        autocast_dtype: torch.dtype | None,
-        stripe_rows: int | None,
-        held_bytes: int | None,
+        memory: _StripeMemory,
     ) -> None:
         self.size = native_size or _size(image)
-        target = torch.device(device) if device is not None else _device_of(model, image)
-        orientations = policy.tta.orientations if policy.tta else (Orientation(),)
-        scorer = WindowScorer(model, orientations, policy.tta is not None, target, autocast_dtype)
+        num_classes, target = scorer.model.num_classes, scorer.device
         images = [resize_image(image, size) for size in policy.view_sizes(_size(image))]
-        batch_size = policy.batch_size or _batch_size(policy.crop, model.num_classes, target)
+        batch_size = policy.batch_size or _batch_size(policy.crop, num_classes, target)
         grids = [policy.grid(_size(view), batch_size) for view in images]
-        rows, keep = _stripe_plan(grids, self.size, model.num_classes, stripe_rows, held_bytes)
+        rows, keep = _stripe_plan(grids, self.size, num_classes, memory)
         self.ranges = [(first, min(first + rows, self.size[0])) for first in range(0, self.size[0], rows)]
         self._views = []
         for view, grid in zip(images, grids, strict=True):
@@ -125,9 +141,10 @@ class _StripedScores:
 
 
 def _stripe_plan(
-    grids: list[WindowGrid], size: tuple[int, int], num_classes: int, stripe_rows: int | None, held_bytes: int | None
+    grids: list[WindowGrid], size: tuple[int, int], num_classes: int, memory: _StripeMemory
 ) -> tuple[int, bool]:
     """Native rows of a stripe, and whether scores are kept between stripes."""
+    stripe_rows, held_bytes = memory.rows, memory.held_bytes
     widest = max(size[1], *(grid.size[1] for grid in grids))
     rows = stripe_rows or max(1, min(_STRIPE_PIXELS, _STRIPE_SCORES // num_classes) // widest)
     if held_bytes is None:

@@ -14,7 +14,8 @@ from dinoseg.config import Config
 from dinoseg.console.bars import image_progress
 from dinoseg.data.folders import Pair, Split, find_pairs
 from dinoseg.evaluation.metrics import image_iou, iou
-from dinoseg.inference.predictor import load
+from dinoseg.inference.opening import ChosenRun
+from dinoseg.inference.predictor import Predictor
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import show_label, show_labels
 from dinoseg.report.curves import chart_svg, training_charts
@@ -160,10 +161,11 @@ def _draw(
     overrides: tuple[str, ...],
 ) -> list[Picture]:
     pairs = _find_evaluated(config, recorded, rows)
+    opened = ChosenRun(folder.path, recorded.metrics.get("checkpoint", "best"), None, overrides).open()
     with warnings.catch_warnings():
         # The run was trained, whatever its weights were initialised with.
         warnings.filterwarnings("ignore", message=".*random.*")
-        predictor = load(folder.path, recorded.metrics.get("checkpoint", "best"), config.device, overrides)
+        predictor = Predictor.load(opened)
     target = folder.overlays / recorded.split
     with image_progress(console, len(rows), "drawing") as advance:
         return draw_pictures(predictor, pairs, rows, target, f"overlays/{recorded.split}", advance)

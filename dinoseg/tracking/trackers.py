@@ -96,6 +96,7 @@ class Trackers:
         config: Mapping[str, str],
         texts: Mapping[str, str],
         say: Callable[[str], None],
+        *,
         next_step: int | None = None,
         shown: Mapping[str, int] | None = None,
     ) -> None:

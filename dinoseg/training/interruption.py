@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -14,6 +15,9 @@ class Interruption:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
+        if threading.current_thread() is not threading.main_thread():
+            # Python lets the main thread alone take signals.
+            return self
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._handle)
         return self

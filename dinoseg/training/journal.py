@@ -65,8 +65,8 @@ class Journal:
             config_values(config),
             run_texts(config, label_space),
             self.say,
-            next_step,
-            {line["kind"]: line["step"] for line in recorded},
+            next_step=next_step,
+            shown={line["kind"]: line["step"] for line in recorded},
         )
         for line in kept:
             if next_step is not None and line["step"] >= next_step:

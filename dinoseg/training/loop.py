@@ -19,8 +19,7 @@ from dinoseg.data.dataset import EvaluationDataset, Sample, SegmentationDataset,
 from dinoseg.data.sampler import EpochBatchSampler, mixed_seed, spread_subset
 from dinoseg.drawing.strip import draw_sample
 from dinoseg.evaluation.evaluate import BrokenOff, Evaluation, evaluate, write_evaluation
-from dinoseg.evaluation.measures import Measures
-from dinoseg.inference.policy import WindowPolicy
+from dinoseg.evaluation.settings import EvaluationSettings
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.checkpoint import model_state, write_checkpoint
@@ -52,8 +51,7 @@ class Trainer:
     criterion: nn.Module
     train_data: SegmentationDataset
     val_data: EvaluationDataset
-    window: WindowPolicy
-    measures: Measures
+    evaluation_settings: EvaluationSettings
     accelerator: Accelerator
     checkpoint_metadata: dict[str, str]
     journal: Journal | None = None
@@ -213,15 +211,10 @@ class Trainer:
             evaluation = evaluate(
                 self.segmenter.eval(),
                 self.val_data,
-                self.window,
-                self.label_space,
+                self.evaluation_settings,
                 self.accelerator.device,
-                self.autocast_dtype,
-                config.num_workers,
-                config.eval.max_val_samples,
-                self.measures,
-                self._draw_sample,
-                lambda: interruption.requested,
+                on_image=self._draw_sample,
+                stop=lambda: interruption.requested,
             )
         found = evaluation.metrics.means[config.metric_to_save]
         better = progress.finish_evaluation(found)
@@ -246,7 +239,7 @@ class Trainer:
     def _drawn_names(self) -> list[str]:
         """The fixed few validation images that ``eval.num_visualizations`` asks for."""
         most = self.config.eval.num_visualizations
-        chosen = spread_subset(len(self.val_data), self.config.eval.max_val_samples)
+        chosen = spread_subset(len(self.val_data), self.evaluation_settings.max_samples)
         rows = spread_subset(len(chosen), most) if most else []
         return [self.val_data.pairs[chosen[row]].name for row in rows]
 

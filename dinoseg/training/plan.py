@@ -3,16 +3,13 @@
 import time
 
 import torch
-from PIL import Image
 from rich.console import Group
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from dinoseg.check.check import CheckReport
 from dinoseg.config import Config
+from dinoseg.console.label_table import class_table
 from dinoseg.data.transforms import as_size
-from dinoseg.labels.settings import show_labels
 from dinoseg.system.messages import duration_in_words
 from dinoseg.training.loop import Trainer
 from dinoseg.training.trainable import trained_parts, trained_table
@@ -39,7 +36,7 @@ def describe_plan(trainer: Trainer, report: CheckReport, seconds: float) -> Grou
         *_without_effect(config),
     ]
     trained = trained_table(trained_parts(segmenter, trainer.optimizer, trainer.base_rates))
-    return Group(_label_table(trainer, report), trained, Text("\n".join(lines)))
+    return Group(class_table(trainer.label_space, report.class_pixels("train")), trained, Text("\n".join(lines)))
 
 
 def _without_effect(config: Config) -> list[str]:
@@ -51,19 +48,6 @@ def _without_effect(config: Config) -> list[str]:
     if not keys or config.model.mode != "freeze":
         return []
     return [f"note         no effect on a frozen backbone (model.mode=freeze): {', '.join(keys)}"]
-
-
-def _label_table(trainer: Trainer, report: CheckReport) -> Table:
-    space, pixels = trainer.label_space, report.class_pixels("train")
-    ignored = show_labels(space.ignored_ids, space.kind) or "none"
-    table = Table(title="labels", caption=f"ignored: {ignored}", title_justify="left", caption_justify="left")
-    for column in ("label id", "class index", "name", "train pixels"):
-        table.add_column(column, justify="left" if column == "name" else "right")
-    everything = max(1, sum(pixels))
-    for index, label_class in enumerate(space.classes):
-        share = f"{100 * pixels[index] / everything:.2f} %"
-        table.add_row(show_labels(label_class.label_ids, space.kind), str(index), escape(label_class.name), share)
-    return table
 
 
 def estimate_seconds(trainer: Trainer) -> float:
@@ -81,8 +65,7 @@ def estimate_seconds(trainer: Trainer) -> float:
     for buffer, before in buffers:
         buffer.copy_(before)
     trainer.optimizer.zero_grad(set_to_none=True)
-    with Image.open(trainer.val_data.pairs[0].image) as image:
-        scored = trainer.window.scored_pixels((image.height, image.width))
+    scored = trainer.evaluation_settings.window.scored_pixels(trainer.val_data.stored_size(0))
     images = min(len(trainer.val_data), config.eval.max_val_samples or len(trainer.val_data))
     height, width = _crop(config)
     evaluation = forward * scored / (config.bs * height * width) * images / trainer.accelerator.num_processes

@@ -128,7 +128,7 @@ def describe_inputs(train_pairs: Sequence[Pair], val_pairs: Sequence[Pair], imag
 
 
 def _fingerprint(pairs: Sequence[Pair]) -> str:
-    digest = hashlib.sha256("\n".join(pair.name for pair in pairs).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join(pair.identity for pair in pairs).encode()).hexdigest()
     return f"{len(pairs)} (SHA-256 of their names {digest[:12]}...)"
 
 

@@ -7,10 +7,8 @@ from dinoseg.backbone import backbone_hash
 from dinoseg.check.check import CheckReport
 from dinoseg.config import Config
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
-from dinoseg.data.folders import find_pairs
 from dinoseg.data.transforms import build_eval_transform, build_train_transform
-from dinoseg.evaluation.measures import build_measures
-from dinoseg.inference.policy import window_policy
+from dinoseg.evaluation.settings import evaluation_settings
 from dinoseg.labels import LabelSpace
 from dinoseg.losses.criterion import build_criterion
 from dinoseg.models.segmenter import build_segmenter
@@ -30,12 +28,11 @@ def build_trainer(
     """
     # Transforms, window and measures are checked before the weights are loaded: a wrong option costs no waiting.
     train_transform = build_train_transform(config.transforms, label_space.ignore_index)
-    window = window_policy(config)
-    measures = build_measures(config.eval, label_space)
+    settings = evaluation_settings(config, label_space)
     criterion = build_criterion(config, label_space, report.class_pixels("train"), report.most_classes)
     torch.manual_seed(config.seed)
     segmenter = build_segmenter(config, label_space.num_classes)
-    train_pairs, val_pairs = find_pairs(config.datasets, "train").pairs, find_pairs(config.datasets, "val").pairs
+    train_pairs, val_pairs = report.pairs["train"], report.pairs["val"]
     metadata = {
         "format": "dinoseg 1",
         "backbone": config.model.dino_hub,
@@ -51,8 +48,7 @@ def build_trainer(
         criterion=criterion,
         train_data=SegmentationDataset(train_pairs, label_space, train_transform, config.seed),
         val_data=EvaluationDataset(val_pairs, label_space, build_eval_transform(config.transforms)),
-        window=window,
-        measures=measures,
+        evaluation_settings=settings,
         accelerator=accelerator,
         checkpoint_metadata=metadata,
     )

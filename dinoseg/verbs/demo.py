@@ -15,6 +15,7 @@ from dinoseg.check.check import check_dataset
 from dinoseg.config import Config
 from dinoseg.config.loading import load_config
 from dinoseg.console.check_report import render_report
+from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.verbs.demo_retina import generate_dataset
 from dinoseg.verbs.evaluate import evaluate_run
@@ -90,9 +91,9 @@ def run_demo(out: Path, head: str, console: Console) -> Path:
     _show(console, "train", settings)
     _train_quietly(config, console)
     _show(console, "eval", [str(run), "--split", "test"])
-    evaluate_run(run, [], "test", "best", console)
+    evaluate_run(ChosenRun(run, device=None), "test", console)
     _show(console, "predict", [str(run), str(data / "test" / "images"), "--out", str(predictions)])
-    predict_run(run, [str(data / "test" / "images")], OutputFolder(predictions), console)
+    predict_run(ChosenRun(run), [str(data / "test" / "images")], OutputFolder(predictions), console)
     console.rule("done")
     console.print(f"{time.perf_counter() - started:.0f} s in all. Look at:")
     for path in sorted((predictions / "overlays").glob("*.png"))[:4]:

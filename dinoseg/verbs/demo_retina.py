@@ -31,6 +31,27 @@ class Vessel:
     widths: Float[np.ndarray, " points"]
 
 
+@dataclass(frozen=True)
+class Planes:
+    """What covers each pixel, 0..1: arteries, veins, the light on arteries, the field of view."""
+
+    artery: Plane
+    vein: Plane
+    reflex: Plane
+    field: Plane
+
+
+@dataclass(frozen=True)
+class Shoot:
+    """Where a vessel starts: position, heading and its bend in radians, width, and branchings before it."""
+
+    start: Float[np.ndarray, "2"]
+    heading: float
+    bend: float
+    width: float
+    depth: int
+
+
 def generate_dataset(root: Path, train: int = 32, val: int = 6, test: int = 6, side: int = 192, seed: int = 0) -> None:
     """Writes ``root/{train,val,test}/{images,masks}/NNN.png``; masks hold label ids 0 background .. 3 crossing.
 
@@ -65,17 +86,23 @@ def draw_retina(side: int, generator: np.random.Generator) -> tuple[Rgb, UInt8[n
     disc = np.array([0.5 - temporal * generator.uniform(0.2, 0.27), 0.5 + generator.uniform(-0.04, 0.04)])
     arteries = _grow_tree(disc, temporal, generator, width=0.021, apart=0.28)
     veins = _grow_tree(disc, temporal, generator, width=0.026, apart=-0.12)
-    artery, vein = _coverage(arteries, side), _coverage(veins, side)
-    reflex = _coverage([Vessel(vessel.points, vessel.widths * 0.3) for vessel in arteries], side)
-    field = _field_of_view(side)
-    mask = np.zeros((side, side), dtype=np.uint8)
-    mask[artery > 0.5] = ARTERY
-    mask[vein > 0.5] = VEIN
+    planes = Planes(
+        artery=_coverage(arteries, side),
+        vein=_coverage(veins, side),
+        reflex=_coverage([Vessel(vessel.points, vessel.widths * 0.3) for vessel in arteries], side),
+        field=_field_of_view(side),
+    )
+    return _paint(disc, temporal, planes, generator), _mask(planes)
+
+
+def _mask(planes: Planes) -> UInt8[np.ndarray, "side side"]:
+    mask = np.zeros(planes.field.shape, dtype=np.uint8)
+    mask[planes.artery > 0.5] = ARTERY
+    mask[planes.vein > 0.5] = VEIN
     # At the optic disc they overlap all over, as annotators of real pictures mark it too.
-    mask[(artery > 0.5) & (vein > 0.5)] = CROSSING
-    mask[field < 0.5] = BACKGROUND
-    picture = _paint(disc, temporal, artery, vein, reflex, field, generator)
-    return picture, mask
+    mask[(planes.artery > 0.5) & (planes.vein > 0.5)] = CROSSING
+    mask[planes.field < 0.5] = BACKGROUND
+    return mask
 
 
 def _grow_tree(
@@ -91,34 +118,28 @@ def _grow_tree(
             heading = math.atan2(vertical * math.sin(slant + apart), side * math.cos(slant + apart))
             bend = -vertical * side * (0.04 if side == temporal else 0.012) * generator.uniform(0.7, 1.2)
             start = disc + generator.normal(0, 0.008, 2)
-            _grow(vessels, start, heading, bend, width * generator.uniform(0.85, 1.1), 0, generator)
+            _grow(vessels, Shoot(start, heading, bend, width * generator.uniform(0.85, 1.1), 0), generator)
     return vessels
 
 
-def _grow(
-    vessels: list[Vessel],
-    start: np.ndarray,
-    heading: float,
-    bend: float,
-    width: float,
-    depth: int,
-    generator: np.random.Generator,
-) -> None:
+def _grow(vessels: list[Vessel], shoot: Shoot, generator: np.random.Generator) -> None:
     """Adds one vessel and, recursively, its branches; ends at the rim or when it has become too thin."""
-    points, widths, position = [start], [width], start
+    position, heading, width = shoot.start, shoot.heading, shoot.width
+    points, widths = [position], [width]
     sway, since_branch, thinnest, side = 0.0, 0, 0.008, int(generator.choice([-1, 1]))
     while np.linalg.norm(position - 0.5) < 0.46 and width > thinnest and len(points) < 70:
         # The sway is pulled back to zero: a vessel winds about its course; a heading that drifts would draw loops.
         sway = 0.85 * sway + generator.normal(0, 0.09)
-        heading += bend * max(0.0, 1 - len(points) / _BENDING_STEPS)
+        heading += shoot.bend * max(0.0, 1 - len(points) / _BENDING_STEPS)
         position = position + _STEP * np.array([math.cos(heading + sway), math.sin(heading + sway)])
         width *= 0.988
         points.append(position)
         widths.append(width)
         since_branch += 1
-        if depth < 2 and since_branch > 7 and generator.random() < 0.13:
+        if shoot.depth < 2 and since_branch > 7 and generator.random() < 0.13:
             turn = side * generator.uniform(0.5, 0.9)
-            _grow(vessels, position, heading + turn, -0.012 * side, width * 0.78, depth + 1, generator)
+            branch = Shoot(position, heading + turn, -0.012 * side, width * 0.78, shoot.depth + 1)
+            _grow(vessels, branch, generator)
             side = -side
             heading -= 0.15 * turn
             width *= 0.93
@@ -154,16 +175,8 @@ def _distance(side: int, centre: np.ndarray) -> Plane:
     return np.hypot(axis[None, :] - centre[0], axis[:, None] - centre[1])
 
 
-def _paint(
-    disc: np.ndarray,
-    temporal: int,
-    artery: Plane,
-    vein: Plane,
-    reflex: Plane,
-    field: Plane,
-    generator: np.random.Generator,
-) -> Rgb:
-    side = field.shape[0]
+def _paint(disc: np.ndarray, temporal: int, planes: Planes, generator: np.random.Generator) -> Rgb:
+    side = planes.field.shape[0]
     base = np.array([196.0, 96.0, 50.0]) * generator.uniform(0.88, 1.08, 3)
     lit_from = generator.uniform(0.35, 0.65, 2)
     light = 1.08 - 0.75 * _distance(side, lit_from) ** 1.5
@@ -174,9 +187,9 @@ def _paint(
     glow = 1 / (1 + np.exp((_distance(side, disc) - 0.052) * 130))
     picture += glow[..., None] * (np.array([250.0, 205.0, 140.0]) - picture) * 0.8
     soft = side / 400
-    for coverage, tint in ((artery, (0.80, 0.56, 0.55)), (vein, (0.58, 0.36, 0.42))):
+    for coverage, tint in ((planes.artery, (0.80, 0.56, 0.55)), (planes.vein, (0.58, 0.36, 0.42))):
         strength = gaussian_filter(coverage, soft)[..., None]
         picture *= 1 - strength * (1 - np.array(tint))
-    picture += gaussian_filter(reflex, soft)[..., None] * np.array([34.0, 26.0, 14.0])
+    picture += gaussian_filter(planes.reflex, soft)[..., None] * np.array([34.0, 26.0, 14.0])
     picture = gaussian_filter(picture, (soft, soft, 0)) + generator.normal(0, 3.0, picture.shape)
-    return np.clip(picture * field[..., None] + generator.normal(4, 1.0, picture.shape), 0, 255).astype(np.uint8)
+    return np.clip(picture * planes.field[..., None] + generator.normal(4, 1.0, picture.shape), 0, 255).astype(np.uint8)

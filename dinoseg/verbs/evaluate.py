@@ -1,63 +1,60 @@
 """Evaluation of a run folder, whole or in shards: what ``dinoseg eval RUN`` does."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
 from rich.console import Console
 
-from dinoseg.config import Config, with_changes
+from dinoseg.config import Config
 from dinoseg.config.loading import is_given, is_setting
 from dinoseg.console.bars import image_progress
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.data.dataset import EvaluationDataset
 from dinoseg.data.folders import Pair, Split, find_pairs
+from dinoseg.data.items import OwnDataset, list_items
 from dinoseg.data.sampler import spread_subset
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
-from dinoseg.evaluation.measures import build_measures
+from dinoseg.evaluation.settings import EvaluationSettings, evaluation_settings
 from dinoseg.evaluation.shards import Shard, merge_shards, write_shard
-from dinoseg.inference.policy import window_policy
-from dinoseg.run_folder.folder import RunFolder, load_segmenter
-from dinoseg.system.device import DTYPES, pick_device
+from dinoseg.inference.opening import ChosenRun, OpenedRun
+from dinoseg.run_folder.folder import RunFolder
+from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.processes import process_rank
 from dinoseg.verbs.score import evaluate_label_maps
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+WHOLE = Shard(1, 1)
 
 
-def evaluate_run(run: Path, overrides: Iterable[str], split: str, checkpoint: str, console: Console) -> Evaluation:
+def evaluate_run(run: ChosenRun, split: str, console: Console) -> Evaluation:
     """Evaluates a checkpoint on one split, prints the table and writes ``eval/<split>/``.
 
     Raises:
         ValueError: not a run folder, no such split or checkpoint, no mask for an image, a label id outside the space.
     """
-    folder, overrides = RunFolder(run), list(overrides)
-    evaluation = _evaluate(folder, overrides, split, checkpoint, Shard(1, 1), console)
+    evaluation = evaluate_split(run, split, console)
     if process_rank() == 0:
-        _write(evaluation, folder, split, _extra(checkpoint, split, overrides), console)
+        _write(evaluation, RunFolder(Path(run.path)), split, _extra(run, split), console)
     return evaluation
 
 
-def evaluate_shard(
-    run: Path, overrides: Iterable[str], split: str, checkpoint: str, shard: Shard, console: Console
-) -> Path:
+def evaluate_shard(run: ChosenRun, split: str, shard: Shard, console: Console) -> Path:
     """Counts one part of the images and writes it into ``eval/<split>/shards/``; no metrics.json. Returns its file.
 
     Raises:
         ValueError: see ``evaluate_run``.
     """
-    folder, overrides = RunFolder(run), list(overrides)
-    evaluation = _evaluate(folder, overrides, split, checkpoint, shard, console)
-    target = folder.evaluation(split)
+    evaluation = evaluate_split(run, split, console, shard)
+    target = RunFolder(Path(run.path)).evaluation(split)
     if process_rank() == 0:
-        digest = folder.open_checkpoint(checkpoint).weights_sha256
-        path = write_shard(evaluation, target, shard, digest, _extra(checkpoint, split, overrides))
+        path = write_shard(evaluation, target, shard, run.open().checkpoint.weights_sha256, _extra(run, split))
         counted, every = len(shard.rows(len(evaluation.names))), len(evaluation.names)
         console.print(f"shard {shard}: {counted} of {every} images counted\nwritten: {path}", soft_wrap=True)
-        console.print(f"once all {shard.count} are there: dinoseg eval {run} --split {split} --merge", soft_wrap=True)
+        merge = f"dinoseg eval {run.path} --split {split} --merge"
+        console.print(f"once all {shard.count} are there: {merge}", soft_wrap=True)
     return target / "shards"
 
 
@@ -84,36 +81,58 @@ def merge_run(run: Path, split: str, console: Console) -> Evaluation:
     return merged.evaluation
 
 
-def _evaluate(
-    folder: RunFolder, overrides: list[str], split: str, checkpoint: str, shard: Shard, console: Console
+def evaluate_split(run: ChosenRun, split: str, console: Console, shard: Shard = WHOLE) -> Evaluation:
+    """Counts one split of the run's data, or a part of it; prints and writes nothing.
+
+    Raises:
+        ValueError: see ``evaluate_run``.
+    """
+    name, opened = _check_split(split), run.open()
+    return evaluate_pairs(opened, _settings(opened, run), _find_pairs(opened.config, name), split, console, shard=shard)
+
+
+def evaluate_own_data(run: ChosenRun, data: OwnDataset, console: Console) -> Evaluation:
+    """Counts a user's own data set, which holds label ids of the run; prints and writes nothing.
+
+    Raises:
+        ValueError: not a run folder, no such checkpoint, an item that is no image with a mask, a label id outside.
+    """
+    opened, items = run.open(), list_items(data, "data")
+    if not items:
+        raise ValueError("data holds no item: nothing to evaluate")
+    return evaluate_pairs(opened, _settings(opened, run), items, "data", console)
+
+
+def evaluate_pairs(
+    opened: OpenedRun,
+    settings: EvaluationSettings,
+    pairs: Sequence[Pair],
+    title: str,
+    console: Console,
+    *,
+    shard: Shard = WHOLE,
 ) -> Evaluation:
-    name = _check_split(split)
-    config = folder.read_config(overrides)
-    if not is_given("eval.max_val_samples", overrides):
-        # A subset is for validation during training; a figure asked for by hand is of all images.
-        config = with_changes(config, {"eval.max_val_samples": None})
-    label_space = folder.read_labels()
-    window = window_policy(config)
-    measures = build_measures(config.eval, label_space)
-    pairs = _find_pairs(config, name)
-    accelerator = Accelerator(cpu=pick_device(config.device).type == "cpu")
-    segmenter = load_segmenter(folder.open_checkpoint(checkpoint), config, label_space).to(accelerator.device)
-    dataset = EvaluationDataset(pairs, label_space, build_eval_transform(config.transforms))
-    images = len(shard.rows(len(spread_subset(len(dataset), config.eval.max_val_samples))))
-    with image_progress(console, images, f"evaluating {split}") as advance:
+    """Loads the model of an opened run and counts these images; ``title`` names them beside the bar."""
+    transform = build_eval_transform(opened.config.transforms)
+    accelerator = start_accelerator(opened.device)
+    segmenter = opened.load_segmenter().to(accelerator.device)
+    dataset = EvaluationDataset(pairs, opened.label_space, transform)
+    images = len(shard.rows(len(spread_subset(len(dataset), settings.max_samples))))
+    with image_progress(console, images, f"evaluating {title}") as advance:
         return evaluate(
             segmenter,
             dataset,
-            window,
-            label_space,
+            settings,
             accelerator.device,
-            DTYPES[config.model_dtype],
-            config.num_workers,
-            config.eval.max_val_samples,
-            measures,
-            lambda sample, prediction: advance(),
+            on_image=lambda sample, prediction: advance(),
             shard=shard.position,
         )
+
+
+def _settings(opened: OpenedRun, run: ChosenRun) -> EvaluationSettings:
+    settings = evaluation_settings(opened.config, opened.label_space)
+    # A subset is for validation during training; a figure asked for by hand is of all images.
+    return settings if is_given("eval.max_val_samples", run.overrides) else replace(settings, max_samples=None)
 
 
 def _check_split(split: str) -> Split:
@@ -135,9 +154,9 @@ def _find_pairs(config: Config, split: Split) -> tuple[Pair, ...]:
     return listing.pairs
 
 
-def _extra(checkpoint: str, split: str, overrides: list[str]) -> dict[str, Any]:
+def _extra(run: ChosenRun, split: str) -> dict[str, Any]:
     """What metrics.json says beside the figures."""
-    return {"checkpoint": checkpoint, "split": split, "overrides": overrides}
+    return {"checkpoint": run.checkpoint, "split": split, "overrides": list(run.overrides)}
 
 
 def _write(evaluation: Evaluation, folder: RunFolder, split: str, extra: dict[str, Any], console: Console) -> None:
@@ -189,16 +208,17 @@ def run_request(request: EvaluationRequest, console: Console) -> None:
     if len(request.runs) != 1:
         found = f"found {', '.join(request.runs)}" if request.runs else "found none"
         raise ValueError(f"give one run folder ({found}), or label maps with --predictions DIR --masks DIR")
-    run, split, checkpoint = Path(request.runs[0]), request.split or "val", request.checkpoint or "best"
+    path, split = Path(request.runs[0]), request.split or "val"
+    run = ChosenRun(path, request.checkpoint or "best", None, request.settings)
     if request.merge:
         _refuse("--merge takes everything from the shards", request, ("shard", "checkpoint"))
         if request.settings:
             raise ValueError(f"--merge takes everything from the shards; leave out {', '.join(request.settings)}")
-        merge_run(run, split, console)
+        merge_run(path, split, console)
     elif request.shard is not None:
-        evaluate_shard(run, request.settings, split, checkpoint, Shard.parse(request.shard), console)
+        evaluate_shard(run, split, Shard.parse(request.shard), console)
     else:
-        evaluate_run(run, request.settings, split, checkpoint, console)
+        evaluate_run(run, split, console)
 
 
 def _score(request: EvaluationRequest, console: Console) -> None:

@@ -1,7 +1,6 @@
 """``dinoseg export``: a run as one folder that needs nothing else to predict."""
 
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -9,34 +8,42 @@ from rich.console import Console
 from dinoseg.backbone import backbone_hash
 from dinoseg.config import Config, with_changes
 from dinoseg.config.loading import save_config
+from dinoseg.inference.opening import ChosenRun, OpenedRun
+from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.checkpoint import MODEL_FILE, model_state, write_checkpoint
-from dinoseg.run_folder.folder import RunFolder, load_segmenter
+from dinoseg.run_folder.folder import RunFolder
 
 
-def export_run(run: Path, out: Path, overrides: Iterable[str], checkpoint: str, console: Console) -> None:
+def export_run(run: ChosenRun, out: Path, console: Console) -> None:
     """Writes config, labels and one checkpoint with the whole backbone, LoRA adapters merged into its weights.
 
     The folder loads without peft and without the backbone's own weights, and predicts what the run predicts (to the
     rounding of fp32 where adapters are merged). It holds no optimiser state: it can be evaluated, not resumed.
 
     Args:
-        run: a run folder.
         out: the new folder; must not exist, or be empty.
-        overrides: ``key=value`` changes of the run's config, e.g. ``model.weights=PATH``.
-        checkpoint: ``best`` or ``last``.
 
     Raises:
         ValueError: not a run folder, no such checkpoint, weights that are not to be had, or ``out`` is in use.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: exists and is not an empty folder; give a new one")
-    source, overrides = RunFolder(run), list(overrides)
-    label_space = source.read_labels()
-    opened = source.open_checkpoint(checkpoint)
-    segmenter = load_segmenter(opened, source.read_config(overrides), label_space)
+    opened = run.open()
+    segmenter = opened.load_segmenter()
     if segmenter.backbone.mode == "lora":
         segmenter.backbone.merge_adapters()
-    metadata = opened.metadata | {
+    _write_folder(opened, segmenter, out)
+    size = (RunFolder(out).checkpoint("best") / MODEL_FILE).stat().st_size / 1e6
+    said = (
+        f"{out}: {size:.1f} MB, the whole model of {opened.folder.path} (checkpoint {opened.checkpoint.name}); "
+        f"next: dinoseg predict {out} IMAGES"
+    )
+    console.print(said, soft_wrap=True, markup=False)
+
+
+def _write_folder(opened: OpenedRun, segmenter: Segmenter, out: Path) -> None:
+    """The folder appears whole or not at all."""
+    metadata = opened.checkpoint.metadata | {
         "backbone_saved": "true",
         "backbone_sha256": backbone_hash(segmenter.backbone.state_dict()),
     }
@@ -45,28 +52,25 @@ def export_run(run: Path, out: Path, overrides: Iterable[str], checkpoint: str, 
     try:
         shutil.rmtree(target.path, ignore_errors=True)
         write_checkpoint(target.checkpoint("best"), model_state(segmenter, whole=True), metadata, None, {})
-        save_config(_config_of_export(source.read_config(overrides), out), target.config)
-        label_space.save(target.labels)
+        save_config(_config_of_export(opened.config, out), target.config)
+        opened.label_space.save(target.labels)
         if out.exists():
             out.rmdir()
         target.path.rename(out)
     finally:
         shutil.rmtree(target.path, ignore_errors=True)
-    size = (RunFolder(out).checkpoint("best") / MODEL_FILE).stat().st_size / 1e6
-    said = (
-        f"{out}: {size:.1f} MB, the whole model of {run} (checkpoint {checkpoint}); next: dinoseg predict {out} IMAGES"
-    )
-    console.print(said, soft_wrap=True, markup=False)
 
 
 def _config_of_export(config: Config, out: Path) -> Config:
     """The run's config for a model of which nothing is trained any more."""
-    changes = {
-        "model.mode": "freeze",
-        "model.save_backbone": True,
-        "model.gradient_checkpointing": False,
-        "optimizer.backbone_lr_factor": None,
-        "load_from": None,
-        "output_dir": str(out),
-    }
-    return with_changes(config, changes)
+    return with_changes(
+        config,
+        {
+            "model.mode": "freeze",
+            "model.save_backbone": True,
+            "model.gradient_checkpointing": False,
+            "optimizer.backbone_lr_factor": None,
+            "load_from": None,
+            "output_dir": str(out),
+        },
+    )

@@ -1,6 +1,7 @@
 """Prediction of files by a run: what ``dinoseg predict`` does, in one process or many."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -8,9 +9,11 @@ from rich.console import Console
 from dinoseg.config.loading import is_setting
 from dinoseg.console.bars import image_progress
 from dinoseg.inference.files import InputImage, list_inputs
+from dinoseg.inference.job import PredictionJob
+from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import OutputFolder, PredictionSummary, summarise
-from dinoseg.inference.pipeline import fill_folder
-from dinoseg.inference.predictor import Predictor, load
+from dinoseg.inference.pipeline import predict_all
+from dinoseg.inference.predictor import Predictor
 from dinoseg.inference.ray_engine import RayJob, predict_with_ray
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.system.processes import (
@@ -26,12 +29,11 @@ ENGINES = ("local", "ray")
 
 
 def predict_run(
-    run: Path,
+    run: ChosenRun,
     inputs: Iterable[str],
     outputs: OutputFolder,
     console: Console,
-    checkpoint: str = "best",
-    device: str = "auto",
+    *,
     engine: str = "local",
     workers: int | None = None,
 ) -> PredictionSummary:
@@ -49,23 +51,21 @@ def predict_run(
     if engine not in ENGINES:
         raise ValueError(f"--engine {engine}: choose {' or '.join(ENGINES)}")
     entries = list(inputs)
-    overrides = tuple(entry for entry in entries if is_setting(entry))
+    overrides = [entry for entry in entries if is_setting(entry)]
+    run = replace(run, overrides=(*run.overrides, *overrides))
     with joined_processes():
         # The list of one process is that of all: the folder may change while they start.
         images = from_first_process(list_inputs((entry for entry in entries if entry not in overrides), outputs.path))
         if engine == "ray":
-            summary = _by_ray(RayJob(run, checkpoint, device, overrides, outputs), images, workers, console)
+            summary = _by_ray(RayJob(run, outputs), images, workers, console)
         else:
-            predictor = load(run, checkpoint, device, overrides)
-            summary = predict_files(predictor, images, outputs, console)
+            summary = predict_files(PredictionJob(Predictor.load(run.open()), outputs), images, console)
         if process_rank() == 0:
             _report(summary, outputs.path, console)
     return summary
 
 
-def predict_files(
-    predictor: Predictor, images: list[InputImage], outputs: OutputFolder, console: Console
-) -> PredictionSummary:
+def predict_files(job: PredictionJob, images: list[InputImage], console: Console) -> PredictionSummary:
     """Writes ``labels/<name>.png``, ``overlays/<name>.png`` and ``predictions.json``; several processes share the work.
 
     An image that cannot be read is recorded and the others go on.
@@ -77,10 +77,10 @@ def predict_files(
     title = "predicting" if process_count() == 1 else f"predicting, process 1 of {process_count()}"
     quiet = Console(quiet=True)
     with image_progress(console if process_rank() == 0 else quiet, len(share), title) as advance:
-        outcomes = fill_folder(outputs, predictor, share, advance)
+        outcomes = predict_all(job, share, advance)
     summary = summarise(gather_shares(outcomes))
     if process_rank() == 0:
-        outputs.record(summary, predictor.label_space)
+        job.outputs.record(summary, job.predictor.label_space)
     return summary
 
 
@@ -89,7 +89,7 @@ def _by_ray(job: RayJob, images: list[InputImage], workers: int | None, console:
         raise ValueError("--engine ray starts its own workers; run it without torchrun or accelerate launch")
     with image_progress(console, len(images), "predicting with Ray") as advance:
         summary = summarise(predict_with_ray(job, images, workers, advance))
-    job.outputs.record(summary, RunFolder(job.run).read_labels())
+    job.outputs.record(summary, RunFolder(Path(job.run.path)).read_labels())
     return summary
 
 

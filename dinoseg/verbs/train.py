@@ -1,18 +1,20 @@
 """``dinoseg train``: checks the data, prints the plan, runs the loop, says what comes next."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import Accelerator
 from rich.console import Console
 
-from dinoseg.check.check import CheckReport, check_dataset
+from dinoseg.check.check import CheckReport, check_dataset, check_own_data
 from dinoseg.config import Config
 from dinoseg.config.loading import save_config
 from dinoseg.console.check_report import render_findings
+from dinoseg.data.items import OwnDataset
 from dinoseg.labels import LabelSpace
 from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device, refuse_sharded_weights
 from dinoseg.system.processes import failing_together, process_count, process_rank
 from dinoseg.tracking.trackers import refuse_missing_packages
@@ -26,24 +28,28 @@ from dinoseg.training.resume import find_resume_point, read_resume_progress, ref
 from dinoseg.training.setup import build_trainer
 
 
-def train(config: Config, console: Console, resume: str | None = None) -> RunFolder:
+@dataclass(frozen=True)
+class OwnData:
+    """A user's own data sets, in place of the folders that ``datasets`` names."""
+
+    train: OwnDataset
+    val: OwnDataset
+
+
+def train(config: Config, console: Console, resume: str | None = None, own_data: OwnData | None = None) -> RunFolder:
     """Trains as the config says and returns the run folder.
 
     Args:
         resume: one of ``RESUME_CHOICES`` to go on with the training in ``output_dir``.
+        own_data: what to train and evaluate on; the config's folders when left out.
 
     Raises:
         ValueError: the data is not fit for training, an option does not fit or is not that of the run to go on with,
             a tracker is not installed or cannot be started, weights are not to be had, a checkpoint cannot be read or
             written, or the loss became not finite.
     """
-    if config.scheduler.total_iter == 0 and not config.load_from:
-        raise ValueError(
-            "scheduler.total_iter=0 trains nothing: give load_from, whose head is then evaluated, or steps"
-        )
-    refuse_missing_packages(config.trackers)
-    device = pick_device(config.device)
-    accelerator = Accelerator(cpu=device.type == "cpu")
+    _refuse_what_cannot_be(config, own_data)
+    accelerator = start_accelerator(pick_device(config.device))
     refuse_sharded_weights(accelerator.distributed_type.name)
     run = RunFolder(Path(config.output_dir))
     # What is wrong in one process only, a file missing on its machine, must not leave the others waiting for it.
@@ -53,29 +59,53 @@ def train(config: Config, console: Console, resume: str | None = None) -> RunFol
             if accelerator.is_main_process:
                 console.print(_last_words(run, config, progress), soft_wrap=True, markup=False, highlight=False)
             return run
-        if accelerator.is_local_main_process and process_count() > 1:
+        if accelerator.is_local_main_process and process_count() > 1 and own_data is None:
             # It reads every mask; all processes then take what it found from the cache.
             check_dataset(config.datasets, config.decoder_head.num_classes, console=console)
     with failing_together():
-        trainer, report = _prepare(config, run, accelerator, console, checkpoint is not None)
+        label_space, report = _check_data(config, console, own_data)
+        if checkpoint is not None and run.read_labels() != label_space:
+            raise ValueError(f"{run.path}: the masks now give other labels than labels.json; resume on the same data")
+        trainer = build_trainer(config, run, label_space, report, accelerator)
         remark = _starting_point(trainer, checkpoint)
+    _start(trainer, report, console, checkpoint, remark)
+    _run(trainer)
+    return run
+
+
+def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:
+    if config.scheduler.total_iter == 0 and not config.load_from:
+        raise ValueError(
+            "scheduler.total_iter=0 trains nothing: give load_from, whose head is then evaluated, or steps"
+        )
+    if own_data is not None and config.datasets.root:
+        raise ValueError(
+            f"datasets.root={config.datasets.root} and data sets of your own are both given; give one of them"
+        )
+    refuse_missing_packages(config.trackers)
+
+
+def _start(trainer: Trainer, report: CheckReport, console: Console, checkpoint: Checkpoint | None, remark: str) -> None:
+    """Opens the journal of the first process and announces what is going to happen."""
     if checkpoint is not None and checkpoint.name != "last":
         # So that a second restart goes on from it, too.
         trainer.save("last")
     seconds = estimate_seconds(trainer)
     with failing_together():
-        if accelerator.is_main_process:
+        if trainer.accelerator.is_main_process:
             trainer.journal = _open_journal(trainer, console, checkpoint is not None)
             _announce(trainer.journal, trainer, report, seconds, remark)
+
+
+def _run(trainer: Trainer) -> None:
     try:
         with Interruption() as interruption:
             trainer.run(interruption)
         if trainer.journal:
-            trainer.journal.say(_last_words(run, config, trainer.progress))
+            trainer.journal.say(_last_words(trainer.run_folder, trainer.config, trainer.progress))
     finally:
         if trainer.journal:
             trainer.journal.close()
-    return run
 
 
 def _resume_point(run: RunFolder, config: Config, resume: str | None) -> tuple[Checkpoint | None, Progress]:
@@ -96,15 +126,6 @@ def _refuse_read_only(folder: Path) -> None:
         )
 
 
-def _prepare(
-    config: Config, run: RunFolder, accelerator: Accelerator, console: Console, resumed: bool
-) -> tuple[Trainer, CheckReport]:
-    label_space, report = _check_data(config, console)
-    if resumed and run.read_labels() != label_space:
-        raise ValueError(f"{run.path}: the masks now give other labels than labels.json; resume on the same data")
-    return build_trainer(config, run, label_space, report, accelerator), report
-
-
 def _starting_point(trainer: Trainer, checkpoint: Checkpoint | None) -> str:
     """Loads what the training starts from; returns what the user should know of it, or an empty text."""
     if checkpoint is not None:
@@ -118,13 +139,17 @@ def _starting_point(trainer: Trainer, checkpoint: Checkpoint | None) -> str:
     return remark
 
 
-def _check_data(config: Config, console: Console) -> tuple[LabelSpace, CheckReport]:
+def _check_data(config: Config, console: Console, own_data: OwnData | None) -> tuple[LabelSpace, CheckReport]:
     main = process_rank() == 0
-    report = check_dataset(config.datasets, config.decoder_head.num_classes, console=console if main else None)
+    num_classes, shown = config.decoder_head.num_classes, console if main else None
+    if own_data is None:
+        report = check_dataset(config.datasets, num_classes, console=shown)
+    else:
+        report = check_own_data({"train": own_data.train, "val": own_data.val}, config.datasets, num_classes, shown)
     if not report.ok or report.label_space is None:
         errors = [finding for finding in report.findings if finding.severity == "error"]
-        if len(errors) == 1:
-            raise ValueError("; ".join(text for text in (errors[0].message, errors[0].advice) if text))
+        if len(errors) == 1 or console.quiet:
+            raise ValueError("\n".join("; ".join(text for text in (e.message, e.advice) if text) for e in errors))
         if main:
             console.print(render_findings(report))
         raise ValueError(f"the data set is not fit for training ({len(errors)} errors, listed above)")

@@ -51,7 +51,7 @@ def test_window_follows_the_training_crop() -> None:
         (["transforms.train.random_img_size_ratio_range=5"], ["random_img_size_ratio_range is 5", "a list of numbers"]),
         (["eval=3"], ["eval is 3", "a section"]),
         (["decoder_head.type=unet"], ["decoder_head.type='unet'", "linear, m2f"]),
-        (["bs=0"], ["bs=0", "1 or more"]),
+        (["bs=0"], ["bs=0", "from 1 to 65536"]),
         (["optimizer.lr=nan"], ["optimizer.lr=nan"]),
         (["eval.max_val_samples=0"], ["eval.max_val_samples=0"]),
         (["eval.absent_classes=skip"], ["eval.absent_classes='skip'", "skip_empty, skip_absent, zero"]),

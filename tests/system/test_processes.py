@@ -22,6 +22,7 @@ from dinoseg.data.folders import find_pairs
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.evaluation.evaluate import Evaluation, evaluate
 from dinoseg.evaluation.measures import Measures
+from dinoseg.evaluation.settings import EvaluationSettings
 from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
 from dinoseg.run_folder.checkpoint import MODEL_FILE, Checkpoint
@@ -33,7 +34,8 @@ def _evaluate(root: Path) -> Evaluation:
     pairs = find_pairs(config.datasets, "val").pairs
     dataset = EvaluationDataset(pairs, space, build_eval_transform(config.transforms))
     measures = Measures(boundary_width=0.02, thin_classes=(1, 2))
-    return evaluate(TruthTeller(3), dataset, window_policy(config), space, torch.device("cpu"), measures=measures)
+    settings = EvaluationSettings(window_policy(config), space, measures)
+    return evaluate(TruthTeller(3), dataset, settings, torch.device("cpu"))
 
 
 def _worker(rank: int, root: str, out: str, port: int) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dinoseg.config.loading import load_config
+from dinoseg.inference.opening import ChosenRun
 from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.training import loop
 from dinoseg.training.ema import WeightAverage
@@ -111,7 +112,7 @@ def test_what_is_saved_is_what_was_evaluated(base: Path) -> None:
     for checkpoint in ("best", "last"):
         step = json.loads((base / "whole/checkpoints" / checkpoint / "checkpoint.json").read_text())["progress"]["step"]
         recorded = next(line for line in _figures(base / "whole") if line["kind"] == "val" and line["step"] == step)
-        evaluation = evaluate_run(base / "whole", [], "val", checkpoint, Console(file=io.StringIO()))
+        evaluation = evaluate_run(ChosenRun(base / "whole", checkpoint, None), "val", Console(file=io.StringIO()))
         assert evaluation.metrics.means["mIoU"] == recorded["mIoU"]
 
 
@@ -157,9 +158,9 @@ def test_a_training_from_another_head_averages_from_it(base: Path, monkeypatch: 
     seen: list[dict[str, Tensor]] = []
     original = loop.evaluate
 
-    def evaluate(segmenter: nn.Module, *arguments: Any) -> Any:
+    def evaluate(segmenter: nn.Module, *arguments: Any, **options: Any) -> Any:
         seen.append({name: value.clone() for name, value in segmenter.state_dict().items()})
-        return original(segmenter, *arguments)
+        return original(segmenter, *arguments, **options)
 
     monkeypatch.setattr(loop, "evaluate", evaluate)
     _train(_settings(base, "next", "scheduler.total_iter=0", f"load_from={base / 'whole'}"))

@@ -21,6 +21,7 @@ from dinoseg.data.dataset import EvaluationDataset
 from dinoseg.data.folders import find_pairs
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.evaluation.evaluate import evaluate
+from dinoseg.evaluation.settings import EvaluationSettings
 from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
 from dinoseg.system.processes import failing_together
@@ -65,8 +66,8 @@ def _terminated_in_the_first(root: Path, rank: int) -> str:
 def _stopped_early(root: Path, rank: int) -> str:
     original, figures = loop.evaluate, [60.0, 70.0, 65.0, 64.0]
 
-    def falling(*arguments: Any) -> Any:
-        evaluation = original(*arguments)
+    def falling(*arguments: Any, **options: Any) -> Any:
+        evaluation = original(*arguments, **options)
         evaluation.metrics.means["mIoU"] = figures.pop(0)
         return evaluation
 
@@ -81,7 +82,8 @@ def _evaluate(root: Path, stop: Callable[[], bool] = lambda: False) -> str:
     dataset = EvaluationDataset(
         find_pairs(config.datasets, "val").pairs, space, build_eval_transform(config.transforms)
     )
-    evaluate(TruthTeller(3), dataset, window_policy(config), space, torch.device("cpu"), stop=stop)
+    settings = EvaluationSettings(window_policy(config), space)
+    evaluate(TruthTeller(3), dataset, settings, torch.device("cpu"), stop=stop)
     return "evaluated"
 
 

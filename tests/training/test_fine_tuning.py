@@ -227,9 +227,9 @@ def test_the_factor_on_the_learning_rate_follows_the_mode(mode: str, factor: flo
     ("setting", "message"),
     [
         ("lora.rank=0", r"lora\.rank=0 is too small"),
-        ("lora.dropout=1.0", r"lora\.dropout=1\.0 is no share"),
+        ("lora.dropout=1.0", r"lora\.dropout=1\.0 is too large; give 0 or more, below 1"),
         ("lora.alpha=0", r"lora\.alpha=0\.0 is too small"),
-        ("optimizer.layer_decay=1.1", r"optimizer\.layer_decay=1\.1: give a number above 0, up to 1"),
+        ("optimizer.layer_decay=1.1", r"optimizer\.layer_decay=1\.1 is too large; give a number above 0, at most 1"),
         ("optimizer.layer_decay=0", r"optimizer\.layer_decay=0\.0"),
         ("model.mode=thaw", r"model\.mode='thaw' is unknown; choose one of freeze, lora, full"),
         ("lora.enable=true", r"unknown key 'lora\.enable'; did you mean 'lora\.enabled'"),

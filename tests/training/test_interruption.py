@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,15 @@ def test_a_second_ctrl_c_quits_at_once() -> None:
             os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_training_in_a_thread_is_left_alone() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def enter() -> bool:
+        with Interruption() as interruption:
+            assert signal.getsignal(signal.SIGINT) is before
+            return interruption.requested
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(enter).result() is False

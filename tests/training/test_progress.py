@@ -67,8 +67,8 @@ def falling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every evaluation finds less than the one before, starting from step 1."""
     original = loop.evaluate
 
-    def evaluate(*arguments: Any) -> Any:
-        evaluation = original(*arguments)
+    def evaluate(*arguments: Any, **options: Any) -> Any:
+        evaluation = original(*arguments, **options)
         evaluation.metrics.means["mIoU"] = 90.0 - falling_steps.pop()
         return evaluation
 
@@ -138,5 +138,5 @@ def test_numbers_out_of_range() -> None:
     with pytest.raises(ValueError, match=r"train\.early_stopping=0 is too small; give 1 or more"):
         load_config(["train.early_stopping=0"])
     for decay in ("0", "1", "1.5"):
-        with pytest.raises(ValueError, match=r"train\.ema_decay=.*: give a number above 0 and below 1, such as 0\.999"):
+        with pytest.raises(ValueError, match=r"train\.ema_decay=.* give a number above 0, below 1"):
             load_config([f"train.ema_decay={decay}"])

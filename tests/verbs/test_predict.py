@@ -19,8 +19,9 @@ from PIL import Image
 import dinoseg
 from dinoseg.data.masks import read_mask
 from dinoseg.inference.files import InputImage, list_inputs
-from dinoseg.inference.outputs import OpenedImage, OutputFolder
-from dinoseg.inference.pipeline import fill_folder
+from dinoseg.inference.job import OpenedImage, PredictionJob
+from dinoseg.inference.outputs import OutputFolder
+from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.predictor import Prediction, Predictor
 
 
@@ -194,22 +195,22 @@ def test_files_are_read_and_written_while_the_model_works(
     finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, run = finished
-    predictor, outputs = dinoseg.load(run), OutputFolder(tmp_path / "out")
+    job = PredictionJob(dinoseg.load(run), OutputFolder(tmp_path / "out"))
     images = list_inputs([str(data / "test" / "images")])
     opened = {image.name: threading.Event() for image in images}
     written = {image.name: threading.Event() for image in images}
-    open_image, write, predict = OutputFolder.open, OutputFolder.write, Predictor.predict
+    open_image, write, predict = PredictionJob.open, PredictionJob.write, Predictor.predict
     names = [image.name for image in images]
     seen: list[str] = []
 
-    def announce_opened(self: OutputFolder, predictor: Predictor, image: InputImage):
-        result = open_image(self, predictor, image)
+    def announce_opened(self: PredictionJob, image: InputImage):
+        result = open_image(self, image)
         opened[image.name].set()
         return result
 
-    def announce_written(self: OutputFolder, job: OpenedImage, prediction: Prediction):
-        result = write(self, job, prediction)
-        written[job.image.name].set()
+    def announce_written(self: PredictionJob, opened_image: OpenedImage, prediction: Prediction):
+        result = write(self, opened_image, prediction)
+        written[opened_image.image.name].set()
         return result
 
     def waiting_predict(self: Predictor, picture: Image.Image):
@@ -220,11 +221,11 @@ def test_files_are_read_and_written_while_the_model_works(
         assert all(opened[name].wait(20) for name in names[place + 1 : place + 2])
         return predict(self, picture)
 
-    monkeypatch.setattr(OutputFolder, "open", announce_opened)
-    monkeypatch.setattr(OutputFolder, "write", announce_written)
+    monkeypatch.setattr(PredictionJob, "open", announce_opened)
+    monkeypatch.setattr(PredictionJob, "write", announce_written)
     monkeypatch.setattr(Predictor, "predict", waiting_predict)
     done: list[None] = []
-    outcomes = fill_folder(outputs, predictor, images, lambda: done.append(None))
+    outcomes = predict_all(job, images, lambda: done.append(None))
     assert [outcome.image.name for outcome in outcomes] == names == seen
     assert len(done) == len(names)
 

@@ -18,7 +18,9 @@ from dinoseg.data.folders import find_pairs
 from dinoseg.data.masks import read_mask
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.evaluation.evaluate import evaluate
+from dinoseg.evaluation.settings import EvaluationSettings
 from dinoseg.inference.files import list_inputs
+from dinoseg.inference.job import PredictionJob
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.policy import window_policy
 from dinoseg.inference.predictor import Predictor
@@ -104,7 +106,7 @@ def test_the_truth_scores_100_and_comes_back(name: str, tmp_path: Path) -> None:
     dataset = EvaluationDataset(
         find_pairs(config.datasets, "val").pairs, space, build_eval_transform(config.transforms)
     )
-    evaluation = evaluate(model, dataset, window_policy(config), space, torch.device("cpu"))
+    evaluation = evaluate(model, dataset, EvaluationSettings(window_policy(config), space), torch.device("cpu"))
     figures = evaluation.to_dict()
     means = ("mIoU", "mAcc", "aAcc", "mDice", "mFscore", "mPrecision", "mRecall")
     assert {mean: figures[mean] for mean in means} == dict.fromkeys(means, 100.0)
@@ -113,7 +115,9 @@ def test_the_truth_scores_100_and_comes_back(name: str, tmp_path: Path) -> None:
     predictor = Predictor(model, space, config, torch.device("cpu"))
     masks = root / "val" / "masks"
     images = list_inputs([str(root / "val" / "images")])
-    summary = predict_files(predictor, images, OutputFolder(out, mask_ignored=masks), Console(quiet=True))
+    summary = predict_files(
+        PredictionJob(predictor, OutputFolder(out, mask_ignored=masks)), images, Console(quiet=True)
+    )
     assert not summary.failed
     canonical = {label_id: entry.label_ids[0] for entry in space.classes for label_id in entry.label_ids}
     for mask in masks.iterdir():

@@ -1,0 +1,40 @@
+"""Training from Python."""
+
+from rich.console import Console
+
+from dinoseg.api.run import Run
+from dinoseg.api.settings import Settings, config_of
+from dinoseg.data.items import OwnDataset
+from dinoseg.verbs.train import OwnData
+from dinoseg.verbs.train import train as run_training
+
+
+def train(
+    config: Settings = (),
+    *,
+    train_data: OwnDataset | None = None,
+    val_data: OwnDataset | None = None,
+    resume: str | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Trains and returns the run, as ``dinoseg train`` does.
+
+    Args:
+        config: a mapping of keys (``{"datasets.root": "data/retina", "bs": 4}``, or nested), a list of ``key=value``
+            texts, or a ``Config``. ``config`` among the keys names a YAML file. The keys are those of the command line.
+        train_data, val_data: data sets of your own, in place of ``datasets.root``; see ``OwnDataset`` for their items.
+            They hold label ids. Each is read once before the first step, for what the classes are and how many pixels
+            each has. ``num_workers`` above 0 reads them in processes of their own.
+        resume: ``last``, ``auto``, ``previous`` or ``best``: goes on with the training in ``output_dir``.
+        console: shows the plan, the progress and the evaluations; nothing is shown when left out.
+
+    Raises:
+        ValueError: the data is not fit for training, an option is wrong, the run exists already or does not fit what
+            is to be resumed, weights are not to be had, or the loss became not finite.
+    """
+    if (train_data is None) != (val_data is None):
+        given, missing = ("val_data", "train_data") if train_data is None else ("train_data", "val_data")
+        raise ValueError(f"{given} is given without {missing}; a training needs both")
+    own_data = None if train_data is None or val_data is None else OwnData(train_data, val_data)
+    folder = run_training(config_of(config), console or Console(quiet=True), resume, own_data)
+    return Run(folder.path)

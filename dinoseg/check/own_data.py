@@ -1,0 +1,62 @@
+"""A user's own data sets, read once: the same facts as of files."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dinoseg.check.file_findings import SplitScan
+from dinoseg.check.scan import ImageFacts, PairFacts, count_values, mask_facts
+from dinoseg.data.folders import Split, SplitListing
+from dinoseg.data.items import DataItem, OwnDataset
+from dinoseg.data.masks import LabelMap
+from dinoseg.labels.settings import Kind
+
+
+def scan_own_data(data: Mapping[Split, OwnDataset], kind: Kind, console: Console | None = None) -> list[SplitScan]:
+    """The facts of every item; messages call a split's data ``train_data`` and so on.
+
+    One after the other: whether the user's code bears threads is not known.
+
+    Args:
+        kind: what masks hold.
+        console: draws a progress bar when given.
+
+    Raises:
+        ValueError: an item is no image with a mask, or is another one each time it is asked for.
+    """
+    columns = (TextColumn("scan"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    scans = []
+    with Progress(*columns, console=console, transient=True, disable=console is None) as progress:
+        for name, own in data.items():
+            facts = list(progress.track(_facts(own, f"{name}_data", kind), total=len(own)))
+            scans.append(SplitScan(name, SplitListing(tuple(fact.pair for fact in facts), (), ()), tuple(facts)))
+    return scans
+
+
+def _facts(data: OwnDataset, title: str, kind: Kind) -> Iterator[PairFacts]:
+    for index in range(len(data)):
+        item = DataItem.of(data, index, title)
+        image, mask = item.read(kind)
+        if index == 0 and _digests(*item.read(kind)) != _digests(image, mask):
+            raise ValueError(
+                f"{item.image}: another image or mask each time it is asked for; give the same for the same index, and "
+                "leave random changes to transforms.train"
+            )
+        digest, both = _digests(image, mask)
+        yield PairFacts(
+            DataItem.of(data, index, title, both),
+            ImageFacts(image.mode, image.size, image.size, digest=digest),
+            mask_facts("array", image.size, 1, kind, count_values(mask)),
+        )
+
+
+def _digests(image: Image.Image, mask: LabelMap) -> tuple[str, str]:
+    """Hashes of the image, and of image and mask."""
+    hashed = hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16)
+    digest = hashed.hexdigest()
+    hashed.update(np.ascontiguousarray(mask).tobytes())
+    return digest, hashed.hexdigest()

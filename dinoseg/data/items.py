@@ -1,0 +1,97 @@
+"""Items of a user's own data set, which stand where pairs of files would."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from dinoseg.data.folders import Pair
+from dinoseg.data.masks import LabelMap, array_ids, mask_ids, size_mismatch, to_picture
+from dinoseg.labels.settings import Kind
+
+
+@runtime_checkable
+class OwnDataset(Protocol):
+    """A user's own data set, for instance a ``torch.utils.data.Dataset``.
+
+    An item is a pair ``(image, mask)``, or a mapping with the keys ``image`` and ``mask``. The image is a PIL image, or
+    an array or tensor of uint8 (H, W, 3) or (H, W). The mask is of the same size and holds label ids, as mask files
+    would: integers (H, W), or a PIL image; colours (H, W, 3) where ``datasets.classes`` names colours. The same index
+    must give the same item each time; what is random in training is done by ``transforms.train``.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+
+@dataclass(frozen=True)
+class DataItem(Pair):
+    """An item of a data set that is no pair of files: ``image`` and ``mask`` name it in messages.
+
+    Attributes:
+        data: where it is read from.
+        digest: of the image's and the mask's values, where they were read before; else empty.
+    """
+
+    data: OwnDataset = field(repr=False, compare=False)
+    index: int
+    digest: str = ""
+
+    @staticmethod
+    def of(data: OwnDataset, index: int, title: str, digest: str = "") -> "DataItem":
+        """The item of a data set that messages call ``title``."""
+        place = f"{title}[{index}]"
+        return DataItem(f"item_{index:05d}", Path(place), Path(f"{place} mask"), data, index, digest)
+
+    @property
+    def identity(self) -> str:
+        """The name, and what it holds: the name alone says nothing of where it comes from."""
+        return f"{self.name} {self.digest}"
+
+    def read(self, kind: Kind) -> tuple[Image.Image, LabelMap]:
+        """The RGB image, upright, and its label ids (H, W), colours packed as 0xRRGGBB.
+
+        Raises:
+            ValueError: not an image and a mask of the same size; names the item.
+        """
+        item = self.data[self.index]
+        if isinstance(item, Mapping) and {"image", "mask"} <= set(item):
+            item = (item["image"], item["mask"])
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise ValueError(
+                f"{self.image}: {_in_words(item)}; give (image, mask), or a mapping with the keys image and mask"
+            )
+        assert self.mask is not None
+        image = to_picture(_as_array(item[0]), self.image)
+        mask = _label_ids(_as_array(item[1]), kind, self.mask)
+        size = (mask.shape[1], mask.shape[0])
+        if size != image.size:
+            raise ValueError(size_mismatch(self.image, image.size, self.mask, size))
+        return image, mask
+
+
+def list_items(data: OwnDataset, title: str) -> tuple[DataItem, ...]:
+    """Every item of a data set that messages call ``title``; reads none."""
+    return tuple(DataItem.of(data, index, title) for index in range(len(data)))
+
+
+def _as_array(value: Any) -> Any:
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+
+
+def _label_ids(mask: Any, kind: Kind, source: Path) -> LabelMap:
+    if isinstance(mask, Image.Image):
+        return mask_ids(ImageOps.exif_transpose(mask), kind, source)
+    if not isinstance(mask, np.ndarray):
+        raise ValueError(f"{source}: {_in_words(mask)}; give whole numbers (height, width), or a PIL image")
+    return array_ids(mask, kind, source)
+
+
+def _in_words(value: Any) -> str:
+    length = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+    return f"a {type(value).__name__}{length}"

@@ -1,0 +1,87 @@
+"""A prediction job: images through a predictor into an output folder, each proven and kept, or predicted anew."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Integer
+from PIL import Image
+
+from dinoseg.data.folders import Pair
+from dinoseg.data.masks import read_image, read_pair
+from dinoseg.inference.files import InputImage
+from dinoseg.inference.fingerprint import output_fingerprint
+from dinoseg.inference.outputs import Outcome, OutputFolder
+from dinoseg.inference.predictor import Prediction, Predictor
+
+
+@dataclass(frozen=True)
+class OpenedImage:
+    """An image that waits for its prediction.
+
+    Attributes:
+        picture: RGB, upright.
+        truth: (H, W) label ids of the true mask, where its ignored pixels are to be kept.
+        fingerprint: of the outputs to be.
+    """
+
+    image: InputImage
+    picture: Image.Image
+    truth: Integer[np.ndarray, "height width"] | None
+    fingerprint: str | None
+
+
+@dataclass(frozen=True)
+class PredictionJob:
+    """What predicts, and where its predictions go."""
+
+    predictor: Predictor
+    outputs: OutputFolder
+
+    def do(self, image: InputImage) -> Outcome:
+        """Predicts one image and writes its outputs, unless they are there already.
+
+        An image that cannot be predicted is an outcome; an output that cannot be written (a full disk) ends the job.
+
+        Raises:
+            OSError: an output cannot be written.
+        """
+        opened = self.open(image)
+        if isinstance(opened, Outcome):
+            return opened
+        prediction = self.predict(opened)
+        return prediction if isinstance(prediction, Outcome) else self.write(opened, prediction)
+
+    def open(self, image: InputImage) -> OpenedImage | Outcome:
+        """What the model works on, or the outcome where it has nothing to do: kept from before, or not readable."""
+        predictor, outputs = self.predictor, self.outputs
+        try:
+            mask, fingerprint = outputs.mask_of(image), None
+            if predictor.fingerprint is not None:
+                fingerprint = output_fingerprint(predictor.fingerprint, outputs.palette, image.path, mask)
+                if not outputs.overwrite and outputs.holds(image, fingerprint):
+                    return Outcome(image, kept=True)
+            if mask is None:
+                return OpenedImage(image, read_image(image.path), None, fingerprint)
+            pair = read_pair(Pair(image.name, image.path, mask), predictor.label_space.kind)
+            return OpenedImage(image, *pair, fingerprint)
+        except (ValueError, OSError) as error:
+            return Outcome(image, error=str(error))
+
+    def predict(self, opened: OpenedImage) -> Prediction | Outcome:
+        """The prediction, or the outcome where the image cannot be predicted."""
+        try:
+            return self.predictor.predict(opened.picture)
+        except ValueError as error:
+            return Outcome(opened.image, error=str(error))
+
+    def write(self, opened: OpenedImage, prediction: Prediction) -> Outcome:
+        """Writes the outputs of a prediction.
+
+        Raises:
+            OSError: an output cannot be written.
+        """
+        try:
+            self.outputs.write(opened.image, prediction, opened.truth, opened.fingerprint)
+        except ValueError as error:
+            return Outcome(opened.image, error=str(error))
+        return Outcome(opened.image)

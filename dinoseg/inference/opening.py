@@ -1,0 +1,87 @@
+"""A run on the way to its model: first what costs nothing (config, labels, window, checkpoint), then the weights."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from dinoseg.config import Config
+from dinoseg.config.loading import is_given
+from dinoseg.inference.policy import WindowPolicy, window_policy
+from dinoseg.labels import LabelSpace
+from dinoseg.models.segmenter import Segmenter
+from dinoseg.run_folder.checkpoint import Checkpoint
+from dinoseg.run_folder.folder import RunFolder, load_segmenter
+from dinoseg.system.device import pick_device
+
+
+@dataclass(frozen=True)
+class ChosenRun:
+    """A run as a user names it.
+
+    Attributes:
+        path: the run folder.
+        checkpoint: ``best``, ``last`` or ``previous``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; None is the device of the run's config.
+        overrides: ``key=value`` changes of the run's config; ``device=cpu`` among them says the same as ``device``.
+    """
+
+    path: str | os.PathLike[str]
+    checkpoint: str = "best"
+    device: str | None = "auto"
+    overrides: Sequence[str] = ()
+
+    def open(self) -> "OpenedRun":
+        """Reads and checks all that loads no weights.
+
+        Raises:
+            ValueError: not a run folder, no such checkpoint, a wrong option, or two devices.
+        """
+        folder = RunFolder(Path(self.path))
+        config = folder.read_config(self.overrides)
+        device = self._asked_device(config)
+        label_space = folder.read_labels()
+        window = window_policy(config)
+        return OpenedRun(folder, folder.open_checkpoint(self.checkpoint), config, label_space, window, device)
+
+    def _asked_device(self, config: Config) -> str:
+        # The run's own device is where it was trained; another machine may have another.
+        if self.device is None or is_given("device", self.overrides):
+            if self.device not in (None, "auto", config.device):
+                raise ValueError(f"--device {self.device} and device={config.device} disagree; give one of them")
+            return config.device
+        return self.device
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run whose settings are known to be right; its weights are not loaded yet.
+
+    Attributes:
+        checkpoint: the chosen one; each part is verified when it is read.
+        config: the run's, with the changes.
+        device_name: the device that was asked for.
+    """
+
+    folder: RunFolder
+    checkpoint: Checkpoint
+    config: Config
+    label_space: LabelSpace
+    window: WindowPolicy
+    device_name: str
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the model is to run. Raises ValueError when this machine has no such device."""
+        return pick_device(self.device_name)
+
+    def load_segmenter(self) -> Segmenter:
+        """The trained segmenter in evaluation mode, on the CPU.
+
+        Raises:
+            ValueError: a damaged checkpoint, or the backbone's weights are not to be had.
+        """
+        return load_segmenter(self.checkpoint, self.config, self.label_space)

@@ -1,0 +1,77 @@
+"""A wrong option is told before any weights are loaded, whoever opens the run."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.tiny import run_cli, train_tiny_run
+
+import dinoseg
+from dinoseg.inference import opening
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data set and a finished, evaluated run on it."""
+    return train_tiny_run(tmp_path_factory, {"train": 4, "val": 2})
+
+
+@pytest.fixture
+def weightless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading weights ends the test."""
+
+    def loading(*arguments: Any) -> Any:
+        raise AssertionError("weights are loaded")
+
+    monkeypatch.setattr(opening, "load_segmenter", loading)
+
+
+VERBS: dict[str, Callable[[Path, Path, Path], list[str]]] = {
+    "eval": lambda data, run, out: ["eval", str(run)],
+    "predict": lambda data, run, out: ["predict", str(run), str(data / "val" / "images"), "--out", str(out)],
+    "export": lambda data, run, out: ["export", str(run), str(out)],
+    "report": lambda data, run, out: ["report", str(run)],
+}
+
+
+@pytest.mark.usefixtures("weightless")
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("bss=2", "did you mean 'bs'?"),
+        ("datasets.classes={0: other}", "the label space of a run is fixed"),
+        ("eval.stride=4000", "eval.stride [4000, 4000] exceeds eval.crop_size"),
+    ],
+)
+def test_a_wrong_option_costs_no_waiting(
+    verb: str,
+    setting: str,
+    message: str,
+    finished: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_cli([*VERBS[verb](*finished, tmp_path / "out"), setting], monkeypatch) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
+
+
+@pytest.mark.usefixtures("weightless")
+def test_the_api_opens_runs_the_same_way(finished: tuple[Path, Path]) -> None:
+    _, run = finished
+    for wrong, message in (
+        ({"overrides": ["eval.mode=hole"]}, "hole"),
+        ({"checkpoint": "worst"}, "no checkpoint there"),
+        ({"device": "mps", "overrides": ["device=cpu"]}, "--device mps and device=cpu disagree"),
+    ):
+        for act in (partial(dinoseg.load, run), partial(dinoseg.evaluate, run), dinoseg.Run(run).load):
+            with pytest.raises(ValueError, match=message):
+                act(**wrong)
+    with pytest.raises(ValueError, match=r"eval\.cldice=\['vein'\]: no class is named 'vein'"):
+        dinoseg.evaluate(run, overrides={"eval.cldice": ["vein"]})
+    with pytest.raises(AssertionError, match="weights are loaded"):
+        dinoseg.load(run)
