@@ -8,7 +8,8 @@ from rich.table import Table
 
 from dinoseg.console.policy_words import ABSENT_CLASSES, images_in_words
 
-# Columns that are there when they were measured.
+# Columns beside IoU, by the names of evaluation/metrics.py; and those that are there when they were measured.
+_COLUMNS = ("Dice", "precision", "recall")
 _OPTIONAL = {"BoundaryIoU": "boundary IoU", "clDice": "clDice"}
 
 
@@ -25,11 +26,11 @@ def evaluation_table(contents: dict[str, Any], title: str) -> Table:
     table.add_column("IoU", justify="right", min_width=6)
     if intervals:
         table.add_column(f"{confidence['coverage']} %", justify="right", min_width=9)
-    for heading in ("Dice", "precision", "recall", *(_OPTIONAL[name] for name in more), "pixels"):
+    for heading in (*_COLUMNS, *(_OPTIONAL[name] for name in more), "pixels"):
         table.add_column(heading, justify="right", min_width=max(6, *map(len, heading.split())))
     for row in rows:
         figures = [percent(row["IoU"])] + ([_interval(row["IoU_interval"], "-", 1)] if intervals else [])
-        figures += [percent(row[name]) for name in ("Dice", "precision", "recall", *more)]
+        figures += [percent(row[name]) for name in (*_COLUMNS, *more)]
         table.add_row(str(row["label_id"]), escape(row["name"]), *figures, _pixels(row["truth"]))
     return table
 

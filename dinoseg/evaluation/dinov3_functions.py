@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
-from dinoseg.evaluation.metrics import class_figures
+from dinoseg.evaluation.metrics import FIGURES
 from dinoseg.inference.policy import WindowPolicy
 from dinoseg.inference.tta import SemanticModel
 from dinoseg.inference.windows import infer_scores
@@ -74,7 +74,8 @@ def calculate_segmentation_metrics(
     if not pre_eval_results:
         raise ValueError("no sample to calculate metrics of: pre_eval_results is empty")
     intersect, _, predicted, true = torch.stack(list(pre_eval_results)).sum(dim=0).cpu()
-    figures = class_figures(torch.stack([intersect, predicted, true]).numpy(), beta)
+    counts = torch.stack([intersect, predicted, true]).numpy()
+    figures = {figure.name: figure.of(counts, beta) for figure in FIGURES}
     result = {"aAcc": intersect.sum().double() / true.sum()}
     for metric in metrics:
         for name, figure in _FIGURES[metric].items():
@@ -183,9 +184,9 @@ def _predict_views(
 
 
 _FIGURES = {
-    "mIoU": {"IoU": "iou", "Acc": "recall"},
-    "dice": {"Dice": "dice", "Acc": "recall"},
-    "fscore": {"Fscore": "fscore", "Precision": "precision", "Recall": "recall"},
+    "mIoU": {"IoU": "IoU", "Acc": "recall"},
+    "dice": {"Dice": "Dice", "Acc": "recall"},
+    "fscore": {"Fscore": "Fscore", "Precision": "precision", "Recall": "recall"},
 }
 
 

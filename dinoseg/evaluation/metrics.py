@@ -1,6 +1,6 @@
 """Figures per class and their means, from the confusion matrix: percent, unrounded, None where undefined."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -24,8 +24,24 @@ __all__ = [
 
 AbsentPolicy = Literal["skip_empty", "skip_absent", "zero"]
 PerClass = tuple[float | None, ...]
+ClassCounts = Int[np.ndarray, "3 classes"]
 
 _POLICIES: tuple[AbsentPolicy, ...] = get_args(AbsentPolicy)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of merit that every class has.
+
+    Attributes:
+        name: its key in ``per_class`` of metrics.json.
+        mean: the key of its mean over classes.
+        of: pixels in intersection, prediction and truth, and beta, to its value by class, 0..1, NaN for 0 / 0.
+    """
+
+    name: str
+    mean: str
+    of: Callable[[ClassCounts, float], Float[np.ndarray, " classes"]]
 
 
 @dataclass(frozen=True)
@@ -36,26 +52,27 @@ class Metrics:
         policy: ``skip_empty``: a class with no pixel in truth or prediction has no figures and is left out of the
             means; ``skip_absent``: one with no pixel in truth; ``zero``: none is left out, undefined figures are 0.
         beta: weight of recall against precision in the F-score.
-        iou, dice, fscore, precision, recall, accuracy: by class index, in percent. Precision of a class that is never
-            predicted and recall (which is accuracy) of one that never occurs are undefined, except under ``zero``.
+        figures: of ``FIGURES``, by name and class index, in percent. Precision of a class that is never predicted and
+            recall of one that never occurs are undefined, except under ``zero``.
         intersection, prediction, truth: pixel counts by class index.
-        means: mIoU, mDice, mAcc, aAcc, mFscore, mPrecision, mRecall, fwIoU (IoU weighted by pixels of truth).
+        means: of every figure, by its name for it; and aAcc (share of right pixels), fwIoU (IoU weighted by pixels of
+            truth).
         miou_by_policy: mIoU under every policy.
     """
 
     policy: AbsentPolicy
     beta: float
-    iou: PerClass
-    dice: PerClass
-    fscore: PerClass
-    precision: PerClass
-    recall: PerClass
-    accuracy: PerClass
+    figures: dict[str, PerClass]
     intersection: tuple[int, ...]
     prediction: tuple[int, ...]
     truth: tuple[int, ...]
     means: dict[str, float | None]
     miou_by_policy: dict[str, float | None]
+
+    @property
+    def iou(self) -> PerClass:
+        """Intersection over union by class index, in percent."""
+        return self.figures["IoU"]
 
     def to_dict(self, label_space: LabelSpace, policy: dict[str, Any]) -> dict[str, Any]:
         """The contents of metrics.json.
@@ -69,12 +86,7 @@ class Metrics:
                 "class_index": index,
                 "label_id": plain_label(entry.label_ids[0], label_space.kind),
                 "name": entry.name,
-                "IoU": self.iou[index],
-                "Dice": self.dice[index],
-                "Fscore": self.fscore[index],
-                "precision": self.precision[index],
-                "recall": self.recall[index],
-                "accuracy": self.accuracy[index],
+                **{name: values[index] for name, values in self.figures.items()},
                 "intersection": self.intersection[index],
                 "prediction": self.prediction[index],
                 "truth": self.truth[index],
@@ -111,19 +123,17 @@ def metrics_from_counts(
         )
     if beta <= 0:
         raise ValueError(f"beta of the F-score is {beta}; give a number above 0")
-    figures = {name: apply_policy(values, counts, policy) for name, values in class_figures(counts, beta).items()}
-    named = {name: percents(values) for name, values in figures.items()}
+    values = {figure.name: apply_policy(figure.of(counts, beta), counts, policy) for figure in FIGURES}
     intersection, prediction, truth = (tuple(row.tolist()) for row in counts)
     return Metrics(
         policy=policy,
         beta=beta,
-        accuracy=named["recall"],
+        figures={name: percents(by_class) for name, by_class in values.items()},
         intersection=intersection,
         prediction=prediction,
         truth=truth,
-        means=_means(figures, counts),
+        means=_means(values, counts),
         miou_by_policy={name: mean_percent(apply_policy(iou(counts), counts, name)) for name in _POLICIES},
-        **named,
     )
 
 
@@ -133,21 +143,38 @@ def iou(counts: Shaped[np.ndarray, "*images 3 classes"]) -> Float[np.ndarray, "*
     return ratio(intersection, prediction + truth - intersection)
 
 
-def class_figures(counts: Int[np.ndarray, "3 classes"], beta: float) -> dict[str, Float[np.ndarray, " classes"]]:
-    """IoU, Dice, F-score, precision and recall by class, 0..1, NaN for 0 / 0.
+def _iou(counts: ClassCounts, beta: float) -> Float[np.ndarray, " classes"]:
+    return iou(counts)
 
-    The F-score comes from counts, so that it is 0, not undefined, where one of precision and recall is 0 / 0; with
-    beta 1 it is the Dice score.
-    """
+
+def _dice(counts: ClassCounts, beta: float) -> Float[np.ndarray, " classes"]:
     intersection, prediction, truth = counts
-    square = beta * beta
-    return {
-        "iou": iou(counts),
-        "dice": ratio(2 * intersection, prediction + truth),
-        "fscore": ratio((1 + square) * intersection, square * truth + prediction),
-        "precision": ratio(intersection, prediction),
-        "recall": ratio(intersection, truth),
-    }
+    return ratio(2 * intersection, prediction + truth)
+
+
+def _fscore(counts: ClassCounts, beta: float) -> Float[np.ndarray, " classes"]:
+    """From counts, so that it is 0, not undefined, where one of precision and recall is 0 / 0; Dice for beta 1."""
+    intersection, prediction, truth = counts
+    return ratio((1 + beta * beta) * intersection, beta * beta * truth + prediction)
+
+
+def _precision(counts: ClassCounts, beta: float) -> Float[np.ndarray, " classes"]:
+    return ratio(counts[0], counts[1])
+
+
+def _recall(counts: ClassCounts, beta: float) -> Float[np.ndarray, " classes"]:
+    return ratio(counts[0], counts[2])
+
+
+# In the order of metrics.json. The accuracy of a class is its recall under the name that other tools use.
+FIGURES = (
+    Figure("IoU", "mIoU", _iou),
+    Figure("Dice", "mDice", _dice),
+    Figure("Fscore", "mFscore", _fscore),
+    Figure("precision", "mPrecision", _precision),
+    Figure("recall", "mRecall", _recall),
+    Figure("accuracy", "mAcc", _recall),
+)
 
 
 def apply_policy(
@@ -166,15 +193,14 @@ def _means(
     intersection, _, truth = counts
     pixels = int(truth.sum())
     occurring = truth > 0
-    weighted = float((figures["iou"][occurring] * truth[occurring]).sum())
+    weighted = float((figures["IoU"][occurring] * truth[occurring]).sum())
+    means = {figure.mean: mean_percent(figures[figure.name]) for figure in FIGURES}
+    # Those that most people read come first.
     return {
-        "mIoU": mean_percent(figures["iou"]),
-        "mAcc": mean_percent(figures["recall"]),
+        "mIoU": means.pop("mIoU"),
+        "mAcc": means.pop("mAcc"),
         "aAcc": 100 * int(intersection.sum()) / pixels if pixels else None,
-        "mDice": mean_percent(figures["dice"]),
-        "mFscore": mean_percent(figures["fscore"]),
-        "mPrecision": mean_percent(figures["precision"]),
-        "mRecall": mean_percent(figures["recall"]),
+        **means,
         "fwIoU": 100 * weighted / pixels if pixels else None,
     }
 

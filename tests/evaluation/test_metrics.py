@@ -78,10 +78,10 @@ def test_matrix_and_figures_are_those_of_scikit_learn(num_classes: int, side: in
     found = metrics_from_confusion(matrix, "zero", beta=2.0)
     options = {"labels": labels, "average": None, "zero_division": 0.0}
     assert found.iou == pytest.approx(100 * sklearn.jaccard_score(*flat, **options))
-    assert found.dice == pytest.approx(100 * sklearn.f1_score(*flat, **options))
-    assert found.fscore == pytest.approx(100 * sklearn.fbeta_score(*flat, beta=2.0, **options))
-    assert found.precision == pytest.approx(100 * sklearn.precision_score(*flat, **options))
-    assert found.recall == pytest.approx(100 * sklearn.recall_score(*flat, **options))
+    assert found.figures["Dice"] == pytest.approx(100 * sklearn.f1_score(*flat, **options))
+    assert found.figures["Fscore"] == pytest.approx(100 * sklearn.fbeta_score(*flat, beta=2.0, **options))
+    assert found.figures["precision"] == pytest.approx(100 * sklearn.precision_score(*flat, **options))
+    assert found.figures["recall"] == pytest.approx(100 * sklearn.recall_score(*flat, **options))
     assert found.means["aAcc"] == pytest.approx(100 * sklearn.accuracy_score(*flat))
 
 
@@ -132,10 +132,10 @@ def test_figures_by_hand() -> None:
     metrics = metrics_from_confusion(matrix_of([6, 2], [1, 3]), beta=2.0)
     assert (metrics.intersection, metrics.prediction, metrics.truth) == ((6, 3), (7, 5), (8, 4))
     assert metrics.iou == pytest.approx((100 * 6 / 9, 100 * 3 / 6))
-    assert metrics.dice == pytest.approx((100 * 12 / 15, 100 * 6 / 9))
-    assert metrics.precision == pytest.approx((100 * 6 / 7, 100 * 3 / 5))
-    assert metrics.recall == metrics.accuracy == pytest.approx((75, 75))
-    assert metrics.fscore == pytest.approx((100 * 5 * 6 / (4 * 8 + 7), 100 * 5 * 3 / (4 * 4 + 5)))
+    assert metrics.figures["Dice"] == pytest.approx((100 * 12 / 15, 100 * 6 / 9))
+    assert metrics.figures["precision"] == pytest.approx((100 * 6 / 7, 100 * 3 / 5))
+    assert metrics.figures["recall"] == metrics.figures["accuracy"] == pytest.approx((75, 75))
+    assert metrics.figures["Fscore"] == pytest.approx((100 * 5 * 6 / (4 * 8 + 7), 100 * 5 * 3 / (4 * 4 + 5)))
     assert metrics.means["aAcc"] == pytest.approx(100 * 9 / 12)
     assert metrics.means["mIoU"] == pytest.approx((100 * 6 / 9 + 50) / 2)
     assert metrics.means["fwIoU"] == pytest.approx((8 * 100 * 6 / 9 + 4 * 50) / 12)
@@ -154,7 +154,11 @@ ABSENT = matrix_of([4, 0, 4, 0], [0, 0, 0, 0], [0, 0, 0, 0], [2, 0, 0, 0])  # 1:
 )
 def test_absent_classes_under_each_policy(policy: str, iou: tuple, precision: tuple, recall: tuple) -> None:
     metrics = metrics_from_confusion(ABSENT, policy)
-    for found, expected in ((metrics.iou, iou), (metrics.precision, precision), (metrics.recall, recall)):
+    for found, expected in (
+        (metrics.iou, iou),
+        (metrics.figures["precision"], precision),
+        (metrics.figures["recall"], recall),
+    ):
         assert found == tuple(None if value is None else pytest.approx(value) for value in expected)
     defined = [value for value in iou if value is not None]
     assert metrics.means["mIoU"] == pytest.approx(sum(defined) / len(defined))
@@ -170,7 +174,7 @@ def test_nothing_counted_is_none_and_never_nan() -> None:
     everything_ignored = confusion_matrix(np.arange(12).reshape(3, 4), np.full((3, 4), 255), 2)
     assert everything_ignored.tolist() == [[0, 0], [0, 0]]
     metrics = metrics_from_confusion(everything_ignored)
-    assert metrics.iou == metrics.fscore == (None, None)
+    assert metrics.iou == metrics.figures["Fscore"] == (None, None)
     assert set(metrics.means.values()) == {None}
     assert metrics.miou_by_policy == {"skip_empty": None, "skip_absent": None, "zero": 0}
 
@@ -181,7 +185,7 @@ def test_one_pixel() -> None:
     assert set(metrics.means.values()) == {100}
     wrong = metrics_from_confusion(confusion_matrix(np.array([[0]]), np.array([[1]]), 3))
     assert wrong.iou == (0, 0, None) and set(wrong.means.values()) == {0}
-    assert wrong.precision == (0, None, None) and wrong.recall == (None, 0, None)
+    assert wrong.figures["precision"] == (0, None, None) and wrong.figures["recall"] == (None, 0, None)
 
 
 @given(
@@ -189,13 +193,13 @@ def test_one_pixel() -> None:
 )
 def test_figures_obey_their_algebra(matrix: np.ndarray, policy: str) -> None:
     metrics = metrics_from_confusion(torch.from_numpy(matrix), policy)
-    assert metrics.fscore == metrics.dice  # beta 1
-    for iou, dice in zip(metrics.iou, metrics.dice, strict=True):
+    assert metrics.figures["Fscore"] == metrics.figures["Dice"]  # beta 1
+    for iou, dice in zip(metrics.iou, metrics.figures["Dice"], strict=True):
         assert (iou is None) == (dice is None)
         if iou is not None:
             assert dice == pytest.approx(100 * 2 * iou / (100 + iou)) and 0 <= iou <= dice <= 100
     perfect = metrics_from_confusion(torch.diag(torch.from_numpy(matrix.sum(axis=1))))
-    assert set(itertools.chain(perfect.iou, perfect.precision, perfect.means.values())) <= {100.0, None}
+    assert set(itertools.chain(perfect.iou, perfect.figures["precision"], perfect.means.values())) <= {100.0, None}
     assert metrics.miou_by_policy[policy] == metrics.means["mIoU"]
 
 
