@@ -3,18 +3,24 @@
 import glob
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dinoseg.data.folders import list_images
+from dinoseg.data.folders import list_images, masks_of_images
 
 
 @dataclass(frozen=True)
 class InputImage:
-    """One image to predict; ``name`` is the path of its outputs without suffix."""
+    """One image to predict.
+
+    Attributes:
+        name: the path of its outputs without suffix.
+        mask: its true mask, where there is one whose ignored pixels are to be kept.
+    """
 
     path: Path
     name: str
+    mask: Path | None = None
 
 
 def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputImage]:
@@ -53,3 +59,14 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
             )
         owners[image.name] = image.path
     return list(found.values())
+
+
+def with_masks(images: Iterable[InputImage], folder: Path) -> list[InputImage]:
+    """The images with their true masks, paired by the rules that pair a split; those without one stay as they are.
+
+    Raises:
+        ValueError: no such folder, or two masks of one name in it.
+    """
+    images = list(images)
+    mask_of = masks_of_images({image.name: image.path for image in images}, folder)
+    return [replace(image, mask=mask_of.get(image.name)) for image in images]

@@ -1,6 +1,5 @@
 """What ``dinoseg predict`` writes: label maps and overlays, each with the fingerprint that spares making it twice."""
 
-import glob
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -73,7 +72,11 @@ class OutputFolder:
 
     def mask_of(self, image: InputImage) -> Path | None:
         """The true mask whose ignored pixels are to be kept; None unless they are. Raises ValueError without a mask."""
-        return None if self.mask_ignored is None else _find_mask(self.mask_ignored, image)
+        if self.mask_ignored is not None and image.mask is None:
+            raise ValueError(
+                f"{image.path}: no mask of this name in {self.mask_ignored}; leave --mask-ignored out or add the mask"
+            )
+        return image.mask
 
     def holds(self, image: InputImage, fingerprint: str) -> bool:
         """Whether both outputs are there, whole, and carry this fingerprint."""
@@ -117,10 +120,3 @@ class OutputFolder:
 
     def _overlay(self, image: InputImage) -> Path:
         return self.path / "overlays" / f"{image.name}.png"
-
-
-def _find_mask(folder: Path, image: InputImage) -> Path:
-    matches = sorted(folder.glob(f"{glob.escape(image.name)}.*"))
-    if not matches:
-        raise ValueError(f"{image.path}: no mask {image.name}.* in {folder}; leave --mask-ignored out or add the mask")
-    return matches[0]

@@ -31,10 +31,14 @@ class PredictionActor:
         self.job = PredictionJob(Predictor.load(job.run.open()), job.outputs)
 
     def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        """Rows of ``index``, ``path`` and ``name`` to rows of ``index``, ``kept`` and ``error`` (empty: none)."""
+        """Rows of ``index``, ``path``, ``name`` and ``mask`` to rows of ``index``, ``kept`` and ``error``.
+
+        An empty ``mask`` or ``error`` is none.
+        """
+        columns = (rows[key].tolist() for key in ("path", "name", "mask"))
         outcomes = [
-            self.job.do(InputImage(Path(path), name))
-            for path, name in zip(rows["path"].tolist(), rows["name"].tolist(), strict=True)
+            self.job.do(InputImage(Path(path), name, Path(mask) if mask else None))
+            for path, name, mask in zip(*columns, strict=True)
         ]
         return {
             "index": rows["index"].tolist(),
@@ -102,7 +106,13 @@ def _map(
     on_gpu = gpus > 0 and job.run.device in ("auto", "cuda") and "device=cpu" not in job.run.overrides
     count = min(workers or (gpus if on_gpu else max(1, cpus // 2)), len(images))
     rows = [
-        {"index": index, "path": str(image.path.absolute()), "name": image.name} for index, image in enumerate(images)
+        {
+            "index": index,
+            "path": str(image.path.absolute()),
+            "name": image.name,
+            "mask": "" if image.mask is None else str(image.mask.absolute()),
+        }
+        for index, image in enumerate(images)
     ]
     # The bar of ours counts images; that of Ray would draw over it.
     ray.data.DataContext.get_current().enable_progress_bars = False

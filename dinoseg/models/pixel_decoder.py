@@ -71,11 +71,22 @@ class PixelDecoder(nn.Module):
         return self.output_convs[0](lateral.add_(upsampled)).relu_(), encoded
 
 
+class GroupNorm(nn.GroupNorm):
+    """GroupNorm that takes maps of one cell, too: a window of 32 px has one at stride 32.
+
+    PyTorch's own refuses a group of one value, whose normalised value is 0.
+    """
+
+    def forward(self, input: Map) -> Map:
+        """The normalised map."""
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def _projection(inputs: int, outputs: int) -> nn.Sequential:
     convolution = nn.Conv2d(inputs, outputs, 1)
     nn.init.xavier_uniform_(convolution.weight)
     nn.init.zeros_(convolution.get_parameter("bias"))
-    return nn.Sequential(convolution, nn.GroupNorm(_GROUPS, outputs))
+    return nn.Sequential(convolution, GroupNorm(_GROUPS, outputs))
 
 
 class NormedConv2d(nn.Conv2d):
@@ -83,7 +94,7 @@ class NormedConv2d(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int, *, kernel_size: int) -> None:
         super().__init__(inputs, outputs, kernel_size, padding=kernel_size // 2, bias=False)
-        self.norm = nn.GroupNorm(_GROUPS, outputs)
+        self.norm = GroupNorm(_GROUPS, outputs)
         nn.init.kaiming_uniform_(self.weight, a=1)
 
     def forward(self, input: Map) -> Map:

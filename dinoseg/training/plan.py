@@ -1,6 +1,8 @@
 """The plan that is printed before the first step."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from rich.console import Group
@@ -81,12 +83,26 @@ def _probe(trainer: Trainer, training: bool) -> tuple[float, float]:
     trainer.segmenter.train(training)
     started = time.perf_counter()
     autocast = torch.autocast(device.type, dtype=trainer.autocast_dtype, enabled=trainer.autocast_dtype is not None)
-    with torch.set_grad_enabled(training), autocast:
+    with torch.set_grad_enabled(training), autocast, _batch_norm_in_words(config):
         output = trainer.segmenter(image)
     forward = _seconds_since(started, device)
     if training:
         torch.stack(list(trainer.criterion(output, class_map).values())).sum().backward()
     return forward, _seconds_since(started, device)
+
+
+@contextmanager
+def _batch_norm_in_words(config: Config) -> Iterator[None]:
+    """What PyTorch says of a BatchNorm with one value a channel, by the keys that give it more."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            f"bs={config.bs} with transforms.train.crop_size={config.transforms.train.crop_size} leaves one value a "
+            "channel to a BatchNorm of the head, which cannot be normalised; raise bs or transforms.train.crop_size"
+        ) from None
 
 
 def _crop(config: Config) -> tuple[int, int]:

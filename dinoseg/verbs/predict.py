@@ -8,7 +8,7 @@ from rich.console import Console
 
 from dinoseg.config.loading import is_setting
 from dinoseg.console.bars import image_progress
-from dinoseg.inference.files import InputImage, list_inputs
+from dinoseg.inference.files import InputImage, list_inputs, with_masks
 from dinoseg.inference.job import PredictionJob
 from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import OutputFolder, PredictionSummary, summarise
@@ -55,7 +55,10 @@ def predict_run(
     run = replace(run, overrides=(*run.overrides, *overrides))
     with joined_processes():
         # The list of one process is that of all: the folder may change while they start.
-        images = from_first_process(list_inputs((entry for entry in entries if entry not in overrides), outputs.path))
+        images = list_inputs((entry for entry in entries if entry not in overrides), outputs.path)
+        if outputs.mask_ignored is not None:
+            images = with_masks(images, outputs.mask_ignored)
+        images = from_first_process(images)
         if engine == "ray":
             summary = _by_ray(RayJob(run, outputs), images, workers, console)
         else:

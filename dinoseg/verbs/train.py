@@ -1,9 +1,11 @@
 """``dinoseg train``: checks the data, prints the plan, runs the loop, says what comes next."""
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from accelerate import Accelerator
 from rich.console import Console
 
 from dinoseg.check.check import CheckReport, check_dataset, check_own_data
@@ -14,6 +16,7 @@ from dinoseg.data.items import OwnDataset
 from dinoseg.labels import LabelSpace
 from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.lock import locked_run
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device, refuse_sharded_weights
 from dinoseg.system.processes import failing_together, process_count, process_rank
@@ -52,13 +55,31 @@ def train(config: Config, console: Console, resume: str | None = None, own_data:
     accelerator = start_accelerator(pick_device(config.device))
     refuse_sharded_weights(accelerator.distributed_type.name)
     run = RunFolder(Path(config.output_dir))
-    # What is wrong in one process only, a file missing on its machine, must not leave the others waiting for it.
+    with ExitStack() as held:
+        # What is wrong in one process only, a file missing on its machine, must not leave the others waiting for it.
+        with failing_together():
+            _refuse_read_only(run.path)
+            if accelerator.is_main_process:
+                held.enter_context(locked_run(run.path))
+        _train_in(run, config, console, accelerator, resume=resume, own_data=own_data)
+    return run
+
+
+def _train_in(
+    run: RunFolder,
+    config: Config,
+    console: Console,
+    accelerator: Accelerator,
+    *,
+    resume: str | None,
+    own_data: OwnData | None,
+) -> None:
     with failing_together():
         checkpoint, progress = _resume_point(run, config, resume)
         if progress.is_finished(config.scheduler.total_iter, config.train.early_stopping):
             if accelerator.is_main_process:
                 console.print(_last_words(run, config, progress), soft_wrap=True, markup=False, highlight=False)
-            return run
+            return
         if accelerator.is_local_main_process and process_count() > 1 and own_data is None:
             # It reads every mask; all processes then take what it found from the cache.
             check_dataset(config.datasets, config.decoder_head.num_classes, console=console)
@@ -70,7 +91,6 @@ def train(config: Config, console: Console, resume: str | None = None, own_data:
         remark = _starting_point(trainer, checkpoint)
     _start(trainer, report, console, checkpoint, remark)
     _run(trainer)
-    return run
 
 
 def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:
@@ -111,7 +131,6 @@ def _run(trainer: Trainer) -> None:
 def _resume_point(run: RunFolder, config: Config, resume: str | None) -> tuple[Checkpoint | None, Progress]:
     """The checkpoint to go on from, None to start, and where the training stands; config and folder are checked."""
     checkpoint = find_resume_point(run, resume)
-    _refuse_read_only(run.path)
     if checkpoint is None:
         return None, Progress()
     refuse_changed_config(run, config)

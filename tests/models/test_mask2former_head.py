@@ -293,3 +293,10 @@ def test_wrong_sizes_are_explained() -> None:
         Mask2FormerHead(in_channels=(32,), num_classes=3, options=SMALL)
     with pytest.raises(ValueError, match=r"hidden_dim=48 must be a multiple of 32 and of num_heads=8"):
         Mask2FormerHead(in_channels=(32,) * 4, num_classes=3, options=Mask2FormerOptions(hidden_dim=48))
+
+
+def test_the_narrowest_head_takes_an_image_of_one_cell() -> None:
+    image, features = small_inputs((32, 32))
+    head = small_head(hidden_dim=32).eval()
+    output = head(image[:1], [FeatureMap(feature.map[:1], None) for feature in features])
+    assert head.semantic_logits(output, (32, 32)).isfinite().all()

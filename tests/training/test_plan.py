@@ -83,3 +83,14 @@ def test_the_probe_runs_in_training_mode_and_leaves_everything_as_it_was(
     after = trainer.segmenter.state_dict()
     assert not [name for name, value in before.items() if not torch.equal(value, after[name])]
     assert all(parameter.grad is None for parameter in trainer.segmenter.parameters())
+
+
+@pytest.mark.parametrize(
+    "more", [["transforms.train.crop_size=8"], ["decoder_head.type=m2f", "decoder_head.hidden_dim=32"]]
+)
+def test_a_batch_norm_with_one_value_names_the_keys_to_raise(more: list[str], tmp_path: Path) -> None:
+    data = write_tiny_dataset(tmp_path / "data", {"train": 2, "val": 1})
+    settings = [entry for entry in tiny_settings(data, tmp_path / "run", *more) if not entry.startswith("bs=")]
+    with pytest.raises(ValueError, match=r"bs=1 with transforms.train.crop_size=.* raise bs or transforms.train.crop"):
+        train.train(load_config([*settings, "bs=1"]), Console(quiet=True))
+    assert not (tmp_path / "run").exists()

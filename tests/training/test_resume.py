@@ -18,6 +18,7 @@ from dinoseg.backbone import build_backbone
 from dinoseg.config.loading import load_config, save_config
 from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.checkpoint_manifest import write_contents
+from dinoseg.run_folder.lock import locked_run
 from dinoseg.training import loop
 from dinoseg.training.loop import Trainer
 from dinoseg.verbs.train import train
@@ -88,7 +89,7 @@ def _assert_equal_runs(whole: Path, parts: Path) -> None:
     assert _figures(whole) == _figures(parts)
     assert (whole / "eval/val/metrics.json").read_text() == (parts / "eval/val/metrics.json").read_text()
     assert sorted(path.name for path in (parts / "checkpoints").iterdir()) == ["best", "last", "previous"]
-    assert not list(parts.rglob(".*"))
+    assert [path.name for path in parts.rglob(".*")] == [".lock"]
 
 
 def _once(patch: pytest.MonkeyPatch, method: str, when: Callable[..., bool], action: Callable[[], None]) -> None:
@@ -325,3 +326,16 @@ def test_an_evaluation_is_broken_off_before_its_next_image(
     monkeypatch.setattr(loop, "write_evaluation", lambda *arguments: pytest.fail("nothing of it counts"))
     _train(_settings(base, tmp_path / "run", "linear"))
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_second_training_in_one_folder_is_refused_and_nothing_is_lost(
+    resumed: bool, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    with locked_run(run):
+        before = sorted(path.name for path in run.iterdir())
+        assert run_cli(["train", *_settings(base, run, "linear"), *(["--resume", "auto"] * resumed)], monkeypatch) == 1
+        assert f"{run}: another training is at work there (process {os.getpid()} on" in capsys.readouterr().err
+        assert sorted(path.name for path in run.iterdir()) == before
+    assert run_cli(["train", *_settings(base, run, "linear")], monkeypatch) == 0

@@ -18,7 +18,7 @@ from PIL import Image
 
 import dinoseg
 from dinoseg.data.masks import read_mask
-from dinoseg.inference.files import InputImage, list_inputs
+from dinoseg.inference.files import InputImage, list_inputs, with_masks
 from dinoseg.inference.job import OpenedImage, PredictionJob
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.pipeline import predict_all
@@ -322,3 +322,20 @@ def test_what_predictions_wrote_is_never_an_input(entry: str, tmp_path: Path) ->
     names = [image.path.name for image in list_inputs([given], tmp_path / "out")]
     assert sorted(names) == ["a.png", "kept.png"]
     assert [image.name for image in list_inputs([str(tmp_path / "out")], tmp_path / "out")] == ["kept"]
+
+
+def test_masks_whose_ignored_pixels_stay_are_paired_as_in_training(tmp_path: Path) -> None:
+    images = [InputImage(tmp_path / f"{name}.png", name) for name in ("scan", "scan.1", "a")]
+    for name in ("scan.png", "scan.1.png", "a.json", "a.png"):
+        (tmp_path / name).touch()
+    assert [image.mask and image.mask.name for image in with_masks(images, tmp_path)] == [
+        "scan.png",
+        "scan.1.png",
+        "a.png",
+    ]
+    (tmp_path / "other").mkdir()
+    for name in ("a_mask.png", "b_mask.png"):
+        (tmp_path / "other" / name).touch()
+    assert [image.mask and image.mask.name for image in with_masks(images[2:], tmp_path / "other")] == ["a_mask.png"]
+    with pytest.raises(ValueError, match="no such folder"):
+        with_masks(images, tmp_path / "nowhere")

@@ -19,7 +19,7 @@ from dinoseg.data.masks import read_mask
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.evaluation.evaluate import evaluate
 from dinoseg.evaluation.settings import EvaluationSettings
-from dinoseg.inference.files import list_inputs
+from dinoseg.inference.files import list_inputs, with_masks
 from dinoseg.inference.job import PredictionJob
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.policy import window_policy
@@ -114,7 +114,7 @@ def test_the_truth_scores_100_and_comes_back(name: str, tmp_path: Path) -> None:
 
     predictor = Predictor(model, space, config, torch.device("cpu"))
     masks = root / "val" / "masks"
-    images = list_inputs([str(root / "val" / "images")])
+    images = with_masks(list_inputs([str(root / "val" / "images")]), masks)
     summary = predict_files(
         PredictionJob(predictor, OutputFolder(out, mask_ignored=masks)), images, Console(quiet=True)
     )
