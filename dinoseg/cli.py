@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from typer.core import TyperCommand
 
 from dinoseg import __version__
@@ -257,14 +256,9 @@ def backbones() -> None:
     """List backbones: name, parameters, patch size, licence, where the weights come from."""
     from dinoseg.backbone.catalogue import list_backbones
 
-    table = Table("name", "parameters", "patch", "width", "licence", box=None)
-    # An address that is cut off is of no use.
-    table.add_column("weights", overflow="fold")
     for spec in list_backbones():
-        table.add_row(
-            spec.name, f"{spec.parameters:.1f} M", str(spec.patch_size), str(spec.embed_dim), spec.licence, spec.origin
-        )
-    Console().print(table)
+        sizes = f"{spec.parameters:>6.1f} M  patch {spec.patch_size}  width {spec.embed_dim:<4}  {spec.licence}"
+        print(f"{spec.name:<22} {sizes}\n    {spec.origin}")
 
 
 @app.command()

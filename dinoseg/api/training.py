@@ -29,8 +29,8 @@ def train(
         console: shows the plan, the progress and the evaluations; nothing is shown when left out.
 
     Raises:
-        ValueError: the data is not fit for training, an option is wrong, the run exists already or does not fit what
-            is to be resumed, weights are not to be had, or the loss became not finite.
+        ValueError: the data is not fit for training, or an option is wrong. The run exists already, or does not fit
+            what is to be resumed. Weights are not to be had, or the loss became not finite.
     """
     if (train_data is None) != (val_data is None):
         given, missing = ("val_data", "train_data") if train_data is None else ("train_data", "val_data")

@@ -40,8 +40,8 @@ def load_config(arguments: Iterable[str] = (), base: Config | None = None) -> Co
         base: the config to override, for instance the one of a run; the defaults when left out.
 
     Raises:
-        ValueError: an unknown key (names the likeliest known one), a wrong type (key, value, expected type), a value
-            outside its range, two spellings of one option that disagree, a file that cannot be read.
+        ValueError: an unknown key (names the likeliest known one), a wrong type (key, value, expected type), or a value
+            outside its range. Two spellings of one option disagree, or a file cannot be read.
 
     Warns of a key of DINOv3's configs that is passed over here, with what takes its place.
     """

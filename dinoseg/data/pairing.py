@@ -1,6 +1,6 @@
 """Which mask is whose, by names: equal stems, or stems that differ by an affix that is constant over the folder.
 
-Names that agree by chance (``frame_10`` and ``frame_20`` share ``frame_`` and ``0``) must not make pairs, so an affix
+Names that agree by chance (``frame_10`` and ``frame_20`` share ``frame_`` and ``0``) must not make pairs. So an affix
 never splits a number, and two affixes in one place must say what they are (``img_1`` and ``mask_1``).
 """
 

@@ -1,9 +1,9 @@
 """clDice: do the centre lines of thin structures agree? Insensitive to their width, sensitive to gaps and stray twigs.
 
-Shit et al., clDice: a Novel Topology-Preserving Loss Function for Tubular Structure Segmentation (2021), section 2: the
-share of the predicted skeleton that lies in the true mask (topology precision), the share of the true skeleton that
-lies in the predicted mask (topology sensitivity), and their harmonic mean. The counts behind the shares are added up
-over images before they are divided.
+Shit et al., clDice: a Novel Topology-Preserving Loss Function for Tubular Structure Segmentation (2021), section 2.
+Topology precision is the share of the predicted skeleton that lies in the true mask, topology sensitivity the share of
+the true skeleton that lies in the predicted mask; clDice is their harmonic mean. The counts behind the shares are
+added up over images before they are divided.
 
 Ignored pixels belong to neither mask, before either is thinned: both skeletons end where they begin, and what is
 predicted there changes nothing.

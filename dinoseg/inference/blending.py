@@ -1,7 +1,7 @@
 """Where the windows stand along one axis, and how much a pixel counts within its window.
 
-The weight of a pixel is the product of its row's and its column's weight, so the sum of weights over all windows is
-an outer product too, and no weight map of image size is ever formed.
+The weight of a pixel is the product of its row's and its column's weight. So the sum of weights over all windows is an
+outer product too, and no weight map of image size is ever formed.
 """
 
 from typing import Literal

@@ -47,9 +47,9 @@ def train(config: Config, console: Console, resume: str | None = None, own_data:
         own_data: what to train and evaluate on; the config's folders when left out.
 
     Raises:
-        ValueError: the data is not fit for training, an option does not fit or is not that of the run to go on with,
-            a tracker is not installed or cannot be started, weights are not to be had, a checkpoint cannot be read or
-            written, or the loss became not finite.
+        ValueError: the data is not fit for training, or weights are not to be had. An option does not fit, or is not
+            that of the run to go on with. A tracker cannot be started, or a checkpoint cannot be read or written. The
+            loss became not finite.
     """
     _refuse_what_cannot_be(config, own_data)
     accelerator = start_accelerator(pick_device(config.device))
