@@ -15,17 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dinoseg.check.scan_cache import ScanCache
 from dinoseg.data.folders import Pair
-from dinoseg.data.masks import (
-    SIXTEEN_BIT_MODES,
-    array_ids,
-    load_array,
-    load_file,
-    mask_ids,
-    pack_channels,
-    refuse_pages,
-    refuse_picture_mode,
-    stored_geometry,
-)
+from dinoseg.data.image_files import load_array, load_file, refuse_pages, stored_geometry
+from dinoseg.data.masks import array_ids, mask_ids, pack_channels
+from dinoseg.data.pictures import SIXTEEN_BIT_MODES, refuse_picture_mode
 from dinoseg.labels.settings import Kind
 from dinoseg.system.processes import available_cores
 

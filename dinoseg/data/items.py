@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from dinoseg.data.folders import Pair
-from dinoseg.data.masks import LabelMap, array_ids, mask_ids, size_mismatch, to_picture
+from dinoseg.data.masks import LabelMap, array_ids, mask_ids, size_mismatch
+from dinoseg.data.pictures import to_picture
 from dinoseg.labels.settings import Kind
 
 

@@ -7,7 +7,8 @@ from jaxtyping import Integer
 from PIL import Image
 
 from dinoseg.data.folders import Pair
-from dinoseg.data.masks import read_image, read_pair
+from dinoseg.data.masks import read_pair
+from dinoseg.data.pictures import read_image
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import output_fingerprint
 from dinoseg.inference.outputs import Outcome, OutputFolder

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from dinoseg.config import Config
-from dinoseg.data.masks import mask_ignored_pixels, read_image, to_picture
+from dinoseg.data.masks import mask_ignored_pixels
+from dinoseg.data.pictures import read_image, to_picture
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.drawing.overlay import overlay
 from dinoseg.inference.features import ImageFeatures, image_features
