@@ -131,6 +131,7 @@ def train(
 
 @app.command("eval", cls=CommandWithKeys)
 def evaluate(
+    *,
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[RUN] [KEY=VALUE]...", help="Run folder; settings, any order.")
     ] = None,
@@ -197,6 +198,7 @@ def report(
 
 @app.command(cls=CommandWithKeys)
 def predict(
+    *,
     run: RunArgument,
     inputs: Annotated[
         list[str], typer.Argument(metavar="IMAGES...", help="Files, folders, quoted globs; and KEY=VALUE.")
