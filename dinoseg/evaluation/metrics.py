@@ -183,8 +183,8 @@ def apply_policy(
     """Figures with NaN where the policy leaves a class out, or 0 for NaN where it leaves none out."""
     if policy == "zero":
         return np.nan_to_num(values, nan=0.0)
-    # An empty class is NaN by itself in every figure: 0 / 0.
-    return np.where(counts[..., 2, :] > 0, values, np.nan) if policy == "skip_absent" else values
+    counted = counts[..., 2, :] if policy == "skip_absent" else counts[..., 1, :] + counts[..., 2, :]
+    return np.where(counted > 0, values, np.nan)
 
 
 def _means(

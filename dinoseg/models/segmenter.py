@@ -15,7 +15,12 @@ from dinoseg.models.mask2former_head import Mask2FormerHead
 from dinoseg.models.mask_decoder import Mask2FormerOutput
 
 # The head of each ``decoder_head.type``.
-HEADS: Mapping[str, type[Head[Any]]] = MappingProxyType({"linear": LinearHead, "m2f": Mask2FormerHead})
+HEADS: Mapping[str, type[Head[Any]]] = MappingProxyType(
+    {
+        "linear": LinearHead,
+        "m2f": Mask2FormerHead,
+    }
+)
 
 
 class Segmenter(nn.Module):

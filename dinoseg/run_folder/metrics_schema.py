@@ -6,7 +6,7 @@ A key with a default here may be left out of the file; who reads it has a defaul
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator
+from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
 
 from dinoseg.system.json_files import Record, show_found
 
@@ -37,7 +37,10 @@ Pixels = Annotated[int, Field(ge=0, le=_LARGEST_COUNT)]
 
 
 class ClassFigures(Record):
-    """Figures of one class."""
+    """Figures of one class; a figure without a field of its own is a percentage, too."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Figure] = Field(init=False)
 
     class_index: Annotated[int, Field(ge=0)] = 0
     label_id: Label

@@ -16,6 +16,7 @@ import pytest
 from helpers.tiny import run_cli, train_tiny_run
 from rich.console import Console
 
+from dinoseg.evaluation.metrics import FIGURES
 from dinoseg.evaluation.shards import merge_shards
 from dinoseg.report.html import build_report
 from dinoseg.run_folder.checkpoint import Checkpoint
@@ -98,10 +99,10 @@ ACCEPTED = {
         r"reduce_zero_label": "true or false, either fits: it is worked into the rest already",
     },
     "eval/val/metrics.json": {
-        r"fwIoU|mFscore|mPrecision|mRecall|mIoU|mDice|mAcc|aAcc|mIoU_by_policy\.\w+": "null or another percentage",
+        rf"fwIoU|aAcc|{'|'.join(f.mean for f in FIGURES)}|mIoU_by_policy\.\w+": "null or another percentage",
         r"mIoU_by_policy": "null, or none: not every version wrote it",
         r"confidence\.mIoU": "null: of one image",
-        r"per_class\[\d\]\.(IoU|Dice|Fscore|precision|recall|accuracy|IoU_interval)": "null or another percentage",
+        rf"per_class\[\d\]\.({'|'.join(f.name for f in FIGURES)}|IoU_interval)": "null or another percentage",
         r"per_class\[\d\]\.IoU_interval\[\d\]|confidence\.mIoU\[\d\]": "another percentage",
         r"policy\.(resolution|window\.(mode|blend)|beta)": "free text, or another number",
         r"policy\.(window|window\.tta|window\.crop|window\.stride|window\.img_size)": "left out, or not shown",
