@@ -13,6 +13,9 @@ from dinoseg.labels.settings import show_label, show_labels
 # Lines for label ids that no class names: beside a label space, and where there is none.
 _MOST_OTHERS = 6
 _MOST_UNDECLARED = 24
+# Lines for declared label ids; with more than this only the first of them are shown.
+_MOST_LINES = 200
+_SHOWN_OF_MANY = 60
 
 
 def class_table(space: LabelSpace, train_pixels: Sequence[int]) -> Table:
@@ -21,9 +24,13 @@ def class_table(space: LabelSpace, train_pixels: Sequence[int]) -> Table:
     table = Table(title="labels", caption=f"ignored: {ignored}", title_justify="left", caption_justify="left")
     _with_columns(table, ["train pixels"])
     everything = max(1, sum(train_pixels))
-    for index, entry in enumerate(space.classes):
+    shown = _SHOWN_OF_MANY if space.num_classes > _MOST_LINES else space.num_classes
+    for index, entry in enumerate(space.classes[:shown]):
         share = f"{100 * train_pixels[index] / everything:.2f} %"
         _add_line(table, show_labels(entry.label_ids, space.kind), index, entry.name, [share])
+    if shown < space.num_classes:
+        rest = f"{100 * sum(train_pixels[shown:]) / everything:.2f} %"
+        _add_line(table, f"{space.num_classes - shown} more", None, "...", [rest])
     return table
 
 
@@ -38,8 +45,10 @@ def label_id_table(report: CheckReport) -> Table:
     for label, label_ids in _lines(report, [row for by_id in rows.values() for row in by_id.values()]):
         found = {name: [by_id[i] for i in label_ids if i in by_id] for name, by_id in rows.items()}
         first = next(parts[0] for parts in found.values() if parts)
+        folded = label.endswith(" more")
         presence = [_presence(found[summary.name], summary, len(label_ids) > 1) for summary in summaries]
-        _add_line(table, label, first.class_index, first.name, [cell for cells in presence for cell in cells])
+        index, name = (None, "...") if folded else (first.class_index, first.name)
+        _add_line(table, label, index, name, [cell for cells in presence for cell in cells])
     return table
 
 
@@ -59,6 +68,9 @@ def _lines(report: CheckReport, rows: Sequence[LabelRow]) -> list[tuple[str, lis
     declared = {i for entry in space.classes for i in entry.label_ids} | set(space.ignored_ids) if space else set()
     ordered = {row.label_id: row for row in sorted(rows, key=_order)}
     lines = [(show_label(label_id, report.kind), [label_id]) for label_id in ordered if label_id in declared]
+    if len(lines) > _MOST_LINES:
+        rest = [label_id for _, ids in lines[_SHOWN_OF_MANY:] for label_id in ids]
+        lines = [*lines[:_SHOWN_OF_MANY], (f"{len(rest)} more", rest)]
     others: dict[tuple[int | None, str], list[int]] = {}
     for label_id, row in ordered.items():
         if label_id not in declared:

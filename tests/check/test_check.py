@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from helpers.small_data_set import run, text_of, write_data_set
+from helpers.small_data_set import run, text_of, write_data_set, write_pair
 
 from dinoseg.check.check import check_dataset
 from dinoseg.config import DatasetsConfig
@@ -80,3 +81,10 @@ def test_real_data_matches_its_own_counts(real_data: Path) -> None:
     assert report.ok
     assert report.class_pixels("train") == [6045311, 230490, 282726, 40673]
     assert report.class_pixels("test") == [6043553, 236594, 287809, 31244]
+
+
+def test_thousands_of_label_ids_are_folded(root: Path) -> None:
+    write_pair(root, "train", "a", np.arange(3000, dtype=np.uint16).reshape(50, 60))
+    lines = text_of(run(root)).splitlines()
+    assert len(lines) < 100
+    assert sum("2940 more" in line for line in lines) == 1
