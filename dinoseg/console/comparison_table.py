@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dinoseg.console.evaluation_table import percent
-from dinoseg.evaluation.compare import Comparison, Difference, ImageDifference
+from dinoseg.evaluation.compare import FEWEST_IMAGES, Comparison, Difference, ImageDifference
 
 _VERDICT = (
     "* beyond chance: the paired 95 % bootstrap interval over images excludes 0. It speaks of other images, not of "
@@ -63,8 +63,12 @@ def _summary(comparison: Comparison) -> str:
     gains = [name for name, difference in named if (difference.difference or 0.0) > 0]
     losses = [name for name, difference in named if (difference.difference or 0.0) < 0]
     verdict = "beyond chance" if comparison.miou.beyond_chance else "within chance"
+    if comparison.images < FEWEST_IMAGES:
+        verdict = f"which {comparison.images} images cannot tell from chance ({FEWEST_IMAGES} at least)"
     change = "n/a" if comparison.miou.difference is None else f"{comparison.miou.difference:+.2f} points, {verdict}"
     lines = [f"mIoU: second less first {change}"]
+    if comparison.images < FEWEST_IMAGES:
+        return lines[0]
     lines.append(
         f"classes that gain beyond chance: {', '.join(gains) or 'none'}; that lose: {', '.join(losses) or 'none'}"
     )

@@ -54,7 +54,8 @@ def label_id_table(report: CheckReport) -> Table:
 
 def _with_columns(table: Table, shares: Sequence[str]) -> Table:
     for heading in ("label id", "class index", "name", *shares):
-        table.add_column(heading, justify="left" if heading == "name" else "right")
+        # A long name folds; figures stay whole.
+        table.add_column(heading, justify="left" if heading == "name" else "right", overflow="fold")
     return table
 
 

@@ -106,6 +106,9 @@ def read_compared(folder: Path, split: str) -> RecordedEvaluation:
     Raises:
         ValueError: there is none, or its files are damaged or of two evaluations; names the command that makes it.
     """
+    if (folder / "eval" / "metrics.json").is_file():
+        # Where `eval --predictions` writes, beside the label maps.
+        folder = folder / "eval"
     if (folder / "metrics.json").is_file():
         recorded = read_evaluation_folder(folder, "`dinoseg eval`")
         path = folder

@@ -115,7 +115,8 @@ def settings_of_run(arguments: Iterable[str]) -> list[str]:
         if not run.config.is_file():
             raise ValueError(
                 f"{run.path}: neither key=value nor a run folder (no config.yaml in it): nothing to resume; "
-                f"start with: dinoseg train config=FILE output_dir={run.path}"
+                f"start with: dinoseg train datasets.root={run.path} output_dir=NEW if it holds the data, or dinoseg "
+                f"train config=FILE output_dir={run.path}"
             )
         base.append(f"config={run.config}")
     return base + rest
