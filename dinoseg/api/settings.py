@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from os import PathLike, fspath
 from typing import Any
 
+import numpy as np
 import yaml
 
 from dinoseg.config import Config, all_keys
@@ -56,7 +57,9 @@ def _to_yaml(key: str, value: Any) -> str:
         # The path of a file is taken as it is; quotes around it would become part of the name.
         return str(value)
     try:
-        text = yaml.safe_dump(_plain(value), default_flow_style=True, width=float("inf"), allow_unicode=True)
+        text = yaml.dump(
+            _plain(value), Dumper=_Quoting, default_flow_style=True, width=float("inf"), allow_unicode=True
+        )
     except yaml.YAMLError:
         raise ValueError(
             f"{key}: a {type(value).__name__} is no value of a config; give numbers, texts, lists and mappings of such"
@@ -64,7 +67,16 @@ def _to_yaml(key: str, value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
+class _Quoting(yaml.SafeDumper):
+    """Quotes every text, so that a class named 1e3 stays one."""
+
+
+_Quoting.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, PathLike):
         return fspath(value)
     if isinstance(value, Mapping):

@@ -113,6 +113,11 @@ def presence_findings(splits: Sequence[SplitScan], space: LabelSpace, is_ade20k:
             message = f"{plural(len(files), 'mask')} of {split.name} in which every pixel is ignored"
             advice = "nothing is learned or measured there; take the pairs out or check datasets.ignore"
             findings.append(file_finding("warning", "all_ignored_mask", message, advice, files))
+    train = next((split for split in splits if split.name == "train"), None)
+    if train is not None and usable_masks(train, space.kind) and not _present(train, space):
+        message = "no pixel of train counts: every mask holds ignored label ids alone"
+        advice = "check datasets.ignore and datasets.classes: there is nothing to learn"
+        findings.append(Finding("error", "nothing_counts", message, advice))
     present = {split.name: _present(split, space) for split in splits if usable_masks(split, space.kind)}
     if not present:
         return findings

@@ -76,7 +76,7 @@ def _left_out(config: Config) -> dict[str, Any]:
         "optimizer.gradient_clip": 0.01 if mask2former else float("inf"),
         "optimizer.backbone_lr_factor": _LR_FACTOR.get(config.model.mode or ""),
         "eval.crop_size": crop,
-        "eval.stride": [side * 2 // 3 for side in crop] if isinstance(crop, list) else crop * 2 // 3,
+        "eval.stride": [max(1, side * 2 // 3) for side in crop] if isinstance(crop, list) else max(1, crop * 2 // 3),
     }
     changes = {key: value for key, value in values.items() if get_key(config, key) is None}
     if config.eval.eval_interval == 0:

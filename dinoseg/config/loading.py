@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError
@@ -149,12 +149,24 @@ def _merge(base: DictConfig, addition: DictConfig, source: str, given_by: dict[s
         named = source.startswith("config=") or source.partition("=")[0] == key
         if named and OmegaConf.select(addition, key, throw_on_resolution_failure=False) is not None:
             OmegaConf.update(base, key, {} if key.endswith("kwargs") else None, merge=False)
+    _refuse_other_containers(addition, source)
     try:
         merged = OmegaConf.merge(base, addition)
     except OmegaConfBaseException as error:
         raise ValueError(f"{source}: {error.full_key or ''}: {error.msg}") from None
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def _refuse_other_containers(addition: DictConfig, source: str) -> None:
+    """A mapping where a list belongs, or the other way round: OmegaConf cannot even merge these."""
+    for entry in all_keys():
+        node: Any = addition
+        for part in entry.key.split("."):
+            node = node._get_node(part) if isinstance(node, DictConfig) and not node._is_none() else None
+        is_list, is_mapping = isinstance(entry.default, list), isinstance(entry.default, dict)
+        if (is_list and isinstance(node, DictConfig)) or (is_mapping and isinstance(node, ListConfig)):
+            raise ValueError(f"{source}: {entry.key} is {OmegaConf.to_container(node)!r}; expected {entry.type}")
 
 
 def _resolved(merged: DictConfig) -> dict[str, Any]:

@@ -206,7 +206,7 @@ def type_in_words(annotation: Any) -> str:
     words = []
     for part in parts:
         if get_origin(part) is list:
-            words.append(f"a list of {_PLURALS[get_args(part)[0]]}")
+            words.append(f"a list of {_PLURALS.get(get_args(part)[0], 'values')}")
         elif part is not NoneType:
             words.append(_WORDS.get(get_origin(part) or part, "a value"))
     return " or ".join([*words, *(["null"] if NoneType in parts else [])])

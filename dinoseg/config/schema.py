@@ -75,7 +75,9 @@ class DatasetsConfig(Section):
         verbs=("check",),
         first=True,
     )
-    ignore: Any = option(None, "label ids or colours that count nowhere; 255 by default", verbs=("check",), first=True)
+    ignore: int | str | list[int | str] | None = option(
+        None, "label ids or colours that count nowhere; 255 by default", verbs=("check",), first=True
+    )
     reduce_zero_label: bool | None = option(
         None, "ADE20K shorthand: 0 is ignored, the rest shift down by one", verbs=("check",), first=True
     )
@@ -92,7 +94,7 @@ class DecoderHeadConfig(Section):
     """The head on the backbone's features."""
 
     type: str = option("linear", "which head", choices=("linear", "m2f"), first=True)
-    backbone_out_layers: Any = option(
+    backbone_out_layers: str | list[int] | None = option(
         None, "LAST | FOUR_LAST | FOUR_EVEN_INTERVALS | list of block indices; LAST for linear when left out"
     )
     use_batchnorm: bool = option(True, "linear: BatchNorm before the classifier")
@@ -153,7 +155,10 @@ class OptimizerConfig(Section):
         infinite=True,
     )
     backbone_lr_factor: float | None = option(
-        None, "the backbone's learning rate over the head's; 0.1 for model.mode=full, 1 for lora when left out", least=0
+        None,
+        "the backbone's learning rate over the head's; 0.1 for model.mode=full, 1 for lora when left out",
+        least=0,
+        most=1000,
     )
     layer_decay: float = option(
         1.0,

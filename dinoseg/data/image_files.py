@@ -65,6 +65,8 @@ def load_file(path: Path, source: Any = None) -> Image.Image:
             image.load()
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: a folder, not an image file; give the files in it") from None
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not an image that can be read; replace or remove the file") from None
     except Image.DecompressionBombError:
@@ -98,11 +100,14 @@ def stored_geometry(image: Image.Image) -> tuple[int, tuple[int, int]]:
 def load_array(path: Path) -> np.ndarray:
     """A .npy file. Raises ValueError when it is missing, damaged or holds Python objects (which could run code)."""
     try:
-        return np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path}: truncated or damaged array ({error}); replace or remove the file") from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path}: an archive of arrays under the name of one; save the array alone with numpy.save")
+    return array
 
 
 def _stored_range(image: Image.Image) -> StoredRange | None:

@@ -60,7 +60,10 @@ class DataItem(Pair):
         Raises:
             ValueError: not an image and a mask of the same size; names the item.
         """
-        item = self.data[self.index]
+        try:
+            item = self.data[self.index]
+        except Exception as error:  # whatever a user's own code raises
+            raise ValueError(f"{self.image}: cannot be read: {type(error).__name__}: {error}") from error
         if isinstance(item, Mapping) and {"image", "mask"} <= set(item):
             item = (item["image"], item["mask"])
         if not isinstance(item, tuple | list) or len(item) != 2:
@@ -77,12 +80,21 @@ class DataItem(Pair):
 
 
 def list_items(data: OwnDataset, title: str) -> tuple[DataItem, ...]:
-    """Every item of a data set that messages call ``title``; reads none."""
+    """Every item of a data set that messages call ``title``; reads none.
+
+    Raises:
+        ValueError: it has no length.
+    """
+    if not isinstance(data, OwnDataset):
+        raise ValueError(f"{title}: a {type(data).__name__} has no length or no items; give a data set with both")
     return tuple(DataItem.of(data, index, title) for index in range(len(data)))
 
 
 def _as_array(value: Any) -> Any:
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+    if not isinstance(value, Tensor):
+        return value
+    # NumPy has no bfloat16.
+    return (value.float() if value.dtype.is_floating_point else value).detach().cpu().numpy()
 
 
 def _label_ids(mask: Any, kind: Kind, source: Path) -> LabelMap:

@@ -24,6 +24,8 @@ def read_image(path: Path) -> Image.Image:
 
 def to_rgb(image: Image.Image, source: Path | str = "image") -> Image.Image:
     """Any picture mode to RGB; ``source`` is for the error message. Raises ValueError for float images."""
+    if 0 in image.size:
+        raise ValueError(f"{source}: an image of {image.width} x {image.height} pixels (width x height) holds nothing")
     if image.mode in SIXTEEN_BIT_MODES:
         grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) // 257
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
@@ -59,4 +61,6 @@ def to_picture(image: object, source: Path | str = "image") -> Image.Image:
         )
     if image.dtype == np.uint16 and image.ndim == 3:
         image = (image // 257).astype(np.uint8)
+    if not image.size:
+        raise ValueError(f"{source}: an array of shape {image.shape} holds no pixel")
     return to_rgb(Image.fromarray(image), source)

@@ -65,5 +65,18 @@ def bears_fingerprint(path: Path, fingerprint: str) -> bool:
     return found == fingerprint
 
 
+def is_foreign(path: Path) -> bool:
+    """Whether a file is there that holds something and was not written by a prediction."""
+    try:
+        if not path.stat().st_size:
+            return False
+        with Image.open(path) as image:
+            return _TEXT_KEY not in image.info
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return True
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

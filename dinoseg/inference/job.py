@@ -57,6 +57,7 @@ class PredictionJob:
         predictor, outputs = self.predictor, self.outputs
         try:
             mask, fingerprint = outputs.mask_of(image), None
+            outputs.refuse_foreign(image)
             if predictor.fingerprint is not None:
                 fingerprint = output_fingerprint(predictor.fingerprint, outputs.palette, image.path, mask)
                 if not outputs.overwrite and outputs.holds(image, fingerprint):

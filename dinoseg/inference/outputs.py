@@ -10,7 +10,7 @@ from jaxtyping import Integer
 
 from dinoseg.data.label_maps import write_label_map
 from dinoseg.inference.files import InputImage
-from dinoseg.inference.fingerprint import bears_fingerprint, png_text
+from dinoseg.inference.fingerprint import bears_fingerprint, is_foreign, png_text
 from dinoseg.inference.predictor import Prediction
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import replace_text, replaced_file
@@ -81,6 +81,14 @@ class OutputFolder:
     def holds(self, image: InputImage, fingerprint: str) -> bool:
         """Whether both outputs are there, whole, and carry this fingerprint."""
         return all(bears_fingerprint(path, fingerprint) for path in (self._label_map(image), self._overlay(image)))
+
+    def refuse_foreign(self, image: InputImage) -> None:
+        """Raises ValueError where an output would take the place of the input, or of a file that is no prediction."""
+        for path in (self._label_map(image), self._overlay(image)):
+            own = image.path.resolve() == path.resolve() or (image.mask and image.mask.resolve() == path.resolve())
+            if own or (not self.overwrite and is_foreign(path)):
+                what = "is an input" if own else "is there and is no prediction of dinoseg's"
+                raise ValueError(f"{image.path}: {path} {what}, and would be overwritten; give another --out folder")
 
     def write(
         self,

@@ -61,7 +61,8 @@ def build_segmenter(config: Config, num_classes: int) -> Segmenter:
         ValueError: options of backbone or head that do not fit, or weights that cannot be had.
     """
     head_config = config.decoder_head
-    assert config.model.mode is not None  # filled in when the config was loaded
+    # Filled in when the config was loaded.
+    assert config.model.mode is not None and head_config.backbone_out_layers is not None
     backbone = build_backbone(
         config.model.dino_hub,
         weights=config.model.weights,

@@ -11,7 +11,7 @@ from dinoseg.config import Config, with_changes
 from dinoseg.config.loading import is_given, load_config
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter, build_segmenter
-from dinoseg.run_folder.checkpoint import Checkpoint
+from dinoseg.run_folder.checkpoint import PREVIOUS, Checkpoint
 
 # What decides the meaning of the model's outputs.
 _LABEL_KEYS = (
@@ -22,6 +22,9 @@ _LABEL_KEYS = (
     "eval.reduce_zero_label",
     "decoder_head.num_classes",
 )
+
+
+CHECKPOINTS = ("best", "last", PREVIOUS)
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,10 @@ class RunFolder:
         """The checkpoint ``last``, ``best`` or ``previous``, to read from.
 
         Raises:
-            ValueError: there is none.
+            ValueError: another name, or there is none.
         """
+        if name not in CHECKPOINTS:
+            raise ValueError(f"{self.path}: there is no checkpoint {name!r}; choose {', '.join(CHECKPOINTS)}")
         return Checkpoint.open(self.checkpoint(name))
 
     def evaluation(self, split: str) -> Path:

@@ -208,8 +208,8 @@ def run_request(request: EvaluationRequest, console: Console) -> None:
     if len(request.runs) != 1:
         found = f"found {', '.join(request.runs)}" if request.runs else "found none"
         raise ValueError(f"give one run folder ({found}), or label maps with --predictions DIR --masks DIR")
-    path, split = Path(request.runs[0]), request.split or "val"
-    run = ChosenRun(path, request.checkpoint or "best", None, request.settings)
+    path, split = Path(request.runs[0]), "val" if request.split is None else request.split
+    run = ChosenRun(path, "best" if request.checkpoint is None else request.checkpoint, None, request.settings)
     if request.merge:
         _refuse("--merge takes everything from the shards", request, ("shard", "checkpoint"))
         if request.settings:

@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dinoseg.api.settings import config_of, key_values
@@ -44,3 +45,8 @@ def test_wrong_settings_are_told() -> None:
         config_of({"datasets.root": object()})
     with pytest.raises(ValueError, match="'bs=4' is one text; give a mapping, or a list of key=value texts"):
         config_of("bs=4")
+
+
+def test_texts_stay_texts() -> None:
+    config = config_of({"datasets.classes": {0: "1e3", 1: "null", 2: "yes"}, "bs": np.int64(3)})
+    assert config.datasets.classes == {0: "1e3", 1: "null", 2: "yes"} and config.bs == 3

@@ -175,3 +175,9 @@ def test_ids_beyond_32_bits_name_file_and_value(value: int, root: Path) -> None:
     path.unlink()
     finding = only(run(root), "unreadable")
     assert f"label id {value} does not fit" in finding.message and finding.files == (str(path.with_suffix(".npy")),)
+
+
+def test_masks_in_which_nothing_counts_are_an_error(root: Path) -> None:
+    for path in (root / "train/masks").iterdir():
+        save(path, np.full((2, 4), 255, np.uint8))
+    assert only(run(root), "nothing_counts").severity == "error"

@@ -23,7 +23,7 @@ def _beyond(entry: Key) -> list[Any]:
     has_most = stated.most is not None and not (entry.key.startswith("transforms.") and stated.length == 3)
     values += [stated.most + step] if has_most else []
     values += [limit for limit in (stated.above, stated.below) if limit is not None]
-    if "number" in entry.type and not whole:
+    if entry.type.startswith(("a number", "a list of numbers")):
         values += [float("nan"), *([] if stated.infinite else [float("inf")])]
     if whole:
         values = [int(value) for value in values]

@@ -10,7 +10,7 @@ from PIL import Image, TiffImagePlugin
 from dinoseg.data.folders import Pair
 from dinoseg.data.label_maps import write_label_map
 from dinoseg.data.masks import mask_ignored_pixels, read_mask, read_pair, rotate_like
-from dinoseg.data.pictures import read_image
+from dinoseg.data.pictures import read_image, to_picture
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind
 
@@ -320,3 +320,21 @@ def test_a_smaller_copy_in_a_tiff_is_no_second_page(tmp_path: Path) -> None:
     with Image.open(tmp_path / "a.tif") as image:
         assert image.n_frames == 2
     np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), IDS)
+
+
+def test_an_archive_under_the_name_of_an_array_and_a_folder_are_named(tmp_path: Path) -> None:
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.savez(file, ids=IDS)
+    with pytest.raises(ValueError, match="an archive of arrays under the name of one"):
+        read_mask(tmp_path / "a.npy")
+    (tmp_path / "b.png").mkdir()
+    with pytest.raises(ValueError, match="a folder, not an image file"):
+        read_image(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0)])
+def test_an_empty_picture_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="holds nothing"):
+        to_picture(Image.new("RGB", size))
+    with pytest.raises(ValueError, match="holds no pixel"):
+        to_picture(np.zeros((*size, 3), np.uint8))

@@ -13,6 +13,7 @@ import torch
 
 from dinoseg.run_folder.checkpoint import MODEL_FILE, TRAINER_FILE, Checkpoint, write_checkpoint
 from dinoseg.run_folder.checkpoint_manifest import CONTENTS_FILE, write_contents
+from dinoseg.run_folder.folder import RunFolder
 
 
 def _write(folder: Path, step: int, weights: int = 10, state: int = 10) -> None:
@@ -132,3 +133,9 @@ def test_code_in_an_optimiser_state_is_not_run(tmp_path: Path, monkeypatch: pyte
     ):
         Checkpoint(tmp_path / "last").trainer_state()
     assert not (tmp_path / "trapped").exists()
+
+
+@pytest.mark.parametrize("name", ["../../other/checkpoints/best", "", ".best.previous"])
+def test_a_checkpoint_outside_the_run_is_not_opened(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no checkpoint .* choose best, last, previous"):
+        RunFolder(tmp_path).open_checkpoint(name)

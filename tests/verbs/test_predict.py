@@ -78,10 +78,8 @@ def test_what_is_not_proven_is_predicted_anew(
     (out / "overlays" / "test_0.png").unlink()
     cut = out / "labels" / "test_1.png"
     cut.write_bytes(cut.read_bytes()[:-20])
-    foreign = out / "labels" / "test_2.png"
-    Image.open(foreign).copy().save(foreign)
     (out / "labels" / "test_3.png").write_bytes((out / "labels" / "test_4.png").read_bytes())
-    assert _predict(run, images, out, monkeypatch) == {"test_0", "test_1", "test_2", "test_3"}
+    assert _predict(run, images, out, monkeypatch) == {"test_0", "test_1", "test_3"}
     assert _contents(out) == contents
     turned = Image.open(images / "test_5.png").transpose(Image.Transpose.ROTATE_180)
     turned.save(images / "test_5.png")
@@ -339,3 +337,31 @@ def test_masks_whose_ignored_pixels_stay_are_paired_as_in_training(tmp_path: Pat
     assert [image.mask and image.mask.name for image in with_masks(images[2:], tmp_path / "other")] == ["a_mask.png"]
     with pytest.raises(ValueError, match="no such folder"):
         with_masks(images, tmp_path / "nowhere")
+
+
+def test_a_file_that_is_no_prediction_is_not_overwritten(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    image, mine = data / "test" / "images" / "test_0.png", tmp_path / "labels" / "test_0.png"
+    mine.parent.mkdir()
+    Image.new("L", (56, 40), 1).save(mine)
+    before = mine.read_bytes()
+    arguments = ["predict", run, image, "--out", tmp_path]
+    assert run_cli(arguments, monkeypatch) == 1
+    assert f"{mine} is there and is no prediction of dinoseg's" in capsys.readouterr().err
+    assert mine.read_bytes() == before
+    assert run_cli([*arguments, "--overwrite"], monkeypatch) == 0
+    assert mine.read_bytes() != before
+
+
+def test_an_input_is_never_overwritten(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    picture = tmp_path / "labels" / "a.png"
+    picture.parent.mkdir()
+    picture.write_bytes((data / "test" / "images" / "test_0.png").read_bytes())
+    before = picture.read_bytes()
+    assert run_cli(["predict", run, picture, "--out", tmp_path, "--overwrite"], monkeypatch) == 1
+    assert picture.read_bytes() == before
