@@ -65,7 +65,7 @@ def test_the_api_opens_runs_the_same_way(finished: tuple[Path, Path]) -> None:
     _, run = finished
     for wrong, message in (
         ({"overrides": ["eval.mode=hole"]}, "hole"),
-        ({"checkpoint": "worst"}, "no checkpoint there"),
+        ({"checkpoint": "worst"}, "there is no checkpoint 'worst'; choose best, last, previous"),
         ({"device": "mps", "overrides": ["device=cpu"]}, "--device mps and device=cpu disagree"),
     ):
         for act in (partial(dinoseg.load, run), partial(dinoseg.evaluate, run), dinoseg.Run(run).load):

@@ -71,7 +71,7 @@ def _run_verb(rank: int, verb: str, arguments: list[str], out: str, port: int) -
     joined = distributed.init_process_group
     groups = []
     distributed.init_process_group = lambda *values, **options: groups.append(joined(*values, **options))
-    {"train": cli.train, "eval": cli.evaluate}[verb](arguments)
+    cli.train(arguments) if verb == "train" else cli.evaluate(arguments=arguments)
     threads = [(task / "comm").read_text() for task in Path("/proc/self/task").glob("*")]
     told = {"joined": len(groups), "gloo": [name for name in threads if "gloo" in name]}
     Path(f"{out}/{verb}{rank}.json").write_text(json.dumps(told))

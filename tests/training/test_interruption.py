@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert (run / "checkpoints" / "last" / "model.safetensors").is_file()
 
 
+@pytest.fixture
+def own_ctrl_c() -> Iterator[None]:
+    """Python's own handler, whatever the tests were started with: a job in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("own_ctrl_c")
 def test_a_second_ctrl_c_quits_at_once() -> None:
     with Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGTERM)
