@@ -1,6 +1,5 @@
 """A run as an object: what a training left, and what can be done with it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from dinoseg.inference.predictor import Predictor
 from dinoseg.labels import LabelSpace
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.recorded_evaluation import read_evaluation
+from dinoseg.run_folder.training_records import read_training_records
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,11 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl: ``kind`` (train or val), ``step``, and the figures of that step."""
-        file = RunFolder(self.path).metrics
-        text = file.read_text(encoding="utf-8") if file.is_file() else ""
-        return [json.loads(line) for line in text.splitlines()]
+        """The lines of metrics.jsonl: ``kind`` (train or val), ``step``, and the figures of that step.
+
+        Empty without the file. Raises ValueError when it is damaged; a last line that a kill cut short is left out.
+        """
+        return read_training_records(RunFolder(self.path).metrics)
 
     def figures(self, split: str = "val") -> dict[str, Any]:
         """The contents of ``eval/<split>/metrics.json``; those of ``val`` are of the best checkpoint of the training.

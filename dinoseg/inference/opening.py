@@ -1,4 +1,4 @@
-"""A run on the way to its model: first what costs nothing (config, labels, window, checkpoint), then the weights."""
+"""A run on the way to its model: first what costs nothing (config, labels, checkpoint), then the weights."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ import torch
 
 from dinoseg.config import Config
 from dinoseg.config.loading import is_given
-from dinoseg.inference.policy import WindowPolicy, window_policy
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.checkpoint import Checkpoint
@@ -44,8 +43,7 @@ class ChosenRun:
         config = folder.read_config(self.overrides)
         device = self._asked_device(config)
         label_space = folder.read_labels()
-        window = window_policy(config)
-        return OpenedRun(folder, folder.open_checkpoint(self.checkpoint), config, label_space, window, device)
+        return OpenedRun(folder, folder.open_checkpoint(self.checkpoint), config, label_space, device)
 
     def _asked_device(self, config: Config) -> str:
         # The run's own device is where it was trained; another machine may have another.
@@ -70,7 +68,6 @@ class OpenedRun:
     checkpoint: Checkpoint
     config: Config
     label_space: LabelSpace
-    window: WindowPolicy
     device_name: str
 
     @cached_property

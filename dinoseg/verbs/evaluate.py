@@ -47,10 +47,12 @@ def evaluate_shard(run: ChosenRun, split: str, shard: Shard, console: Console) -
     Raises:
         ValueError: see ``evaluate_run``.
     """
-    evaluation = evaluate_split(run, split, console, shard)
-    target = RunFolder(Path(run.path)).evaluation(split)
+    name, opened = _check_split(split), run.open()
+    evaluation = _evaluate_split(opened, run, name, console, shard)
+    target = opened.folder.evaluation(split)
     if process_rank() == 0:
-        path = write_shard(evaluation, target, shard, run.open().checkpoint.weights_sha256, _extra(run, split))
+        # Of the weights that were loaded, whatever lies there by now.
+        path = write_shard(evaluation, target, shard, opened.checkpoint.weights_sha256, _extra(run, split))
         counted, every = len(shard.rows(len(evaluation.names))), len(evaluation.names)
         console.print(f"shard {shard}: {counted} of {every} images counted\nwritten: {path}", soft_wrap=True)
         merge = f"dinoseg eval {run.path} --split {split} --merge"
@@ -81,14 +83,19 @@ def merge_run(run: Path, split: str, console: Console) -> Evaluation:
     return merged.evaluation
 
 
-def evaluate_split(run: ChosenRun, split: str, console: Console, shard: Shard = WHOLE) -> Evaluation:
-    """Counts one split of the run's data, or a part of it; prints and writes nothing.
+def evaluate_split(run: ChosenRun, split: str, console: Console) -> Evaluation:
+    """Counts one split of the run's data; prints and writes nothing.
 
     Raises:
         ValueError: see ``evaluate_run``.
     """
-    name, opened = _check_split(split), run.open()
-    return evaluate_pairs(opened, _settings(opened, run), _find_pairs(opened.config, name), split, console, shard=shard)
+    name = _check_split(split)
+    return _evaluate_split(run.open(), run, name, console, WHOLE)
+
+
+def _evaluate_split(opened: OpenedRun, run: ChosenRun, split: Split, console: Console, shard: Shard) -> Evaluation:
+    pairs = _find_pairs(opened.config, split)
+    return evaluate_pairs(opened, _settings(opened, run), pairs, split, console, shard=shard)
 
 
 def evaluate_own_data(run: ChosenRun, data: OwnDataset, console: Console) -> Evaluation:

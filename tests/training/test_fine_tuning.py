@@ -204,7 +204,7 @@ def test_full_training_lists_the_decayed_learning_rates(
 # --- settings
 
 
-def test_the_forks_spelling_of_lora() -> None:
+def test_lora_enabled_is_another_spelling_of_the_mode() -> None:
     config = load_config(["lora.enabled=true"])
     assert config.model.mode == "lora"
     assert config == load_config(["model.mode=lora"]) == load_config(["model.mode=lora", "lora.enabled=true"])
