@@ -8,6 +8,7 @@ from dinoseg.backbone.backbone import (
     backbone_hash,
     build_backbone,
     fit_to_patches,
+    fitted_size,
     layer_indices,
 )
 from dinoseg.backbone.catalogue import BackboneSpec, list_backbones
@@ -23,6 +24,7 @@ __all__ = [
     "backbone_hash",
     "build_backbone",
     "fit_to_patches",
+    "fitted_size",
     "layer_indices",
     "list_backbones",
 ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class Backbone(nn.Module):
 
     With ``use_norm`` the model's final norm is applied to each tapped layer. A ConvNeXt's final norm fits the
     last stage only: earlier stages come without.
+
+    ``scale``: how much larger than it is given the model sees an image, so that what is thinner than a patch is not.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Backbone(nn.Module):
         weights_report: WeightsReport | None = None,
         lora: LoraConfig | None = None,
         gradient_checkpointing: bool = False,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.model: Any = model
@@ -66,6 +70,7 @@ class Backbone(nn.Module):
         self.use_norm = use_norm
         self.weights_report = weights_report
         self.gradient_checkpointing = gradient_checkpointing
+        self.scale = scale
         if isinstance(model, ConvNeXt):
             stages: Any = model.feature_info
             self.out_channels = tuple(int(stages[layer]["num_chs"]) for layer in self.layers)
@@ -133,11 +138,11 @@ class Backbone(nn.Module):
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
         """Features of a normalised image, one entry per tapped layer.
 
-        Height and width may be anything: the image is resized bilinearly to the next multiple of the patch size,
-        so a map covers exactly the extent of the image.
+        Height and width may be anything: the image is resized bilinearly, by ``scale``, to the next multiple of the
+        patch size, so a map covers exactly the extent of the image.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.mode != "freeze"):
-            image = fit_to_patches(image, self.spec.patch_size)
+            image = fit_to_patches(image, self.spec.patch_size, self.scale)
             if isinstance(self.model, ConvNeXt):
                 return self._forward_convnext(self.model, image)
             return self._forward_vit(self.model, image)
@@ -176,13 +181,21 @@ class Backbone(nn.Module):
 
 
 def fit_to_patches(
-    image: Float[Tensor, "batch channels height width"], patch_size: int
+    image: Float[Tensor, "batch channels height width"], patch_size: int, scale: float = 1.0
 ) -> Float[Tensor, "batch channels height2 width2"]:
-    """Bilinear resize to the next multiples of ``patch_size``; the image itself when its sizes are multiples."""
-    height, width = (-(-side // patch_size) * patch_size for side in image.shape[-2:])
+    """Bilinear resize by ``scale`` to the next multiples of ``patch_size``; the image itself where it fits already."""
+    height, width = fitted_size((image.shape[-2], image.shape[-1]), patch_size, scale)
     if (height, width) == tuple(image.shape[-2:]):
         return image
-    return F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
+    # An image that shrinks a lot would alias; one that grows by less than a patch is as it always was.
+    return F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=scale < 1)
+
+
+def fitted_size(size: tuple[int, int], patch_size: int, scale: float = 1.0) -> tuple[int, int]:
+    """Height and width in pixels at which the model sees an image of ``size``: multiples of ``patch_size``."""
+    # Rounded first: 1.1 times 140 px are 154, not 155 patches of one pixel.
+    height, width = (max(1, math.ceil(round(side * scale, 6) / patch_size)) * patch_size for side in size)
+    return height, width
 
 
 def layer_indices(layers: str | Sequence[int], depth: int) -> tuple[int, ...]:
@@ -227,6 +240,7 @@ def build_backbone(
     drop_path: float = 0.0,
     lora: LoraConfig | None = None,
     gradient_checkpointing: bool = False,
+    scale: float = 1.0,
 ) -> Backbone:
     """A backbone by catalogue name, alias or ``timm:<model name>``.
 
@@ -234,6 +248,7 @@ def build_backbone(
     folder in any of the dialects of ``dinoseg.backbone.weights``. ``drop_path``: stochastic depth rate, which acts
     in mode "full" only. ``lora``: the adapters of mode "lora", defaults when left out. ``gradient_checkpointing``:
     the blocks are computed a second time in the backward pass, which saves memory; in training, where there is one.
+    ``scale``: how much larger than it is given the model sees an image.
 
     Raises:
         ValueError: unknown name, layers or mode; weights that cannot be had, read, or matched in full; adapters that
@@ -251,6 +266,7 @@ def build_backbone(
         weights_report=report,
         lora=lora,
         gradient_checkpointing=gradient_checkpointing,
+        scale=scale,
     )
 
 

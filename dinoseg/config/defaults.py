@@ -66,14 +66,15 @@ def _joined_spellings(config: Config) -> dict[str, Any]:
 
 def _left_out(config: Config) -> dict[str, Any]:
     """Values for the keys that were left out: they follow from the head, the mode, the crop and the steps."""
-    mask2former = config.decoder_head.type == "m2f"
+    mask2former, dense = config.decoder_head.type == "m2f", config.decoder_head.type == "dense"
     crop = config.transforms.train.crop_size if config.eval.crop_size is None else config.eval.crop_size
     values: dict[str, Any] = {
-        "decoder_head.backbone_out_layers": "FOUR_EVEN_INTERVALS" if mask2former else "LAST",
+        "decoder_head.backbone_out_layers": "FOUR_EVEN_INTERVALS" if mask2former or dense else "LAST",
         "decoder_head.hidden_dim": 256 if mask2former else None,
         "optimizer.lr": 1e-4 if mask2former else 1e-3,
         "optimizer.weight_decay": 0.05 if mask2former else 0.01,
-        "optimizer.gradient_clip": 0.01 if mask2former else float("inf"),
+        "optimizer.gradient_clip": 0.01 if mask2former else 1.0 if dense else float("inf"),
+        "train.diceloss_weight": 1.0 if dense else 0.0,
         "optimizer.backbone_lr_factor": _LR_FACTOR.get(config.model.mode or ""),
         "eval.crop_size": crop,
         "eval.stride": [max(1, side * 2 // 3) for side in crop] if isinstance(crop, list) else max(1, crop * 2 // 3),

@@ -32,6 +32,12 @@ class ModelConfig(Section):
         choices=("freeze", "lora", "full"),
         first=True,
     )
+    backbone_scale: float = option(
+        1.0,
+        "how much larger the backbone sees the image than stem, loss and output do; 2 where things are thin",
+        least=0.25,
+        most=8,
+    )
     save_backbone: bool = option(
         False, "write the whole backbone into checkpoints, not only its name and hash", resume="free"
     )
@@ -93,9 +99,9 @@ class DatasetsConfig(Section):
 class DecoderHeadConfig(Section):
     """The head on the backbone's features."""
 
-    type: str = option("linear", "which head", choices=("linear", "m2f"), first=True)
+    type: str = option("linear", "which head", choices=("linear", "dense", "m2f"), first=True)
     backbone_out_layers: str | list[int] | None = option(
-        None, "LAST | FOUR_LAST | FOUR_EVEN_INTERVALS | list of block indices; LAST for linear when left out"
+        None, "LAST | FOUR_LAST | FOUR_EVEN_INTERVALS | list of block indices; LAST for linear, else the third"
     )
     use_batchnorm: bool = option(True, "linear: BatchNorm before the classifier")
     use_cls_token: bool = option(False, "linear: concatenate the class token to every patch feature")
@@ -106,7 +112,13 @@ class DecoderHeadConfig(Section):
     hidden_dim: int | None = option(
         None, "m2f: width of pixel and mask decoder (256 when left out)", least=1, most=16384
     )
-    dropout: float = option(0.1, "linear: dropout on the features", least=0, below=1)
+    dropout: float = option(0.1, "linear, dense: dropout on the features", least=0, below=1)
+    stem_widths: list[int] = option(
+        [24, 48, 96, 128], "dense: channels at strides 1, 2, 4, 8; multiples of 8", least=8, most=4096, length=4
+    )
+    output_stride: int = option(
+        1, "dense: pixels a score; 2 takes half of the time and sees a little less", least=1, most=2
+    )
     num_heads: int = option(8, "m2f: attention heads", least=1, most=256)
     num_queries: int = option(100, "m2f: learned queries", least=1, most=65536)
     encoder_layers: int = option(6, "m2f: deformable encoder layers", least=1, most=100)
@@ -142,15 +154,15 @@ class SchedulerConfig(Section):
 class OptimizerConfig(Section):
     """AdamW and its learning rates."""
 
-    lr: float | None = option(None, "1e-3 for linear, 1e-4 for m2f when left out", least=0, first=True)
+    lr: float | None = option(None, "1e-3 for linear and dense, 1e-4 for m2f when left out", least=0, first=True)
     beta1: float = option(0.9, "AdamW beta 1", least=0, below=1)
     beta2: float = option(0.999, "AdamW beta 2", least=0, below=1)
     weight_decay: float | None = option(
-        None, "1e-2 for linear, 5e-2 for m2f when left out; none on norms, biases, embeddings", least=0
+        None, "1e-2 for linear and dense, 5e-2 for m2f when left out; none on norms, biases, embeddings", least=0
     )
     gradient_clip: float | None = option(
         None,
-        "largest gradient norm, 0 for none; inf (none) for linear, 0.01 for m2f when left out",
+        "largest gradient norm, 0 for none; inf (none) for linear, 1 for dense, 0.01 for m2f when left out",
         least=0,
         infinite=True,
     )
@@ -226,10 +238,13 @@ class TransformsConfig(Section):
 
 
 class TrainConfig(Section):
-    """The loss of the linear head, and what a training does beside its steps."""
+    """The loss of the linear and dense heads, and what a training does beside its steps."""
 
-    celoss_weight: float = option(1.0, "linear: weight of cross-entropy", least=0)
-    diceloss_weight: float = option(0.0, "linear: weight of Dice loss", least=0)
+    celoss_weight: float = option(1.0, "linear, dense: weight of cross-entropy", least=0)
+    diceloss_weight: float | None = option(
+        None, "linear, dense: weight of Dice loss; 0 for linear, 1 for dense when left out", least=0
+    )
+    auxiliary_weight: float = option(0.4, "dense: weight of the same loss on each of the two coarser levels", least=0)
     class_weights: Any = option("none", "none | auto (inverse square root of pixel share) | {name: weight}")
     accumulation_steps: int = option(1, "batches per optimiser step", least=1, most=10**6)
     log_interval: int = option(

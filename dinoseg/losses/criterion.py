@@ -35,11 +35,14 @@ def build_criterion(
             settings=config.m2f_train,
             class_weights=weights,
         )
+    # Filled in when the config was loaded.
+    assert config.train.diceloss_weight is not None
     return PixelLoss(
         ignore_index=label_space.ignore_index,
         celoss_weight=config.train.celoss_weight,
         diceloss_weight=config.train.diceloss_weight,
         class_weights=weights,
+        auxiliary_weight=config.train.auxiliary_weight,
     )
 
 

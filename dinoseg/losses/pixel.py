@@ -17,6 +17,7 @@ class PixelLoss(nn.Module):
         celoss_weight: weight of the cross-entropy.
         diceloss_weight: weight of the Dice loss.
         class_weights: one weight a class for the cross-entropy, or None for equal weights.
+        auxiliary_weight: weight of the same loss on each coarser level that a head gives in training.
     """
 
     class_weights: Tensor | None
@@ -28,11 +29,13 @@ class PixelLoss(nn.Module):
         celoss_weight: float = 1.0,
         diceloss_weight: float = 0.0,
         class_weights: Float[Tensor, " classes"] | None = None,
+        auxiliary_weight: float = 0.4,
     ) -> None:
         super().__init__()
         self.ignore_index = ignore_index
         self.celoss_weight = celoss_weight
         self.diceloss_weight = diceloss_weight
+        self.auxiliary_weight = auxiliary_weight
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, output: PixelOutput, class_map: Int[Tensor, "batch height width"]) -> dict[str, Tensor]:
@@ -40,9 +43,19 @@ class PixelLoss(nn.Module):
 
         Scores are resized bilinearly to the class map, so that thin structures are supervised at their own resolution.
         """
-        logits = functional.interpolate(
-            output.logits.float(), size=class_map.shape[-2:], mode="bilinear", align_corners=False
-        )
+        terms = self._terms(output.logits, class_map)
+        if output.auxiliary and self.auxiliary_weight:
+            coarser = [self._terms(logits, class_map) for logits in output.auxiliary]
+            summed = torch.stack([value for level in coarser for value in level.values()]).sum()
+            terms["loss_auxiliary"] = self.auxiliary_weight * summed
+        return terms
+
+    def _terms(
+        self, scores: Float[Tensor, "batch classes _ _"], class_map: Int[Tensor, "batch height width"]
+    ) -> dict[str, Tensor]:
+        logits = scores.float()
+        if logits.shape[-2:] != class_map.shape[-2:]:
+            logits = functional.interpolate(logits, size=class_map.shape[-2:], mode="bilinear", align_corners=False)
         terms = {}
         if self.celoss_weight:
             loss = cross_entropy(logits, class_map, self.ignore_index, self.class_weights)

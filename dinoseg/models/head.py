@@ -26,9 +26,15 @@ class HeadOptions:
 
 @dataclass
 class PixelOutput:
-    """Class scores before softmax, at a resolution of the head's own."""
+    """Class scores before softmax, at a resolution of the head's own.
+
+    Attributes:
+        logits: the scores.
+        auxiliary: scores of coarser levels of the head, which the loss supervises too; in training only.
+    """
 
     logits: Float[Tensor, "batch classes height width"]
+    auxiliary: tuple[Float[Tensor, "batch classes _ _"], ...] = ()
 
 
 class Head(nn.Module, ABC, Generic[Output]):
@@ -37,12 +43,12 @@ class Head(nn.Module, ABC, Generic[Output]):
     Attributes:
         predicts: scores of pixels (``PixelOutput``) or masks with a class each (``Mask2FormerOutput``), by which the
             loss is chosen.
-        class_layer: name of the layer that has one row a class, and for masks one more, "no object".
+        class_layers: names of the layers that have one row a class, and for masks one more, "no object".
         scores_are_probabilities: whether ``semantic_logits`` can be averaged as they are, or want a softmax first.
     """
 
     predicts: ClassVar[Literal["pixels", "masks"]]
-    class_layer: ClassVar[str]
+    class_layers: ClassVar[tuple[str, ...]]
     scores_are_probabilities: ClassVar[bool]
 
     @classmethod

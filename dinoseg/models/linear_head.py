@@ -36,7 +36,7 @@ class LinearHead(Head[PixelOutput]):
     """
 
     predicts = "pixels"
-    class_layer = "conv"
+    class_layers = ("conv",)
     scores_are_probabilities = False
 
     def __init__(self, *, in_channels: tuple[int, ...], num_classes: int, options: LinearOptions) -> None:

@@ -62,7 +62,7 @@ class Mask2FormerHead(Head[Mask2FormerOutput]):
     """
 
     predicts = "masks"
-    class_layer = "predictor.class_embed"
+    class_layers = ("predictor.class_embed",)
     scores_are_probabilities = True
 
     def __init__(

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dinoseg.models.deformable import DeformableAttention, cell_centres
 from dinoseg.models.deformable_layout import Shapes
+from dinoseg.models.group_norm import GroupNorm
 from dinoseg.models.position import sine_positions
 from dinoseg.models.sliced_feed_forward import feed_forward
 
@@ -69,17 +70,6 @@ class PixelDecoder(nn.Module):
         finest = encoded[-1].contiguous()
         upsampled = functional.interpolate(finest, size=lateral.shape[-2:], mode="bilinear", align_corners=False)
         return self.output_convs[0](lateral.add_(upsampled)).relu_(), encoded
-
-
-class GroupNorm(nn.GroupNorm):
-    """GroupNorm that takes maps of one cell, too: a window of 32 px has one at stride 32.
-
-    PyTorch's own refuses a group of one value, whose normalised value is 0.
-    """
-
-    def forward(self, input: Map) -> Map:
-        """The normalised map."""
-        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 
 def _projection(inputs: int, outputs: int) -> nn.Sequential:

@@ -7,8 +7,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dinoseg.backbone import Backbone, build_backbone
+from dinoseg.backbone import Backbone, FeatureMap, build_backbone
 from dinoseg.config import Config
+from dinoseg.models.dense_head import DenseHead
 from dinoseg.models.head import Head, PixelOutput
 from dinoseg.models.linear_head import LinearHead
 from dinoseg.models.mask2former_head import Mask2FormerHead
@@ -18,6 +19,7 @@ from dinoseg.models.mask_decoder import Mask2FormerOutput
 HEADS: Mapping[str, type[Head[Any]]] = MappingProxyType(
     {
         "linear": LinearHead,
+        "dense": DenseHead,
         "m2f": Mask2FormerHead,
     }
 )
@@ -43,15 +45,21 @@ class Segmenter(nn.Module):
         """Whether ``semantic_logits`` can be averaged as they are, or want a softmax first."""
         return self.head.scores_are_probabilities
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> PixelOutput | Mask2FormerOutput:
-        """What the head's loss needs. Images are normalised, of any size."""
-        return self.head(image, self.backbone(image))
+    def forward(
+        self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap] | None = None
+    ) -> PixelOutput | Mask2FormerOutput:
+        """What the head's loss needs. Images are normalised, of any size.
+
+        Args:
+            features: the backbone's for these images, where they are known already; computed when left out.
+        """
+        return self.head(image, self.backbone(image) if features is None else features)
 
     def semantic_logits(
-        self, image: Float[Tensor, "batch 3 height width"]
+        self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap] | None = None
     ) -> Float[Tensor, "batch classes height width"]:
         """One score a class and pixel, at the size of the image; the largest wins."""
-        return self.head.semantic_logits(self(image), (image.shape[-2], image.shape[-1]))
+        return self.head.semantic_logits(self(image, features), (image.shape[-2], image.shape[-1]))
 
 
 def build_segmenter(config: Config, num_classes: int) -> Segmenter:
@@ -72,6 +80,7 @@ def build_segmenter(config: Config, num_classes: int) -> Segmenter:
         drop_path=config.model.drop_path,
         lora=config.lora,
         gradient_checkpointing=config.model.gradient_checkpointing,
+        scale=config.model.backbone_scale,
     )
     head = HEADS[head_config.type].from_config(head_config, backbone, num_classes)
     return Segmenter(backbone, head, num_classes)

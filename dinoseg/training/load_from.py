@@ -87,7 +87,7 @@ def _load_own(head: Head[Any], state: Mapping[str, Tensor], source: Path, classe
     ours = head.state_dict()
     # Masks have a row more: "no object".
     extra = 1 if head.predicts == "masks" else 0
-    class_tensors = [f"{head.class_layer}.weight", f"{head.class_layer}.bias"]
+    class_tensors = [f"{layer}.{part}" for layer in head.class_layers for part in ("weight", "bias")]
     unfit = [
         name
         for name, tensor in state.items()
