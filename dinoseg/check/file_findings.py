@@ -13,8 +13,6 @@ from dinoseg.system.messages import list_names
 
 Severity = Literal["error", "warning", "note"]
 
-_WHITE = 65535  # of a picture with 16 bits a pixel
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -69,7 +67,6 @@ def file_findings(split: SplitScan) -> list[Finding]:
         *_jpeg_masks(split),
         *_size_mismatches(split),
         *_rotated(split),
-        *_dark(split),
     ]
 
 
@@ -247,17 +244,3 @@ def _rotated(split: SplitScan) -> list[Finding]:
         advice = "look at one pair; if the mask is turned, save the image without the tag or turn the mask"
         findings.append(file_finding("warning", "exif_unclear", message, advice, [fact.pair.image for fact in unclear]))
     return findings
-
-
-def _dark(split: SplitScan) -> list[Finding]:
-    """Pictures of 16 bits that use only the lower ones: they are read as if white were 65535."""
-    files = [fact.pair.image for fact in split.facts if fact.image.brightest is not None]
-    brightest = max((fact.image.brightest or 0 for fact in split.facts), default=0)
-    if not files or brightest > _WHITE // 2:
-        return []
-    message = (
-        f"{plural(len(files), 'image')} of {split.name} with 16 bits a pixel, {brightest.bit_length()} of them used "
-        f"(brightest value {brightest}): read with white at {_WHITE}, they come out nearly black"
-    )
-    advice = f"multiply the values so that white is near {_WHITE}, or save them with 8 bits"
-    return [file_finding("warning", "dark_16_bit", message, advice, files)]
