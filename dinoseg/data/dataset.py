@@ -113,7 +113,7 @@ class EvaluationDataset(Dataset[Sample]):
         """Height and width of an image, of a file as it is stored."""
         pair = self.pairs[index]
         if isinstance(pair, DataItem):
-            return pair.read(self.label_space.kind)[0].size[::-1]
+            return pair.read(self.label_space.kind, self.white_level)[0].size[::-1]
         refuse_special_file(pair.image)
         with Image.open(pair.image) as image:
             return image.height, image.width

@@ -60,9 +60,7 @@ def read_array_file(path: Path, remedy: str) -> Shaped[np.ndarray, "..."]:
     try:
         with path.open("rb") as stream:
             if stream.read(4) == b"PK\x03\x04":
-                raise _WrongArray(
-                    "an archive of arrays under the name of one; save the array alone with numpy.save"
-                )
+                raise _WrongArray("an archive of arrays under the name of one; save the array alone with numpy.save")
             stream.seek(0)
             shape, dtype = _read_header(stream)
             if dtype.hasobject:
@@ -87,7 +85,7 @@ class _WrongArray(Exception):
     pass
 
 
-def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _read_header(stream: IO[bytes] | io.BufferedIOBase) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and type that a ``.npy`` stream begins with; no more is read than a header may hold.
 
     Raises:

@@ -181,7 +181,9 @@ def test_16_bit_grey_images_are_scaled_to_8_bit(tmp_path: Path) -> None:
 
 def test_a_float_image_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match=r"a\.tif: a valid picture of floating-point values \(mode F\), which dinoseg does not read"):
+    with pytest.raises(
+        ValueError, match=r"a\.tif: a valid picture of floating-point values \(mode F\), which dinoseg does not read"
+    ):
         read_image(tmp_path / "a.tif")
 
 
