@@ -114,7 +114,7 @@ def load_file(path: Path, data: bytes | None = None, *, reduced: bool = False) -
             raise
         reason = str(error) or type(error).__name__
         raise ValueError(f"{path}: truncated or damaged ({reason}); replace or remove the file") from None
-    upright.info |= stored
+    upright.info.update(stored)
     return upright
 
 
@@ -145,6 +145,7 @@ def _low_bytes(open_file: Callable[[], Any]) -> Image.Image:
     own, other = ("L", "B") if sys.byteorder == "little" else ("B", "L")
     swapped = {own: other, other: own, "N": other}
     with open_file() as file, Image.open(file) as image:
+        assert isinstance(image, ImageFile)
         tiles = []
         for tile in image.tile:
             arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
@@ -161,8 +162,8 @@ def _beyond_largest(image: Image.Image, open_file: Callable[[], Any]) -> str:
 
     Pillow takes such values as the largest.
     """
-    tile = image.tile[0]
-    if tile.codec_name not in ("ppm", "ppm_plain") or image.mode == "1" or not isinstance(tile.args, tuple):
+    tile = image.tile[0] if isinstance(image, ImageFile) and image.tile else None
+    if tile is None or tile.codec_name not in ("ppm", "ppm_plain") or not isinstance(tile.args, tuple):
         return ""
     largest = int(tile.args[-1])
     with open_file() as file:

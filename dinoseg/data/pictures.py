@@ -145,10 +145,8 @@ def _warn_of_range(values: Integer[np.ndarray, "..."], source: Path | str, white
     darkest, brightest = int(values.min()), int(values.max())
     white = LARGEST_WHITE if white_level is None else white_level
     if darkest < 0 or brightest > white:
-        beyond = ("brightest", brightest) if brightest > white else ("darkest", darkest)
-        remark = (
-            f"the {beyond[0]} value is {beyond[1]}, and values outside 0..{white} (datasets.white_level) are clamped"
-        )
+        extreme = f"brightest value is {brightest}" if brightest > white else f"darkest value is {darkest}"
+        remark = f"the {extreme}, and values outside 0..{white} (datasets.white_level) are clamped"
     elif white_level is None and comes_out_dark(brightest, white):
         remark = (
             f"the brightest value of this picture with 16 bits is {brightest}, and white is taken as {white}: it comes "

@@ -64,8 +64,13 @@ def write_tiff_of_16_bits(path: Path, pixels: np.ndarray, order: str = "<", samp
 
 @pytest.mark.parametrize(
     ("brightest", "white"),
-    [(0, 255), (200, 255), (255, 255), (256, 511), (1000, 1023), (4000, 4095), (4095, 4095), (4096, 8191)]
-    + [(16383, 16383), (32768, 65535), (65535, 65535), (100_000, 65535)],
+    list(
+        zip(
+            (0, 200, 255, 256, 1000, 4000, 4095, 4096, 16383, 32768, 65535, 100_000),
+            (255, 255, 255, 511, 1023, 4095, 4095, 8191, 16383, 65535, 65535, 65535),
+            strict=True,
+        )
+    ),
 )
 def test_white_is_the_largest_value_of_as_many_bits_as_are_used(brightest: int, white: int) -> None:
     assert white_level_of(brightest) == white
