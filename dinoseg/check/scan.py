@@ -147,8 +147,6 @@ def _bytes_of(path: Path) -> bytes:
     refuse_special_file(path)
     try:
         return path.read_bytes()
-    except IsADirectoryError:
-        raise ValueError(f"{path}: a folder, not a file") from None
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
 

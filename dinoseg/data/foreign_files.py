@@ -14,6 +14,8 @@ _STARTS = (
     (b"PK\x03\x04", "a ZIP archive (.npz is one)"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"SIMPLE  =", "a FITS file"),
+    (b"GRIB", "a GRIB file"),
+    (b"BUFR", "a BUFR file"),
     (b"\xff\x0a", "a JPEG XL file"),
     (b"\0\0\0\x0cJXL ", "a JPEG XL file"),
     (b"<svg", "an SVG drawing"),

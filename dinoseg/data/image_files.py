@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.ImageFile import ImageFile
+from PIL.ImageFile import ImageFile, StubImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from dinoseg.data.foreign_files import foreign_kind
@@ -81,6 +81,8 @@ def load_file(path: Path, data: bytes | None = None, *, reduced: bool = False) -
         # An open file rather than a path: Pillow maps uncompressed files given by path into memory, and scrambles TIFFs
         # with a rotation tag that way (seen in 13.0).
         with open_file() as file, Image.open(file) as image:
+            if isinstance(image, StubImageFile):
+                raise UnidentifiedImageError  # known by name alone
             raw_mode = _raw_mode(image)
             beyond = _beyond_largest(image, open_file) if image.format == "PPM" else ""
             if beyond:
@@ -96,8 +98,6 @@ def load_file(path: Path, data: bytes | None = None, *, reduced: bool = False) -
         upright = ImageOps.exif_transpose(image)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path}: a folder, not an image file; give the files in it") from None
     except UnidentifiedImageError:
         kind = foreign_kind(path)
         reason = "not an image that can be read; replace or remove the file" if kind is None else kind

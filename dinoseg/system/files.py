@@ -68,11 +68,13 @@ def flush_to_disk(path: Path) -> None:
 
 
 def refuse_special_file(path: Path) -> None:
-    """Raises ValueError for a FIFO, a socket or a device: to read one may mean to wait for ever."""
+    """Raises ValueError for a folder, and for a FIFO, a socket or a device: to read these may mean to wait for ever."""
     try:
         mode = path.stat().st_mode
     except OSError:
         return  # whoever opens it says why
+    if stat.S_ISDIR(mode):
+        raise ValueError(f"{path}: a folder, not a file; give the files in it")
     kind = next((name for is_kind, name in _SPECIAL if is_kind(mode)), None)
     if kind is not None:
         raise ValueError(f"{path}: {kind}, which is not read; give a file, or copy its contents into one")

@@ -330,7 +330,7 @@ def test_an_archive_under_the_name_of_an_array_and_a_folder_are_named(tmp_path: 
     with pytest.raises(ValueError, match="an archive of arrays under the name of one"):
         read_mask(tmp_path / "a.npy")
     (tmp_path / "b.png").mkdir()
-    with pytest.raises(ValueError, match="a folder, not an image file"):
+    with pytest.raises(ValueError, match="a folder, not a file"):
         read_image(tmp_path / "b.png")
 
 
