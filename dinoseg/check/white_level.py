@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dinoseg.check.file_findings import Finding, SplitScan, file_finding, plural
-from dinoseg.data.pictures import comes_out_dark, white_level_of
+from dinoseg.check.file_findings import Finding, Severity, SplitScan, file_finding, plural
+from dinoseg.data.pictures import LARGEST_WHITE, comes_out_dark, white_level_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ def find_white_level(scans: Sequence[SplitScan], given: int | None) -> WhiteLeve
         f"{found}, the largest value of {found.bit_length()} bits"
     )
     advice = f"set datasets.white_level if another value is white; a run keeps datasets.white_level={found}"
-    return WhiteLevel(found, (Finding("note", "white_level", message, advice, count=len(brightest_of)),))
+    # The brightest value of few or dark pictures may be short of white: somebody should look.
+    severity: Severity = "note" if found == LARGEST_WHITE else "warning"
+    return WhiteLevel(found, (Finding(severity, "white_level", message, advice, count=len(brightest_of)),))
 
 
 def dropped_channel_findings(scans: Sequence[SplitScan]) -> list[Finding]:

@@ -112,6 +112,8 @@ def load_file(path: Path, data: bytes | None = None, *, reduced: bool = False) -
     except Exception as error:  # Pillow's decoders raise many types for damaged files
         if str(error).startswith(f"{path}: "):
             raise
+        if isinstance(error, OSError) and error.strerror:
+            raise ValueError(f"{path}: cannot be opened ({error.strerror})") from None
         reason = str(error) or type(error).__name__
         raise ValueError(f"{path}: truncated or damaged ({reason}); replace or remove the file") from None
     upright.info.update(stored)

@@ -31,7 +31,7 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
         out: the output folder. What predictions write there is never an input, should it lie in an input folder.
 
     Raises:
-        ValueError: an input that matches nothing or is no file (a FIFO, a device), or two that would write the same output.
+        ValueError: an input that matches nothing, or is a FIFO or a device; or two that would write the same output.
     """
     found: dict[Path, InputImage] = {}
     own = [] if out is None else [(out / name).resolve() for name in ("labels", "overlays")]

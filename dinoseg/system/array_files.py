@@ -75,9 +75,9 @@ def read_array_file(path: Path, remedy: str) -> Shaped[np.ndarray, "..."]:
     except _WrongArray as error:
         raise ValueError(f"{path}: {error}") from None
     except Exception as error:  # numpy raises many types for a damaged header
+        if isinstance(error, OSError) and error.strerror:
+            raise ValueError(f"{path}: cannot be opened ({error.strerror})") from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if isinstance(error, OSError):
-            reason = error.strerror or reason
         raise ValueError(f"{path}: truncated or damaged array ({reason}); {remedy}") from None
 
 

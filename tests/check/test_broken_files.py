@@ -92,6 +92,8 @@ BROKEN_MASKS: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.tif", damaged_lzw, "truncated or damaged"),
     ("a.gif", animated, "holds 2 pages"),
     ("a.png", lambda p: p.mkdir(), "a folder"),
+    ("a.png", lambda p: p.symlink_to(p), "cannot be opened (Too many levels of symbolic links)"),
+    ("a.npy", lambda p: p.symlink_to(p), "cannot be opened (Too many levels of symbolic links)"),
     ("a.npy", lambda p: p.write_bytes(b""), "truncated or damaged array"),
     ("a.npy", lambda p: p.write_text("hello"), "truncated or damaged array"),
     ("a.npy", lambda p: np.save(p, np.array([["a", "b"]])), "values of type <U1; label ids are whole numbers"),

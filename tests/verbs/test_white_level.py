@@ -1,6 +1,7 @@
 """Pictures of 12 bits in files of 16, from training to prediction: the same as their twins of 8 bits."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -108,6 +109,22 @@ def test_the_same_command_resumes_and_another_white_does_not(
     resumed = [*tiny_settings(tmp_path / "brighter", run, "scheduler.type=Constant"), "--resume"]
     assert run_cli(["train", *resumed, "scheduler.total_iter=2"], monkeypatch) == 0
     assert yaml.safe_load((run / "config.yaml").read_text())["datasets"]["white_level"] == 4095
+
+
+def test_a_fifo_among_the_images_is_named_and_the_others_are_predicted(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(runs / "eight/test/images", images)
+    os.mkfifo(images / "live.png")
+    given = [images, "--out", tmp_path / "out"]
+    assert run_cli(["predict", runs / "run_eight", *given], monkeypatch) == 1
+    assert f"{images / 'live.png'}: a FIFO (named pipe), which is not read" in " ".join(capsys.readouterr().err.split())
+    assert len(list((tmp_path / "out/labels").iterdir())) == 2
+    assert run_cli(["predict", runs / "run_eight", images / "live.png", "--out", tmp_path], monkeypatch) == 1
+    assert "a FIFO (named pipe)" in capsys.readouterr().err
+    assert run_cli(["check", f"config={images / 'live.png'}"], monkeypatch) == 1
+    assert "a FIFO (named pipe)" in capsys.readouterr().err
 
 
 class Arrays(list[tuple[np.ndarray, np.ndarray]]):
