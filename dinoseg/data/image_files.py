@@ -22,7 +22,7 @@ ORIENTATION_TAG = 0x0112
 _SUBFILE_TYPE_TAG = 0x00FE
 # Formats in which further frames are further pictures. (A JPEG's are previews, and a WebP still has one.)
 _PAGED_FORMATS = ("TIFF", "GIF", "PNG", "WEBP")
-_SIXTEEN_BIT_COLOURS = re.compile(r"RGB[AX]?;16[BLN]")
+_SIXTEEN_BIT_COLOURS = re.compile(r"(RGB[AX]?|LA);16[BLN]")
 _UNSIGNED = ("I;32N", "I;32", "I;32B", "I;32L")
 _REDUCED_COPY = 1  # bit of TIFF's NewSubfileType: a smaller copy of another page
 
@@ -62,8 +62,8 @@ def load_file(path: Path, data: bytes | None = None, *, reduced: bool = False) -
     """Opens and fully decodes an image file (or ``data``, its bytes) and turns it upright, as its EXIF tag says.
 
     Its ``info`` says how it was stored: ``orientation``, ``stored_size`` (``stored_geometry``), ``stored_mode``;
-    ``stored_range`` of grey values that were stretched; ``low_bytes``, an image of its own, of a colour picture with 16
-    bits a channel, whose high bytes alone fit a Pillow image; ``unsigned`` where 32-bit values have no sign;
+    ``stored_range`` of grey values that were stretched; ``low_bytes``, an image of its own, of a picture with several
+    channels of 16 bits, whose high bytes alone fit a Pillow image; ``unsigned`` where 32-bit values have no sign;
     ``dropped`` where channels of the file are in no image of Pillow's.
 
     Args:
@@ -148,6 +148,11 @@ def _low_bytes(open_file: Callable[[], Any]) -> Image.Image:
     swapped = {own: other, other: own, "N": other}
     with open_file() as file, Image.open(file) as image:
         assert isinstance(image, ImageFile)
+        if _raw_mode(image).startswith("LA"):
+            # Pillow knows one order of bytes here: read as four channels of 8 bits, the second is the low byte of grey.
+            image.tile = [tile._replace(args="RGBA") for tile in image.tile]
+            image.load()
+            return ImageOps.exif_transpose(image.getchannel(1))
         tiles = []
         for tile in image.tile:
             arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)

@@ -25,9 +25,9 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def write_png_of_16_bits(path: Path, pixels: np.ndarray) -> None:
-    """Colours of 16 bits a channel, (H, W, 3) or (H, W, 4), which Pillow does not write."""
+    """Two to four channels of 16 bits (two: grey and alpha), which Pillow does not write."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    kind = {3: 2, 4: 6}[pixels.shape[2]]
+    kind = {2: 4, 3: 2, 4: 6}[pixels.shape[2]]
     header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, kind, 0, 0, 0)
     parts = (_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows)), _chunk(b"IEND", b""))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
@@ -130,6 +130,13 @@ def test_colour_files_of_all_16_bits_are_their_high_bytes(tmp_path: Path) -> Non
     write_png_of_16_bits(tmp_path / "a.png", np.array([[[65535, 256, 255], [32768, 511, 512]]]))
     for white in (None, 65535):
         assert np.asarray(read_image(tmp_path / "a.png", white)).tolist() == [[[255, 1, 0], [128, 1, 2]]]
+
+
+def test_grey_with_alpha_of_16_bits_keeps_all_bits(tmp_path: Path) -> None:
+    write_png_of_16_bits(tmp_path / "a.png", np.array([[[4095, 7], [16, 65535], [2048, 0]], [[0, 0]] * 3]))
+    assert np.asarray(read_image(tmp_path / "a.png", 4095))[0].tolist() == [[255] * 3, [0] * 3, [127] * 3]
+    with pytest.warns(BrighterThanWhite, match=r"white_level=4095"):
+        assert np.asarray(read_image(tmp_path / "a.png"))[0, :, 0].tolist() == [15, 0, 8]
 
 
 def test_a_turned_colour_file_of_16_bits_is_turned_with_both_its_bytes(tmp_path: Path) -> None:
