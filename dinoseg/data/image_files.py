@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int32
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile, StubImageFile
+from PIL.ImageFile import _Tile as Tile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from dinoseg.data.foreign_files import foreign_kind
@@ -20,9 +21,11 @@ from dinoseg.system.files import refuse_special_file
 
 ORIENTATION_TAG = 0x0112
 _SUBFILE_TYPE_TAG = 0x00FE
+_PLANAR_TAG = 0x011C
+_BITS_TAG = 0x0102
 # Formats in which further frames are further pictures. (A JPEG's are previews, and a WebP still has one.)
 _PAGED_FORMATS = ("TIFF", "GIF", "PNG", "WEBP")
-_SIXTEEN_BIT_COLOURS = re.compile(r"(RGB[AX]?|LA);16[BLN]")
+_SIXTEEN_BIT_COLOURS = re.compile(r"(RGB[AX]?|LA|R);16[BLN]")
 _UNSIGNED = ("I;32N", "I;32", "I;32B", "I;32L")
 _REDUCED_COPY = 1  # bit of TIFF's NewSubfileType: a smaller copy of another page
 
@@ -83,6 +86,7 @@ def load_file(path: Path, data: bytes | None = None, *, reduced: bool = False) -
         with open_file() as file, Image.open(file) as image:
             if isinstance(image, StubImageFile):
                 raise UnidentifiedImageError  # known by name alone
+            _read_planes_whole(image, path)
             raw_mode = _raw_mode(image)
             beyond = _beyond_largest(image, open_file) if image.format == "PPM" else ""
             if beyond:
@@ -138,8 +142,35 @@ def _as_stored(image: Image.Image, raw_mode: str) -> dict[str, Any]:
 def _raw_mode(image: Image.Image) -> str:
     """Pillow's name of how a file opened but not loaded lays out its values; empty where it has none."""
     tile = image.tile[0] if isinstance(image, ImageFile) and image.tile else None
-    arguments = () if tile is None else tile.args if isinstance(tile.args, tuple) else (tile.args,)
+    arguments = () if tile is None else _arguments(tile)
     return str(arguments[0]) if arguments else ""
+
+
+def _arguments(tile: Tile) -> tuple[Any, ...]:
+    """What Pillow tells the decoder of a tile; the name of the layout comes first."""
+    return tile.args if isinstance(tile.args, tuple) else (tile.args,)
+
+
+def _read_planes_whole(image: Image.Image, path: Path) -> None:
+    """Lets Pillow read both bytes of a TIFF with a plane of 16 bits for each channel, opened and not loaded.
+
+    Of uncompressed ones it takes each byte for a pixel (seen in 13.0). Raises ValueError for compressed ones, of which
+    it gives the high bytes alone.
+    """
+    planes = isinstance(image, TiffImageFile) and image.tag_v2.get(_PLANAR_TAG, 1) == 2
+    if not planes or not isinstance(image, TiffImageFile) or max(image.tag_v2.get(_BITS_TAG, (1,))) != 16:
+        return
+    if any(tile.codec_name != "raw" for tile in image.tile):
+        raise ValueError(
+            f"{path}: a valid TIFF with compressed planes of 16 bits, which dinoseg does not read: save it with the "
+            "channels of a pixel side by side (planar configuration 1), or uncompressed"
+        )
+    order = "L" if image.tag_v2.prefix == b"II" else "B"
+    arguments = [_arguments(tile) for tile in image.tile]
+    image.tile = [
+        tile._replace(args=(f"{first};16{order}", *rest))
+        for tile, (first, *rest) in zip(image.tile, arguments, strict=True)
+    ]
 
 
 def _low_bytes(open_file: Callable[[], Any]) -> Image.Image:
@@ -148,6 +179,7 @@ def _low_bytes(open_file: Callable[[], Any]) -> Image.Image:
     swapped = {own: other, other: own, "N": other}
     with open_file() as file, Image.open(file) as image:
         assert isinstance(image, ImageFile)
+        _read_planes_whole(image, Path())
         if _raw_mode(image).startswith("LA"):
             # Pillow knows one order of bytes here: read as four channels of 8 bits, the second is the low byte of grey.
             image.tile = [tile._replace(args="RGBA") for tile in image.tile]
@@ -155,7 +187,7 @@ def _low_bytes(open_file: Callable[[], Any]) -> Image.Image:
             return ImageOps.exif_transpose(image.getchannel(1))
         tiles = []
         for tile in image.tile:
-            arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+            arguments = _arguments(tile)
             raw_mode = str(arguments[0])
             changed = (raw_mode[:-1] + swapped[raw_mode[-1]], *arguments[1:])
             tiles.append(tile._replace(args=changed if isinstance(tile.args, tuple) else changed[0]))

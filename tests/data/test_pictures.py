@@ -33,21 +33,22 @@ def write_png_of_16_bits(path: Path, pixels: np.ndarray) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
 
 
-def write_tiff_of_16_bits(path: Path, pixels: np.ndarray, order: str = "<", samples: int | None = None) -> None:
-    """Colours of 16 bits a channel, uncompressed, in either order of bytes."""
+def write_tiff_of_16_bits(path: Path, pixels: np.ndarray, order: str = "<", planes: bool = False) -> None:
+    """Colours of 16 bits a channel, uncompressed, in either order of bytes, pixel by pixel or plane by plane."""
     height, width, bands = pixels.shape
-    data = pixels.astype(f"{order}u2").tobytes()
-    extra = [(338, 3, [0] * (bands - 3))] if bands > 3 else []
+    data = (pixels.transpose(2, 0, 1) if planes else pixels).astype(f"{order}u2").tobytes()
+    strips = [2 * height * width] * bands if planes else [len(data)]
+    extra = [(284, 3, [2 if planes else 1])] + ([(338, 3, [0] * (bands - 3))] if bands > 3 else [])
     tags = [
         (256, 4, [width]),
         (257, 4, [height]),
         (258, 3, [16] * bands),
         (259, 3, [1]),
         (262, 3, [2]),
-        (273, 4, [8]),
+        (273, 4, [8 + index * size for index, size in enumerate(strips)]),
         (277, 3, [bands]),
         (278, 4, [height]),
-        (279, 4, [len(data)]),
+        (279, 4, strips),
         *extra,
     ]
     lists, entries = b"", b""
@@ -110,8 +111,10 @@ def test_values_of_16_bits_are_scaled_by_white(
         write_png_of_16_bits,
         write_tiff_of_16_bits,
         lambda path, pixels: write_tiff_of_16_bits(path, pixels, ">"),
+        lambda path, pixels: write_tiff_of_16_bits(path, pixels[..., :3], planes=True),
+        lambda path, pixels: write_tiff_of_16_bits(path, pixels[..., :3], ">", planes=True),
     ],
-    ids=["png", "tiff", "big endian tiff"],
+    ids=["png", "tiff", "big endian tiff", "planes", "big endian planes"],
 )
 @pytest.mark.parametrize("bands", [3, 4])
 def test_colour_files_of_16_bits_keep_all_bits(
