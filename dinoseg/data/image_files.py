@@ -3,7 +3,8 @@
 import io
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import numpy as np
 from jaxtyping import Int32
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile, StubImageFile
-from PIL.ImageFile import _Tile as Tile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from dinoseg.data.foreign_files import foreign_kind
@@ -80,7 +80,7 @@ def load_file(path: Path, data: bytes | None = None, *, reduced: bool = False) -
         return path.open("rb") if data is None else io.BytesIO(data)
 
     refuse_special_file(path)
-    try:
+    with _errors_in_words(path):
         # An open file rather than a path: Pillow maps uncompressed files given by path into memory, and scrambles TIFFs
         # with a rotation tag that way (seen in 13.0).
         with open_file() as file, Image.open(file) as image:
@@ -88,9 +88,7 @@ def load_file(path: Path, data: bytes | None = None, *, reduced: bool = False) -
                 raise UnidentifiedImageError  # known by name alone
             _read_planes_whole(image, path)
             raw_mode = _raw_mode(image)
-            beyond = _beyond_largest(image, open_file) if image.format == "PPM" else ""
-            if beyond:
-                raise ValueError(f"{path}: damaged: {beyond}; replace or remove the file")
+            _refuse_beyond_largest(image, path, open_file)
             stored = _as_stored(image, raw_mode)
             refuse_pages(image, path)
             if reduced:
@@ -100,6 +98,15 @@ def load_file(path: Path, data: bytes | None = None, *, reduced: bool = False) -
         if _SIXTEEN_BIT_COLOURS.fullmatch(raw_mode):
             stored["low_bytes"] = _low_bytes(open_file)
         upright = ImageOps.exif_transpose(image)
+    upright.info.update(stored)
+    return upright
+
+
+@contextmanager
+def _errors_in_words(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with a file is a ValueError that names it."""
+    try:
+        yield
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except UnidentifiedImageError:
@@ -120,8 +127,6 @@ def load_file(path: Path, data: bytes | None = None, *, reduced: bool = False) -
             raise ValueError(f"{path}: cannot be opened ({error.strerror})") from None
         reason = str(error) or type(error).__name__
         raise ValueError(f"{path}: truncated or damaged ({reason}); replace or remove the file") from None
-    upright.info.update(stored)
-    return upright
 
 
 def _as_stored(image: Image.Image, raw_mode: str) -> dict[str, Any]:
@@ -146,7 +151,7 @@ def _raw_mode(image: Image.Image) -> str:
     return str(arguments[0]) if arguments else ""
 
 
-def _arguments(tile: Tile) -> tuple[Any, ...]:
+def _arguments(tile: Any) -> tuple[Any, ...]:
     """What Pillow tells the decoder of a tile; the name of the layout comes first."""
     return tile.args if isinstance(tile.args, tuple) else (tile.args,)
 
@@ -196,14 +201,14 @@ def _low_bytes(open_file: Callable[[], Any]) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _beyond_largest(image: Image.Image, open_file: Callable[[], Any]) -> str:
-    """Which value of a PGM or PPM file lies above the largest that its header allows; empty where none does.
+def _refuse_beyond_largest(image: Image.Image, path: Path, open_file: Callable[[], Any]) -> None:
+    """Raises ValueError for a PGM or PPM file with a value above the largest that its header allows.
 
     Pillow takes such values as the largest.
     """
     tile = image.tile[0] if isinstance(image, ImageFile) and image.tile else None
     if tile is None or tile.codec_name not in ("ppm", "ppm_plain") or not isinstance(tile.args, tuple):
-        return ""
+        return
     largest = int(tile.args[-1])
     with open_file() as file:
         file.seek(tile.offset)
@@ -216,7 +221,10 @@ def _beyond_largest(image: Image.Image, open_file: Callable[[], Any]) -> str:
         values = np.array([int(token) for token in tokens if token.isdigit() and len(token) < 10], dtype=np.int64)
     values = values[: image.width * image.height * len(image.getbands())]
     found = int(values.max()) if values.size else 0
-    return f"a pixel holds {found}, above the file's maxval {largest}" if found > largest else ""
+    if found > largest:
+        raise ValueError(
+            f"{path}: damaged: a pixel holds {found}, above the file's maxval {largest}; replace or remove the file"
+        )
 
 
 def stored_geometry(image: Image.Image) -> tuple[int, tuple[int, int]]:
