@@ -20,6 +20,7 @@ from dinoseg.check.own_data import scan_own_data
 from dinoseg.check.scan import scan_pairs
 from dinoseg.check.scan_cache import ScanCache, default_cache_path
 from dinoseg.check.split_summary import SplitSummary, label_counts, label_rows, summarise
+from dinoseg.check.white_level import dropped_channel_findings, find_white_level
 from dinoseg.check.zero_decision import Decision, decide
 from dinoseg.config import DatasetsConfig
 from dinoseg.data.folders import MissingSplitError, Pair, Split, find_pairs, is_descriptor
@@ -33,7 +34,8 @@ class CheckReport:
     """Everything a check found.
 
     ``label_space`` is None where the settings and masks do not give one; ``most_classes`` is the most classes that one
-    training mask holds; ``pairs`` are those of every split that is there.
+    training mask holds; ``pairs`` are those of every split that is there. ``white_level`` is what the settings or the
+    scan say is white in pictures with 16 bits, None where there are none.
     """
 
     kind: Kind
@@ -43,6 +45,7 @@ class CheckReport:
     decision: Decision | None
     most_classes: int | None = None
     pairs: Mapping[Split, tuple[Pair, ...]] = field(default_factory=dict)
+    white_level: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -73,6 +76,7 @@ class CheckReport:
             "splits": [self._split_to_dict(summary) for summary in self.splits],
             "label_space": self.label_space.to_dict() if self.label_space else None,
             "decision": self.decision.to_dict() if self.decision else None,
+            "white_level": self.white_level,
         }
 
     def _split_to_dict(self, summary: SplitSummary) -> dict[str, Any]:
@@ -140,6 +144,8 @@ def _judge(
     for scan in scans:
         findings += file_findings(scan)
     findings += same_image_findings(scans)
+    white = find_white_level(scans, datasets.white_level)
+    findings += [*white.findings, *dropped_channel_findings(scans)]
     findings += mask_kind_findings(scans, kind, declared)
     counts = label_counts(scans, kind)
     blurred = undeclared_id_findings(counts) if datasets.classes is None else []
@@ -156,9 +162,16 @@ def _judge(
         tuple(summarise(scan, kind) for scan in scans),
         tuple(sorted(findings, key=lambda finding: order.index(finding.severity))),
         space,
-        decide(counts, space, sum(len(usable_masks(scan, kind)) for scan in scans), _masks_with_zero(scans, kind)),
+        decide(
+            counts,
+            space,
+            sum(len(usable_masks(scan, kind)) for scan in scans),
+            _masks_with_zero(scans, kind),
+            datasets.classes is None and not _is_ade20k(datasets),
+        ),
         _most_classes(scans, kind, space) if space else None,
         {scan.name: scan.listing.pairs for scan in scans},
+        white.value,
     )
 
 

@@ -1,6 +1,6 @@
 """What is wrong with the files of a data set: unpaired, unreadable, mismatched, doubled, rotated."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dinoseg.check.scan import PairFacts
-from dinoseg.data.folders import Split, SplitListing
-from dinoseg.system.messages import list_names
+from dinoseg.data.folders import IMAGE_SUFFIXES, MASK_SUFFIXES, Split, SplitListing
+from dinoseg.system.messages import list_names, printable
 
 Severity = Literal["error", "warning", "note"]
 
-_WHITE = 65535  # of a picture with 16 bits a pixel
+# What lies beside images without being any.
+_SIDE_FILES = {".txt", ".md", ".csv", ".tsv", ".db", ".ini", ".html", ".log", ".py", ".sh"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def plural(count: int, noun: str) -> str:
 
 def file_finding(severity: Severity, code: str, message: str, advice: str, files: Iterable[Path]) -> Finding:
     """A finding about files; one case for each."""
-    names = tuple(str(path) for path in files)
+    names = tuple(printable(path) for path in files)
     return Finding(severity, code, message, advice, names, len(names))
 
 
@@ -64,12 +65,13 @@ def file_findings(split: SplitScan) -> list[Finding]:
     return [
         *_empty(split),
         *_unpaired(split),
+        *_passed_over(split),
+        *_not_text(split),
         *_paired_by_affix(split),
         *_unreadable(split),
         *_jpeg_masks(split),
         *_size_mismatches(split),
         *_rotated(split),
-        *_dark(split),
     ]
 
 
@@ -120,6 +122,42 @@ def _empty(split: SplitScan) -> list[Finding]:
             "put images and masks of the same stem there" + _naming_hint(split.listing),
         )
     ]
+
+
+def _passed_over(split: SplitScan) -> list[Finding]:
+    """Files of a kind that is not read, which therefore are no images or masks to the rest of the check."""
+    listing, findings = split.listing, []
+    for noun, files, suffixes, alone in (
+        ("image", listing.passed_over_images, IMAGE_SUFFIXES, listing.masks_without_image),
+        ("mask", listing.passed_over_masks, MASK_SUFFIXES, listing.images_without_mask),
+    ):
+        if not files:
+            continue
+        kinds = Counter(path.suffix.lower() for path in files)
+        counted = list_names((plural(n, f"{kind or 'suffixless'} file") for kind, n in kinds.most_common()), 4)
+        read = ", ".join(suffix.removeprefix(".") for suffix in suffixes)
+        message = f"{counted} among the {noun}s of {split.name}, left out: dinoseg reads {read} as {noun}s"
+        form = "PNG label maps (a label id in each pixel)" if noun == "mask" else "PNG"
+        advice = f"if they are {noun}s, convert them to {form}"
+        severity: Severity = "warning" if set(kinds) - _SIDE_FILES else "note"
+        if not listing.pairs or (noun == "mask" and alone):
+            severity = "error" if split.name != "test" else "warning"
+        findings.append(file_finding(severity, "unread_format", message, advice, files))
+    return findings
+
+
+def _not_text(split: SplitScan) -> list[Finding]:
+    """Names that cannot stand in a line of text, as they would in metrics and tables."""
+    listing = split.listing
+    paths = [path for pair in listing.pairs for path in (pair.image, pair.mask) if path is not None]
+    paths += [*listing.images_without_mask, *listing.masks_without_image]
+    broken = [path for path in paths if printable(path) != str(path)]
+    if not broken:
+        return []
+    message = f"{plural(len(broken), 'file')} of {split.name} with a line break, a control character or bytes that are"
+    message += " no UTF-8 in the name"
+    advice = "rename them: metrics, tables and reports name every image"
+    return [file_finding("error", "bad_file_name", message, advice, broken)]
 
 
 def _naming_hint(listing: SplitListing) -> str:
@@ -173,7 +211,8 @@ def _unreadable(split: SplitScan) -> list[Finding]:
             "error",
             "unreadable",
             f"{plural(len(files), 'file')} of {split.name} cannot be read: {reason}",
-            "replace or remove the file together with its partner",
+            f"{'convert' if 'dinoseg does not read' in (reason or '') else 'replace'} the file, or remove it together "
+            "with its partner",
             files,
         )
         for reason, files in by_reason.items()
@@ -247,17 +286,3 @@ def _rotated(split: SplitScan) -> list[Finding]:
         advice = "look at one pair; if the mask is turned, save the image without the tag or turn the mask"
         findings.append(file_finding("warning", "exif_unclear", message, advice, [fact.pair.image for fact in unclear]))
     return findings
-
-
-def _dark(split: SplitScan) -> list[Finding]:
-    """Pictures of 16 bits that use only the lower ones: they are read as if white were 65535."""
-    files = [fact.pair.image for fact in split.facts if fact.image.brightest is not None]
-    brightest = max((fact.image.brightest or 0 for fact in split.facts), default=0)
-    if not files or brightest > _WHITE // 2:
-        return []
-    message = (
-        f"{plural(len(files), 'image')} of {split.name} with 16 bits a pixel, {brightest.bit_length()} of them used "
-        f"(brightest value {brightest}): read with white at {_WHITE}, they come out nearly black"
-    )
-    advice = f"multiply the values so that white is near {_WHITE}, or save them with 8 bits"
-    return [file_finding("warning", "dark_16_bit", message, advice, files)]

@@ -1,6 +1,7 @@
 """A user's own data sets, read once: the same facts as of files."""
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -13,6 +14,7 @@ from dinoseg.check.scan import ImageFacts, PairFacts, count_values, mask_facts
 from dinoseg.data.folders import Split, SplitListing
 from dinoseg.data.items import DataItem, OwnDataset
 from dinoseg.data.masks import LabelMap
+from dinoseg.data.pictures import BrighterThanWhite, brightest_value
 from dinoseg.labels.settings import Kind
 
 
@@ -40,8 +42,13 @@ def scan_own_data(data: Mapping[Split, OwnDataset], kind: Kind, console: Console
 def _facts(data: OwnDataset, title: str, kind: Kind) -> Iterator[PairFacts]:
     for index in range(len(data)):
         item = DataItem.of(data, index, title)
-        image, mask = item.read(kind)
-        if index == 0 and _digests(*item.read(kind)) != _digests(image, mask):
+        loaded = item.load()
+        # White is not known before all is read; what is said of a picture on its own does not count yet.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BrighterThanWhite)
+            image, mask = item.decode(loaded, kind, None)
+            again = item.read(kind) if index == 0 else (image, mask)
+        if _digests(*again) != _digests(image, mask):
             raise ValueError(
                 f"{item.image}: another image or mask each time it is asked for; give the same for the same index, and "
                 "leave random changes to transforms.train"
@@ -49,7 +56,7 @@ def _facts(data: OwnDataset, title: str, kind: Kind) -> Iterator[PairFacts]:
         digest, both = _digests(image, mask)
         yield PairFacts(
             DataItem.of(data, index, title, both),
-            ImageFacts(image.mode, image.size, image.size, digest=digest),
+            ImageFacts(image.mode, image.size, image.size, digest=digest, brightest=brightest_value(loaded[0])),
             mask_facts("array", image.size, 1, kind, count_values(mask)),
         )
 

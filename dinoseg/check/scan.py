@@ -1,7 +1,6 @@
 """Reads every image and mask of a data set once, in parallel, and remembers the facts between runs."""
 
 import hashlib
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,16 +8,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dinoseg.check.scan_cache import ScanCache
 from dinoseg.data.folders import Pair
-from dinoseg.data.image_files import load_array, load_file, refuse_pages, stored_geometry
+from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.masks import array_ids, mask_ids, pack_channels
-from dinoseg.data.pictures import SIXTEEN_BIT_MODES, refuse_picture_mode
+from dinoseg.data.pictures import brightest_value, refuse_picture_mode
 from dinoseg.labels.settings import Kind
+from dinoseg.system.files import refuse_special_file
 from dinoseg.system.processes import available_cores
 
 # A mask with more values than this is no mask (a photograph, blurred colours); the rarest are counted, not listed.
@@ -33,7 +33,8 @@ class ImageFacts:
         mode: Pillow's mode ("RGB", "L", ...).
         size: (width, height), upright; ``stored_size`` before the EXIF rotation, ``orientation`` its tag (1: none).
         digest: hash of the file's bytes.
-        brightest: largest value of a picture of 16 bits; None for others.
+        brightest: largest value of a picture with 16 bits that does not say which is white; None for others.
+        drops_channels: it has an alpha channel or further bands, which are not used.
         error: why it cannot be read; the other fields are empty then.
     """
 
@@ -43,6 +44,7 @@ class ImageFacts:
     orientation: int = 1
     digest: str = ""
     brightest: int | None = None
+    drops_channels: bool = False
     error: str | None = None
 
 
@@ -110,19 +112,16 @@ def scan_pairs(
 def read_image_facts(path: Path) -> ImageFacts:
     """Decodes an image fully, since only that finds a truncated file; errors become the ``error`` field."""
     try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as header:
-            mode, (orientation, stored) = header.mode, stored_geometry(header)
-            refuse_picture_mode(mode, path)
-            refuse_pages(header, path)
-            # A JPEG decoded at an eighth of its size still reads every byte.
-            header.draft("L", (stored[0] // 8 or 1, stored[1] // 8 or 1))
-            header.load()
-            brightest = int(np.asarray(header).max()) if mode in SIXTEEN_BIT_MODES else None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        data = _bytes_of(path)
+        image = load_file(path, data, reduced=True)
+        mode, orientation, stored = (image.info[key] for key in ("stored_mode", "orientation", "stored_size"))
+        refuse_picture_mode(mode, path)
+    except (OSError, ValueError) as error:
         return ImageFacts(error=_reason(error, path))
     size = (stored[1], stored[0]) if orientation in (5, 6, 7, 8) else stored
-    return ImageFacts(mode, size, stored, orientation, hashlib.blake2b(data, digest_size=16).hexdigest(), brightest)
+    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    drops = "dropped" in image.info
+    return ImageFacts(mode, size, stored, orientation, digest, brightest_value(image), drops)
 
 
 def read_mask_facts(path: Path, kind: Kind) -> MaskFacts:
@@ -130,25 +129,32 @@ def read_mask_facts(path: Path, kind: Kind) -> MaskFacts:
     try:
         if path.suffix.lower() == ".npy":
             return _array_facts(load_array(path), path)
-        image = load_file(path, io.BytesIO(path.read_bytes()))
+        upright = load_file(path, _bytes_of(path))
     except (OSError, ValueError) as error:
         return MaskFacts(error=_reason(error, path))
-    orientation = image.info["orientation"]
-    upright = ImageOps.exif_transpose(image)
-    stores: Kind = "colours" if image.mode in ("RGB", "RGBA", "CMYK", "YCbCr") else "ids"
-    if image.mode in ("P", "PA"):
+    orientation, mode = upright.info["orientation"], upright.info["stored_mode"]
+    stores: Kind = "colours" if mode in ("RGB", "RGBA", "CMYK", "YCbCr") else "ids"
+    if mode in ("P", "PA"):
         stores = kind
     try:
         counts = _count(upright, stores, path)
     except ValueError as error:
-        return MaskFacts(image.mode, upright.size, orientation, error=_reason(error, path))
-    return mask_facts(image.mode, upright.size, orientation, stores, counts)
+        return MaskFacts(mode, upright.size, orientation, error=_reason(error, path))
+    return mask_facts(mode, upright.size, orientation, stores, counts)
+
+
+def _bytes_of(path: Path) -> bytes:
+    refuse_special_file(path)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
 
 
 def _reason(error: Exception, path: Path) -> str:
     """The message without what the finding says anyway: the path, and to replace the file."""
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image that can be read"
+    if isinstance(error, OSError):
+        return f"cannot be opened ({error.strerror or error})"
     return str(error).removeprefix(f"{path}: ").removesuffix("; replace or remove the file")
 
 

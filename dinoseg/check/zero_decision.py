@@ -31,19 +31,22 @@ class Decision:
         return asdict(self)
 
 
-def decide(counts: Counter[int], space: LabelSpace | None, masks: int, zero_masks: int) -> Decision | None:
+def decide(
+    counts: Counter[int], space: LabelSpace | None, masks: int, zero_masks: int, from_masks: bool = False
+) -> Decision | None:
     """The decision for label ids found with their pixel counts; None for colours and where label id 0 plays no part.
 
     Args:
         space: the label space, None when the settings do not give one.
         masks: masks read; ``zero_masks`` those with label id 0.
+        from_masks: the classes are what the masks hold, neither named nor those of a known data set.
     """
     share = counts[0] / max(1, sum(counts.values()))
     if space is None:
         found = set(counts) - {255}
         if 0 not in found or len(found) < 3:
             return None
-        return Decision(share, zero_masks, masks, len(found), len(found) - 1, None, None)
+        return Decision(share, zero_masks, masks, len(found), _shifted(found - {0}), None, None)
     zero_class = next((entry for entry in space.classes if 0 in entry.label_ids), None)
     if space.kind == "colours" or not (zero_class or 0 in space.ignored_ids):
         return None
@@ -51,6 +54,10 @@ def decide(counts: Counter[int], space: LabelSpace | None, masks: int, zero_mask
     alone = zero_class is not None and len(zero_class.label_ids) == 1
     with_zero = space.num_classes if zero_class else space.num_classes + 1
     without_zero = space.num_classes - 1 if alone else space.num_classes
+    if from_masks and space.reduce_zero_label:
+        with_zero = sum(any(counts[label_id] for label_id in entry.label_ids) for entry in space.classes) + 1
+    elif from_masks and zero_class is not None:
+        without_zero = _shifted({label_id for entry in space.classes for label_id in entry.label_ids} - {0})
     return Decision(
         share,
         zero_masks,
@@ -60,3 +67,8 @@ def decide(counts: Counter[int], space: LabelSpace | None, masks: int, zero_mask
         zero_class is not None,
         zero_class.name if zero_class else None,
     )
+
+
+def _shifted(label_ids: set[int]) -> int:
+    """How many classes reduce_zero_label=true makes of these: where ids are missing, those are classes, too."""
+    return max(label_ids)

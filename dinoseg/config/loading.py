@@ -20,7 +20,7 @@ from dinoseg.config.defaults import settle
 from dinoseg.config.dinov3_dialect import scale_to_unit_range, translate
 from dinoseg.config.option import OptionError
 from dinoseg.config.schema import Config, all_keys
-from dinoseg.system.files import replace_text
+from dinoseg.system.files import refuse_special_file, replace_text
 
 # Mappings of the user's own keys.
 _REPLACED = (
@@ -104,6 +104,10 @@ def _split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def _read_yaml(file: str) -> DictConfig:
+    try:
+        refuse_special_file(Path(file))
+    except ValueError as error:
+        raise ValueError(f"config={error}") from None
     try:
         loaded = OmegaConf.load(file)
     except OSError as error:

@@ -94,6 +94,13 @@ class DatasetsConfig(Section):
         most=255,
         verbs=("check",),
     )
+    white_level: int | None = option(
+        None,
+        "value that is white in pictures with 16 bits; found by the scan of the data when left out",
+        least=255,
+        most=65535,
+        verbs=("check", *PREDICTS),
+    )
 
 
 class DecoderHeadConfig(Section):

@@ -13,6 +13,7 @@ from dinoseg.check.file_findings import Finding, plural
 from dinoseg.check.split_summary import SplitSummary
 from dinoseg.check.zero_decision import Decision
 from dinoseg.console.label_table import label_id_table
+from dinoseg.system.messages import valid_text
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _MOST_FILES = 3
@@ -78,9 +79,11 @@ def _tally(counts: dict[str, int], most: int = 3) -> str:
 
 def _finding(finding: Finding) -> list[RenderableType]:
     style = _STYLES[finding.severity]
-    parts: list[RenderableType] = [Text.from_markup(f"[{style}]{finding.severity}[/] {escape(finding.message)}")]
+    parts: list[RenderableType] = [
+        Text.from_markup(f"[{style}]{finding.severity}[/] {escape(valid_text(finding.message))}")
+    ]
     if finding.advice:
-        parts.append(Padding(Text(f"→ {finding.advice}"), (0, 0, 0, 4)))
+        parts.append(Padding(Text(f"→ {valid_text(finding.advice)}"), (0, 0, 0, 4)))
     if finding.files:
         listed = "\n".join(finding.files[:_MOST_FILES])
         more = len(finding.files) - _MOST_FILES

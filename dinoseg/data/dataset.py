@@ -16,6 +16,7 @@ from dinoseg.data.items import DataItem
 from dinoseg.data.masks import read_pair
 from dinoseg.data.sampler import mixed_seed
 from dinoseg.labels import LabelSpace
+from dinoseg.system.files import refuse_special_file
 
 SampleTransform = Callable[[Image.Image, np.ndarray], tuple[Tensor, Tensor]]
 
@@ -42,10 +43,14 @@ def _checked_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def _read_encoded(pair: Pair, label_space: LabelSpace) -> tuple[Image.Image, UInt[np.ndarray, "height width"]]:
+def _read_encoded(
+    pair: Pair, label_space: LabelSpace, white_level: int | None
+) -> tuple[Image.Image, UInt[np.ndarray, "height width"]]:
     """RGB image and class indices (H, W) at native size; ``ValueError`` names the file or item that is at fault."""
-    read = pair.read(label_space.kind) if isinstance(pair, DataItem) else read_pair(pair, label_space.kind)
-    image, label_ids = read
+    if isinstance(pair, DataItem):
+        image, label_ids = pair.read(label_space.kind, white_level)
+    else:
+        image, label_ids = read_pair(pair, label_space.kind, white_level)
     return image, label_space.encode(label_ids, source=str(pair.mask))
 
 
@@ -56,11 +61,20 @@ class SegmentationDataset(Dataset[Sample]):
     whatever order samples are asked for. The global random state is left as it was.
     """
 
-    def __init__(self, pairs: Sequence[Pair], label_space: LabelSpace, transform: SampleTransform, seed: int) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        label_space: LabelSpace,
+        transform: SampleTransform,
+        seed: int,
+        white_level: int | None = None,
+    ) -> None:
+        """``white_level`` is that of pictures with 16 bits, see ``to_rgb``."""
         self.pairs = _checked_pairs(pairs)
         self.label_space = label_space
         self.transform = transform
         self.seed = seed
+        self.white_level = white_level
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -68,7 +82,7 @@ class SegmentationDataset(Dataset[Sample]):
     def __getitem__(self, position: tuple[int, int]) -> Sample:
         epoch, index = position
         pair = self.pairs[index]
-        image, class_map = _read_encoded(pair, self.label_space)
+        image, class_map = _read_encoded(pair, self.label_space, self.white_level)
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would reseed the accelerators as well, whose state nothing here restores.
             torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
@@ -79,10 +93,18 @@ class SegmentationDataset(Dataset[Sample]):
 class EvaluationDataset(Dataset[Sample]):
     """Evaluation samples at native size, asked for by index; nothing about them is random."""
 
-    def __init__(self, pairs: Sequence[Pair], label_space: LabelSpace, transform: SampleTransform) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        label_space: LabelSpace,
+        transform: SampleTransform,
+        white_level: int | None = None,
+    ) -> None:
+        """``white_level`` is that of pictures with 16 bits, see ``to_rgb``."""
         self.pairs = _checked_pairs(pairs)
         self.label_space = label_space
         self.transform = transform
+        self.white_level = white_level
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -91,13 +113,14 @@ class EvaluationDataset(Dataset[Sample]):
         """Height and width of an image, of a file as it is stored."""
         pair = self.pairs[index]
         if isinstance(pair, DataItem):
-            return pair.read(self.label_space.kind)[0].size[::-1]
+            return pair.read(self.label_space.kind, self.white_level)[0].size[::-1]
+        refuse_special_file(pair.image)
         with Image.open(pair.image) as image:
             return image.height, image.width
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        image, class_map = self.transform(*_read_encoded(pair, self.label_space))
+        image, class_map = self.transform(*_read_encoded(pair, self.label_space, self.white_level))
         return Sample(image=image, class_map=class_map, index=index, name=pair.name)
 
 

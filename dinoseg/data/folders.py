@@ -44,12 +44,23 @@ class SplitListing:
     """What a split holds: complete pairs sorted by name, and the files that found no partner.
 
     ``pairing_rule`` is what was taken off the names to pair them; empty where the stems are equal.
+    ``passed_over_images`` and ``passed_over_masks`` lie among images and masks, but have no suffix that is read.
     """
 
     pairs: tuple[Pair, ...]
     images_without_mask: tuple[Path, ...]
     masks_without_image: tuple[Path, ...]
     pairing_rule: str = ""
+    passed_over_images: tuple[Path, ...] = ()
+    passed_over_masks: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Files of one side of a split: those with a suffix that is read, by name, and the others."""
+
+    files: dict[str, Path]
+    passed_over: tuple[Path, ...] = ()
 
 
 def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
@@ -66,9 +77,10 @@ def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
     if given:
         images = _glob_files(datasets, "images", split, IMAGE_SUFFIXES)
         masks = _glob_files(datasets, "masks", split, MASK_SUFFIXES)
-        mask_paths = set(masks.values())
-        images = {key: path for key, path in images.items() if path not in mask_paths}
-        return _pair(images, masks)
+        mask_paths = {*masks.files.values(), *masks.passed_over}
+        alone = {key: path for key, path in images.files.items() if path not in mask_paths}
+        passed_over = tuple(path for path in images.passed_over if path not in mask_paths)
+        return _pair(_Found(alone, passed_over), masks)
     root = _existing_root(datasets)
     folders = descriptor_folders(root, value) if is_descriptor(value) else _split_folders(root, value, split)
     return _pair(_folder_files(folders[0], IMAGE_SUFFIXES, "images"), _folder_files(folders[1], MASK_SUFFIXES, "masks"))
@@ -98,12 +110,12 @@ def masks_of_images(images: Mapping[str, Path], masks: Path) -> dict[str, Path]:
     """
     if not masks.is_dir():
         raise ValueError(f"{masks}: no such folder; give the folder that holds the masks")
-    return pair_by_names(images, _folder_files(masks, MASK_SUFFIXES, "masks")).mask_of
+    return pair_by_names(images, _folder_files(masks, MASK_SUFFIXES, "masks").files).mask_of
 
 
 def list_images(folder: Path) -> list[Path]:
     """Every image file below a folder, sorted; hidden files and other kinds of file are passed over."""
-    return sorted(_visible_files(folder, IMAGE_SUFFIXES))
+    return sorted(path for path in _visible_files(folder) if _suffix(path) in IMAGE_SUFFIXES)
 
 
 def _existing_root(datasets: DatasetsConfig) -> Path:
@@ -142,16 +154,29 @@ def _contents(folder: Path, most: int = 8) -> str:
     return list_names(names, most)
 
 
-def _visible_files(folder: Path, suffixes: tuple[str, ...]) -> Iterable[Path]:
+def _visible_files(folder: Path) -> Iterable[Path]:
+    """The files in a folder and below it; and an empty folder with the name of an image, which stands for one."""
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        if not names and not folders and _suffix(Path(parent)) in IMAGE_SUFFIXES:
+            yield Path(parent)
         for name in names:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
+            if not name.startswith("."):
                 yield Path(parent, name)
 
 
-def _folder_files(folder: Path, suffixes: tuple[str, ...], noun: str) -> dict[str, Path]:
-    return _by_key(_visible_files(folder, suffixes), folder, noun)
+def _suffix(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def _folder_files(folder: Path, suffixes: tuple[str, ...], noun: str) -> _Found:
+    return _sorted_out(_visible_files(folder), suffixes, folder, noun)
+
+
+def _sorted_out(paths: Iterable[Path], suffixes: tuple[str, ...], base: Path, noun: str) -> _Found:
+    paths = sorted(paths)
+    files = [path for path in paths if _suffix(path) in suffixes]
+    return _Found(_by_key(files, base, noun), tuple(path for path in paths if _suffix(path) not in suffixes))
 
 
 def _by_key(files: Iterable[Path], base: Path, noun: str) -> dict[str, Path]:
@@ -168,7 +193,7 @@ def _by_key(files: Iterable[Path], base: Path, noun: str) -> dict[str, Path]:
     return by_key
 
 
-def _glob_files(datasets: DatasetsConfig, key: str, split: Split, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def _glob_files(datasets: DatasetsConfig, key: str, split: Split, suffixes: tuple[str, ...]) -> _Found:
     value = getattr(datasets, key)
     if isinstance(value, Mapping):
         if value.get(split) is None:
@@ -185,11 +210,11 @@ def _glob_files(datasets: DatasetsConfig, key: str, split: Split, suffixes: tupl
         pattern = str(value).replace("{split}", getattr(datasets, split))
     root = Path(datasets.root or ".").expanduser()
     found = [root / name for name in glob.glob(pattern, root_dir=root, recursive=True)]
-    files = [path for path in found if path.suffix.lower() in suffixes and path.is_file()]
+    files = [path for path in found if not path.is_dir()]
     base = root / _fixed_part(pattern)
     if not found and not base.is_dir():
         raise MissingSplitError(f"split {split}: datasets.{key}={pattern!r} matches nothing below {root}")
-    return _by_key(files, base, key)
+    return _sorted_out(files, suffixes, base, key)
 
 
 def _fixed_part(pattern: str) -> Path:
@@ -198,14 +223,16 @@ def _fixed_part(pattern: str) -> Path:
     return Path(*parts[:fixed])
 
 
-def _pair(images: dict[str, Path], masks: dict[str, Path]) -> SplitListing:
-    pairing = pair_by_names(images, masks)
+def _pair(images: _Found, masks: _Found) -> SplitListing:
+    pairing = pair_by_names(images.files, masks.files)
     used = set(pairing.mask_of.values())
     return SplitListing(
-        tuple(Pair(key, images[key], pairing.mask_of[key]) for key in sorted(pairing.mask_of)),
-        tuple(path for key, path in images.items() if key not in pairing.mask_of),
-        tuple(path for path in masks.values() if path not in used),
+        tuple(Pair(key, images.files[key], pairing.mask_of[key]) for key in sorted(pairing.mask_of)),
+        tuple(path for key, path in images.files.items() if key not in pairing.mask_of),
+        tuple(path for path in masks.files.values() if path not in used),
         pairing.rule,
+        images.passed_over,
+        masks.passed_over,
     )
 
 

@@ -54,11 +54,22 @@ class DataItem(Pair):
         """The name, and what it holds: the name alone says nothing of where it comes from."""
         return f"{self.name} {self.digest}"
 
-    def read(self, kind: Kind) -> tuple[Image.Image, LabelMap]:
+    def read(self, kind: Kind, white_level: int | None = None) -> tuple[Image.Image, LabelMap]:
         """The RGB image, upright, and its label ids (H, W), colours packed as 0xRRGGBB.
+
+        Args:
+            white_level: of images with 16 bits, see ``to_rgb``.
 
         Raises:
             ValueError: not an image and a mask of the same size; names the item.
+        """
+        return self.decode(self.load(), kind, white_level)
+
+    def load(self) -> tuple[Any, Any]:
+        """Image and mask as the data set gives them, a tensor as an array.
+
+        Raises:
+            ValueError: not a pair, or the data set raises; names the item.
         """
         try:
             item = self.data[self.index]
@@ -70,9 +81,13 @@ class DataItem(Pair):
             raise ValueError(
                 f"{self.image}: {_in_words(item)}; give (image, mask), or a mapping with the keys image and mask"
             )
+        return _as_array(item[0]), _as_array(item[1])
+
+    def decode(self, loaded: tuple[Any, Any], kind: Kind, white_level: int | None) -> tuple[Image.Image, LabelMap]:
+        """What ``read`` gives of what ``load`` gave."""
         assert self.mask is not None
-        image = to_picture(_as_array(item[0]), self.image)
-        mask = _label_ids(_as_array(item[1]), kind, self.mask)
+        image = to_picture(loaded[0], self.image, white_level)
+        mask = _label_ids(loaded[1], kind, self.mask)
         size = (mask.shape[1], mask.shape[0])
         if size != image.size:
             raise ValueError(size_mismatch(self.image, image.size, self.mask, size))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, Integer
-from PIL import Image, ImageOps
+from PIL import Image
 
 from dinoseg.data.folders import Pair
 from dinoseg.data.image_files import load_array, load_file
@@ -23,13 +23,16 @@ def read_mask(path: Path, kind: Kind = "ids") -> LabelMap:
     """
     if path.suffix.lower() == ".npy":
         return array_ids(load_array(path), kind, path)
-    return mask_ids(ImageOps.exif_transpose(load_file(path)), kind, path)
+    return mask_ids(load_file(path), kind, path)
 
 
-def read_pair(pair: Pair, kind: Kind = "ids") -> tuple[Image.Image, LabelMap]:
+def read_pair(pair: Pair, kind: Kind = "ids", white_level: int | None = None) -> tuple[Image.Image, LabelMap]:
     """Image and mask of the same height and width, both upright.
 
     A mask without an EXIF tag of its own that has the size of the image as stored is rotated as the image's tag says.
+
+    Args:
+        white_level: of pictures with 16 bits, see ``to_rgb``.
 
     Raises:
         ValueError: either file is bad (see ``read_image`` and ``read_mask``), or their sizes differ.
@@ -37,7 +40,7 @@ def read_pair(pair: Pair, kind: Kind = "ids") -> tuple[Image.Image, LabelMap]:
     if pair.mask is None:
         raise ValueError(f"{pair.image}: has no mask")
     stored = load_file(pair.image)
-    image = to_rgb(ImageOps.exif_transpose(stored), pair.image)
+    image = to_rgb(stored, pair.image, white_level)
     mask = read_mask(pair.mask, kind)
     size = (mask.shape[1], mask.shape[0])
     if size == stored.info["stored_size"] != image.size:
@@ -79,7 +82,8 @@ def mask_ids(image: Image.Image, kind: Kind, path: Path) -> LabelMap:
         image = image.getchannel(0)
     if image.mode not in ("1", "L", "P", "F", *SIXTEEN_BIT_MODES):
         raise ValueError(f"{path}: mask mode {image.mode} holds no label ids; save it as 8- or 16-bit grey PNG")
-    ids = exact_ids(np.asarray(image), path)
+    values = np.asarray(image)
+    ids = exact_ids(values.view(np.uint32) if "unsigned" in image.info and image.mode == "I" else values, path)
     return image.info["stored_range"].undo(ids) if "stored_range" in image.info else ids
 
 

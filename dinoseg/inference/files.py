@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dinoseg.data.folders import list_images, masks_of_images
+from dinoseg.system.files import refuse_special_file
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
         out: the output folder. What predictions write there is never an input, should it lie in an input folder.
 
     Raises:
-        ValueError: an input that matches nothing, or two that would write the same output.
+        ValueError: an input that matches nothing, or is a FIFO or a device; or two that would write the same output.
     """
     found: dict[Path, InputImage] = {}
     own = [] if out is None else [(out / name).resolve() for name in ("labels", "overlays")]
@@ -42,6 +43,7 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
         elif path.is_file():
             matched = [InputImage(path, path.stem)]
         else:
+            refuse_special_file(path)
             matched = [
                 InputImage(Path(f), Path(f).stem)
                 for f in sorted(glob.glob(entry, recursive=True))

@@ -33,6 +33,7 @@ def settings_fingerprint(checkpoint_hash: str, label_space: LabelSpace, config: 
         "decoder_head": config.decoder_head.model_dump(),
         "mean": config.transforms.mean,
         "std": config.transforms.std,
+        "white_level": config.datasets.white_level,
         "model_dtype": config.model_dtype,
         "window": policy,
     }

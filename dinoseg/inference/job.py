@@ -13,6 +13,7 @@ from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import output_fingerprint
 from dinoseg.inference.outputs import Outcome, OutputFolder
 from dinoseg.inference.predictor import Prediction, Predictor
+from dinoseg.system.files import refuse_special_file
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class PredictionJob:
     def open(self, image: InputImage) -> OpenedImage | Outcome:
         """What the model works on, or the outcome where it has nothing to do: kept from before, or not readable."""
         predictor, outputs = self.predictor, self.outputs
+        white_level = predictor.config.datasets.white_level
         try:
+            refuse_special_file(image.path)
             mask, fingerprint = outputs.mask_of(image), None
             outputs.refuse_foreign(image)
             if predictor.fingerprint is not None:
@@ -63,8 +66,8 @@ class PredictionJob:
                 if not outputs.overwrite and outputs.holds(image, fingerprint):
                     return Outcome(image, kept=True)
             if mask is None:
-                return OpenedImage(image, read_image(image.path), None, fingerprint)
-            pair = read_pair(Pair(image.name, image.path, mask), predictor.label_space.kind)
+                return OpenedImage(image, read_image(image.path, white_level), None, fingerprint)
+            pair = read_pair(Pair(image.name, image.path, mask), predictor.label_space.kind, white_level)
             return OpenedImage(image, *pair, fingerprint)
         except (ValueError, OSError) as error:
             return Outcome(image, error=str(error))

@@ -147,15 +147,16 @@ class Predictor:
         Args:
             image: a path, a PIL image of any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16; or
                 several of them, of any sizes: the next one is read while the model works on one. Windows of an image
-                go through the model in batches of ``eval.batch_size``.
+                go through the model in batches of ``eval.batch_size``. What is white in 16 bits is the run's
+                ``datasets.white_level``.
             scores: the predictions keep the scores of every class, 4 bytes a class and pixel.
 
         Raises:
             ValueError: the file cannot be read as an image, or the array has another shape or type.
         """
         if isinstance(image, str | Path | Image.Image | np.ndarray):
-            return self._predict(_open(image), scores)
-        return [self._predict(picture, scores) for picture in _opened_ahead(image)]
+            return self._predict(self._open(image), scores)
+        return [self._predict(picture, scores) for picture in self._opened_ahead(image)]
 
     def scores(self, image: ImageSource) -> Float[np.ndarray, "classes height width"]:
         """One score a class and pixel at native size, fp32; see ``Prediction.scores``.
@@ -163,7 +164,7 @@ class Predictor:
         Raises:
             ValueError: see ``predict``.
         """
-        found = self._predict(_open(image), with_scores=True).scores
+        found = self._predict(self._open(image), with_scores=True).scores
         assert found is not None
         return found
 
@@ -175,8 +176,24 @@ class Predictor:
         """
         if not isinstance(self.model, Segmenter):
             raise ValueError(f"a {type(self.model).__name__} has no backbone to take features from")
-        tensor, dtype = self._transform.normalise(_open(image)), DTYPES[self.config.model_dtype]
+        tensor, dtype = self._transform.normalise(self._open(image)), DTYPES[self.config.model_dtype]
         return image_features(self.model, tensor, self.device, dtype, self._window.img_size)
+
+    def _open(self, image: ImageSource) -> Image.Image:
+        white_level = self.config.datasets.white_level
+        if isinstance(image, str | Path):
+            return read_image(Path(image), white_level)
+        return to_picture(image, white_level=white_level)
+
+    def _opened_ahead(self, images: Iterable[ImageSource]) -> Iterator[Image.Image]:
+        """Every image as RGB; a thread opens the next one meanwhile."""
+        waiting = iter(images)
+        with ThreadPoolExecutor(1) as reader:
+            opening = deque(reader.submit(self._open, image) for image in islice(waiting, 1))
+            while opening:
+                opened = opening.popleft().result()
+                opening.extend(reader.submit(self._open, image) for image in islice(waiting, 1))
+                yield opened
 
     def _predict(self, picture: Image.Image, with_scores: bool) -> Prediction:
         tensor = self._transform.normalise(picture)
@@ -217,18 +234,3 @@ def load(
         ValueError: not a run folder, a damaged checkpoint, the backbone's weights are not to be had, or two devices.
     """
     return Predictor.load(ChosenRun(run, checkpoint, device, tuple(overrides)).open())
-
-
-def _open(image: ImageSource) -> Image.Image:
-    return read_image(Path(image)) if isinstance(image, str | Path) else to_picture(image)
-
-
-def _opened_ahead(images: Iterable[ImageSource]) -> Iterator[Image.Image]:
-    """Every image as RGB; a thread opens the next one meanwhile."""
-    waiting = iter(images)
-    with ThreadPoolExecutor(1) as reader:
-        opening = deque(reader.submit(_open, image) for image in islice(waiting, 1))
-        while opening:
-            opened = opening.popleft().result()
-            opening.extend(reader.submit(_open, image) for image in islice(waiting, 1))
-            yield opened

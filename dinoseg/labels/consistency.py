@@ -32,7 +32,8 @@ def resolve_labels(
     Raises:
         LabelError: any contradiction, with the settings that are consistent.
     """
-    declared_kind, declared = parse_classes(classes) if classes is not None else (None, ())
+    first = 1 if reduce_zero_label and _begins_with_one(classes, found, num_classes) else 0
+    declared_kind, declared = parse_classes(classes, first) if classes is not None else (None, ())
     ignore_kind, given_ignored = parse_ignore(ignore)
     resolved_kind: Kind = declared_kind or kind or ignore_kind or "ids"
     named = {label_id for entry in declared for label_id in entry.label_ids}
@@ -46,9 +47,20 @@ def resolve_labels(
             for index, label_id in enumerate(label_ids)
         )
     _check_not_negative(declared, found)
-    _check_shift(declared, reduce_zero_label)
+    _check_shift(declared, reduce_zero_label, classes is not None)
     _check_count(declared, ignored, reduce_zero_label, num_classes, resolved_kind, classes is not None)
     return resolved_kind, declared, ignored
+
+
+def _begins_with_one(classes: Any, found: set[int], num_classes: int | None) -> bool:
+    """Whether a list of names is sure to be of label ids 1, 2, 3, ..., where label id 0 is ignored.
+
+    A list that begins with the background is of 0, 1, 2, ...: the number of classes, or the largest label id of the
+    masks, tells the two apart.
+    """
+    if not isinstance(classes, list | tuple):
+        return False
+    return len(classes) in (num_classes, max(found - {255}, default=0))
 
 
 def label_table(classes: Sequence[LabelClass], ignored: Iterable[int], kind: Kind, most: int = 20) -> str:
@@ -102,7 +114,8 @@ def _check_overlap(classes: Sequence[LabelClass], ignored: Sequence[int], reduce
             raise LabelError(
                 "label_settings",
                 f"datasets.classes names label id 0 ({entry.name!r}), but reduce_zero_label=true ignores it; "
-                "set reduce_zero_label=false to learn it, or take 0 out of datasets.classes",
+                "set reduce_zero_label=false to learn it, or take 0 out of datasets.classes (a list of names is of "
+                f"label ids 1, 2, 3, ... when decoder_head.num_classes={len(classes)} says so, too)",
             )
         both = [label_id for label_id in entry.label_ids if label_id in ignored]
         if both:
@@ -136,7 +149,8 @@ def _ids_as_classes(
             '  "datasets.classes={0: background, 255: object}" "datasets.ignore=[]"',
         )
     label_ids = sorted(found - ignored)
-    if declared_range and label_ids:
+    has_gaps = bool(label_ids) and label_ids != list(range(1, len(label_ids) + 1))
+    if label_ids and (declared_range or (reduce_zero_label and num_classes is not None and has_gaps)):
         first = 1 if reduce_zero_label else 0
         last = first + num_classes - 1 if num_classes is not None else label_ids[-1]
         if label_ids[0] >= first and label_ids[-1] <= last:
@@ -159,14 +173,24 @@ def _check_not_negative(classes: Sequence[LabelClass], found: set[int]) -> None:
         )
 
 
-def _check_shift(classes: Sequence[LabelClass], reduce_zero_label: bool) -> None:
+def _check_shift(classes: Sequence[LabelClass], reduce_zero_label: bool, named: bool) -> None:
     wrong = [entry for index, entry in enumerate(classes) if entry.label_ids != (index + 1,)]
     if reduce_zero_label and wrong:
+        settings = (
+            f'datasets.reduce_zero_label=false "datasets.ignore=[0, 255]" decoder_head.num_classes={len(classes)}'
+        )
+        advice = f"set {settings}"
+        if not named:
+            largest = max(entry.label_ids[0] for entry in classes)
+            advice = (
+                f"if label ids are only missing from these masks, set decoder_head.num_classes={largest} (or whatever "
+                f"the largest label id is); if these are all, set {settings}"
+            )
         raise LabelError(
             "label_settings",
             "reduce_zero_label=true means class index = label id - 1, so the label ids must be 1, 2, 3, ... in this "
             f"order, each a class of its own; found {show_labels(wrong[0].label_ids, 'ids')} ({wrong[0].name!r}) at "
-            f"class index {classes.index(wrong[0])}; leave reduce_zero_label out and set datasets.ignore=[0, 255]",
+            f"class index {classes.index(wrong[0])}; {advice}",
         )
 
 
@@ -201,8 +225,11 @@ def _consistent_settings(classes: Sequence[LabelClass], reduce_zero_label: bool,
     lines = [f"  decoder_head.num_classes={with_zero} datasets.reduce_zero_label=false"]
     if kind == "ids" and has_zero and with_zero > 2:
         lines[0] += "   label id 0 is a class to segment, such as background"
+        # What the shift makes of label ids with gaps: every id up to the largest is a class.
+        ids = sorted({label_id for entry in classes for label_id in entry.label_ids} - {0})
+        without_zero = with_zero - 1 if named or ids == list(range(1, len(ids) + 1)) else ids[-1]
         lines.append(
-            f"  decoder_head.num_classes={with_zero - 1} datasets.reduce_zero_label=true    label id 0 means ignore"
+            f"  decoder_head.num_classes={without_zero} datasets.reduce_zero_label=true    label id 0 means ignore"
         )
         if named:
             # The branch not taken also needs another datasets.classes.

@@ -97,16 +97,17 @@ def parse_ignore(ignore: Any) -> tuple[Kind | None, tuple[int, ...] | None]:
     )
 
 
-def parse_classes(classes: Any) -> tuple[Kind, tuple[LabelClass, ...]]:
+def parse_classes(classes: Any, first: int = 0) -> tuple[Kind, tuple[LabelClass, ...]]:
     """``datasets.classes`` as (kind, classes in order of first appearance); label ids of one name are merged.
 
     Args:
         classes: ``{label: name}``, ``{label: {name: ..., colour: ...}}``, or a list of names for label ids 0, 1, 2, ...
+        first: the label id of the first name in a list.
 
     Raises:
         ValueError: an empty or malformed value, an unreadable label or colour, ids and colours in one mapping.
     """
-    entries = _class_entries(classes)
+    entries = _class_entries(classes, first)
     kinds: set[Kind] = set()
     ids_of: dict[str, list[int]] = {}
     colour_of: dict[str, Colour] = {}
@@ -132,11 +133,11 @@ def drawing_colour(label_id: int, index: int, kind: Kind) -> Colour:
     return unpack_colour(label_id) if kind == "colours" else class_colour(index)
 
 
-def _class_entries(classes: Any) -> list[tuple[Any, Any]]:
+def _class_entries(classes: Any, first: int) -> list[tuple[Any, Any]]:
     if isinstance(classes, Mapping):
         entries = list(classes.items())
     elif isinstance(classes, Iterable) and not isinstance(classes, str):
-        entries = list(enumerate(classes))
+        entries = list(enumerate(classes, first))
     else:
         entries = []
     if not entries:

@@ -115,7 +115,7 @@ def data_uris(pictures: Sequence[Picture], most_bytes: int) -> list[dict[str, st
 
 def _draw(predictor: Predictor, pair: Pair, row: int, folder: Path, link: str) -> Picture:
     space = predictor.label_space
-    image, label_ids = read_pair(pair, space.kind)
+    image, label_ids = read_pair(pair, space.kind, predictor.config.datasets.white_level)
     truth = space.encode(label_ids, source=str(pair.mask))
     prediction = predictor.predict(image).class_map
     matrix = confusion_matrix(prediction, truth, space.num_classes, space.ignore_index)

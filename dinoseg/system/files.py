@@ -2,11 +2,18 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 _CHUNK = 1 << 22
+_SPECIAL = (
+    (stat.S_ISFIFO, "a FIFO (named pipe)"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 @contextmanager
@@ -58,6 +65,19 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def refuse_special_file(path: Path) -> None:
+    """Raises ValueError for a folder, and for a FIFO, a socket or a device: to read these may mean to wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # whoever opens it says why
+    if stat.S_ISDIR(mode):
+        raise ValueError(f"{path}: a folder, not a file; give the files in it")
+    kind = next((name for is_kind, name in _SPECIAL if is_kind(mode)), None)
+    if kind is not None:
+        raise ValueError(f"{path}: {kind}, which is not read; give a file, or copy its contents into one")
 
 
 def file_sha256(*paths: Path) -> str:

@@ -3,8 +3,11 @@
 import re
 from collections.abc import Iterable
 from typing import Any
+from unicodedata import category
 
 _TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+# Control characters, bytes that are no UTF-8, and breaks of lines and paragraphs.
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 _AMOUNT = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
 
 
@@ -12,6 +15,22 @@ def list_names(names: Iterable[str], most: int = 5) -> str:
     """``a, b, c and 4 more``; all of them when they are no more than ``most``."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def printable(name: object) -> str:
+    """The name of a file on one line that every terminal takes: bytes that are no UTF-8, and control characters, are
+    escaped."""
+    return "".join(_escaped(letter) if category(letter) in _UNPRINTABLE else letter for letter in str(name))
+
+
+def valid_text(text: str) -> str:
+    """A text that holds names of files, without what no UTF-8 terminal or file takes."""
+    return "".join(_escaped(letter) if category(letter) == "Cs" else letter for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    # Python keeps a byte that is no UTF-8 as U+DC80 to U+DCFF.
+    return f"\\x{ord(letter) - 0xDC00:02x}" if 0xDC80 <= ord(letter) <= 0xDCFF else ascii(letter)[1:-1]
 
 
 def spreadsheet_text(cell: Any) -> Any:

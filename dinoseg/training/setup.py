@@ -33,6 +33,7 @@ def build_trainer(
     torch.manual_seed(config.seed)
     segmenter = build_segmenter(config, label_space.num_classes)
     train_pairs, val_pairs = report.pairs["train"], report.pairs["val"]
+    white_level = config.datasets.white_level
     metadata = {
         "format": "dinoseg 1",
         "backbone": config.model.dino_hub,
@@ -46,8 +47,8 @@ def build_trainer(
         label_space=label_space,
         segmenter=segmenter.to(accelerator.device),
         criterion=criterion,
-        train_data=SegmentationDataset(train_pairs, label_space, train_transform, config.seed),
-        val_data=EvaluationDataset(val_pairs, label_space, build_eval_transform(config.transforms)),
+        train_data=SegmentationDataset(train_pairs, label_space, train_transform, config.seed, white_level),
+        val_data=EvaluationDataset(val_pairs, label_space, build_eval_transform(config.transforms), white_level),
         evaluation_settings=settings,
         accelerator=accelerator,
         checkpoint_metadata=metadata,

@@ -123,7 +123,7 @@ def evaluate_pairs(
     transform = build_eval_transform(opened.config.transforms)
     accelerator = start_accelerator(opened.device)
     segmenter = opened.load_segmenter().to(accelerator.device)
-    dataset = EvaluationDataset(pairs, opened.label_space, transform)
+    dataset = EvaluationDataset(pairs, opened.label_space, transform, opened.config.datasets.white_level)
     images = len(shard.rows(len(spread_subset(len(dataset), settings.max_samples))))
     with image_progress(console, images, f"evaluating {title}") as advance:
         return evaluate(

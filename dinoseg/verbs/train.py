@@ -1,6 +1,7 @@
 """``dinoseg train``: checks the data, prints the plan, runs the loop, says what comes next."""
 
 import os
+import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,11 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from dinoseg.check.check import CheckReport, check_dataset, check_own_data
-from dinoseg.config import Config
+from dinoseg.config import Config, with_changes
 from dinoseg.config.loading import save_config
 from dinoseg.console.check_report import render_findings
 from dinoseg.data.items import OwnDataset
+from dinoseg.data.pictures import LARGEST_WHITE, BrighterThanWhite
 from dinoseg.labels import LabelSpace
 from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.folder import RunFolder
@@ -29,6 +31,9 @@ from dinoseg.training.plan import describe_plan, estimate_seconds
 from dinoseg.training.progress import Progress
 from dinoseg.training.resume import find_resume_point, read_resume_progress, refuse_changed_config, restore
 from dinoseg.training.setup import build_trainer
+
+# Notes of the check that belong into the log of a training: what is done to the pictures.
+_TOLD = ("white_level", "dropped_channel")
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def _train_in(
     own_data: OwnData | None,
 ) -> None:
     with failing_together():
-        checkpoint, progress = _resume_point(run, config, resume)
+        checkpoint, progress, config = _resume_point(run, config, resume)
         if progress.is_finished(config.scheduler.total_iter, config.train.early_stopping):
             if accelerator.is_main_process:
                 console.print(_last_words(run, config, progress), soft_wrap=True, markup=False, highlight=False)
@@ -84,7 +89,11 @@ def _train_in(
             # It reads every mask; all processes then take what it found from the cache.
             check_dataset(config.datasets, config.decoder_head.num_classes, console=console)
     with failing_together():
-        label_space, report = _check_data(config, console, own_data)
+        resumed_white = config.datasets.white_level or LARGEST_WHITE
+        asked = config if checkpoint is None else with_changes(config, {"datasets.white_level": resumed_white})
+        label_space, report = _check_data(asked, console, own_data)
+        if checkpoint is None:
+            config = with_changes(config, {"datasets.white_level": report.white_level})
         if checkpoint is not None and run.read_labels() != label_space:
             raise ValueError(f"{run.path}: the masks now give other labels than labels.json; resume on the same data")
         trainer = build_trainer(config, run, label_space, report, accelerator)
@@ -119,7 +128,9 @@ def _start(trainer: Trainer, report: CheckReport, console: Console, checkpoint: 
 
 def _run(trainer: Trainer) -> None:
     try:
-        with Interruption() as interruption:
+        with Interruption() as interruption, warnings.catch_warnings():
+            # The check named those pictures.
+            warnings.simplefilter("ignore", BrighterThanWhite)
             trainer.run(interruption)
         if trainer.journal:
             trainer.journal.say(_last_words(trainer.run_folder, trainer.config, trainer.progress))
@@ -128,13 +139,19 @@ def _run(trainer: Trainer) -> None:
             trainer.journal.close()
 
 
-def _resume_point(run: RunFolder, config: Config, resume: str | None) -> tuple[Checkpoint | None, Progress]:
-    """The checkpoint to go on from, None to start, and where the training stands; config and folder are checked."""
+def _resume_point(run: RunFolder, config: Config, resume: str | None) -> tuple[Checkpoint | None, Progress, Config]:
+    """The checkpoint to go on from, None to start; where the training stands; the config, settled as the run's.
+
+    Config and folder are checked.
+    """
     checkpoint = find_resume_point(run, resume)
     if checkpoint is None:
-        return None, Progress()
+        return None, Progress(), config
+    if config.datasets.white_level is None:
+        # The scan found it when the run began; what was added to the data since does not change it.
+        config = with_changes(config, {"datasets.white_level": run.read_config().datasets.white_level})
     refuse_changed_config(run, config)
-    return checkpoint, read_resume_progress(checkpoint)
+    return checkpoint, read_resume_progress(checkpoint), config
 
 
 def _refuse_read_only(folder: Path) -> None:
@@ -177,7 +194,7 @@ def _check_data(config: Config, console: Console, own_data: OwnData | None) -> t
 
 def _announce(journal: Journal, trainer: Trainer, report: CheckReport, seconds: float, remark: str) -> None:
     journal.say(describe_plan(trainer, report, seconds))
-    if any(finding.severity == "warning" for finding in report.findings):
+    if any(finding.severity == "warning" or finding.code in _TOLD for finding in report.findings):
         journal.say(render_findings(report))
     if remark:
         journal.say(remark)

@@ -140,7 +140,7 @@ def _truncated(path: Path) -> None:
         ("a.npy", lambda p: np.save(p, np.array([[-(2**32) + 1]])), "ids", "label id -4294967295 does not fit"),
         ("a.npy", lambda p: np.save(p, np.array([[2**63]], dtype=np.uint64)), "ids", "does not fit"),
         ("a.npy", lambda p: np.save(p, np.array([[1j]])), "ids", "type complex128; label ids are whole numbers"),
-        ("a.npy", lambda p: np.save(p, np.array([[{}]]), allow_pickle=True), "ids", "damaged array"),
+        ("a.npy", lambda p: np.save(p, np.array([[{}]]), allow_pickle=True), "ids", "holds Python objects"),
         ("a.npy", lambda p: p.write_bytes(b"\x93NUMPY"), "ids", "truncated or damaged array"),
         ("a.png", _truncated, "ids", "truncated or damaged"),
         ("a.png", lambda p: p.write_text("hello"), "ids", "not an image that can be read"),
@@ -181,7 +181,9 @@ def test_16_bit_grey_images_are_scaled_to_8_bit(tmp_path: Path) -> None:
 
 def test_a_float_image_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match=r"a\.tif: image mode F is not supported"):
+    with pytest.raises(
+        ValueError, match=r"a\.tif: a valid picture of floating-point values \(mode F\), which dinoseg does not read"
+    ):
         read_image(tmp_path / "a.tif")
 
 
@@ -328,7 +330,7 @@ def test_an_archive_under_the_name_of_an_array_and_a_folder_are_named(tmp_path: 
     with pytest.raises(ValueError, match="an archive of arrays under the name of one"):
         read_mask(tmp_path / "a.npy")
     (tmp_path / "b.png").mkdir()
-    with pytest.raises(ValueError, match="a folder, not an image file"):
+    with pytest.raises(ValueError, match="a folder, not a file"):
         read_image(tmp_path / "b.png")
 
 

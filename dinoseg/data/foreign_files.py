@@ -1,0 +1,66 @@
+"""Files that are no damaged images but of a kind that is not read here: what they are, and what to save them as."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+_SAVE = "save it as PNG or TIFF, grey or RGB with 8 or 16 bits"
+_STARTS = (
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"\x76\x2f\x31\x01", "an OpenEXR file"),
+    (b"%PDF", "a PDF file"),
+    (b"\x93NUMPY", "a NumPy array (.npy)"),
+    (b"PK\x03\x04", "a ZIP archive (.npz is one)"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"SIMPLE  =", "a FITS file"),
+    (b"GRIB", "a GRIB file"),
+    (b"BUFR", "a BUFR file"),
+    (b"\xff\x0a", "a JPEG XL file"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL file"),
+    (b"<svg", "an SVG drawing"),
+    (b"<?xml", "an XML file"),
+    (b"{", "a JSON file"),
+)
+_PHOTOMETRICS = {6: "in YCbCr", 8: "in CIE L*a*b*", 32803: "of a colour filter array", 34892: "of linear raw values"}
+_FORMATS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
+_LONGEST = 1 << 12
+
+
+def foreign_kind(path: Path) -> str | None:
+    """What a file is that Pillow does not know, and what to do with it; None where that cannot be said.
+
+    A few hundred bytes of it are read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+            if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+                return f"{_tiff(file, start)}, which dinoseg does not read: {_SAVE}"
+    except Exception:  # Pillow raises many types for a damaged list of tags
+        return None
+    kind = next((kind for magic, kind in _STARTS if start.startswith(magic)), None)
+    if start[128:132] == b"DICM":
+        kind = "a DICOM file"
+    if start[4:8] == b"ftyp":
+        kind = f"a file of the family of HEIF and MP4 ({start[8:12].decode('ascii', 'replace')})"
+    return None if kind is None else f"{kind}, which dinoseg does not read: {_SAVE}"
+
+
+def _tiff(file: BinaryIO, start: bytes) -> str:
+    """A TIFF in words: bands, bits, colours."""
+    big = start[2] == 43 or start[3] == 43
+    tags = ImageFileDirectory_v2(start[: 16 if big else 8])
+    file.seek(tags.next)
+    tags.load(file)
+    bands, bits = int(tags.get(277, 1)), tuple(tags.get(258, (1,)))
+    width, height = int(tags[256]), int(tags[257])
+    if min(width, height, bands) < 1 or bands > _LONGEST:
+        raise ValueError("no picture")
+    format_of = tags.get(339, (1,))
+    words = [f"{bits[0]} bits" if len(set(bits)) == 1 else f"{' + '.join(map(str, bits[:8]))} bits"]
+    values = _FORMATS.get(int(format_of[0] if isinstance(format_of, tuple) else format_of))
+    words += [f"{values} values"] if values else []
+    colours = _PHOTOMETRICS.get(int(tags.get(262, 1)))
+    words += [colours] if colours else []
+    return f"a valid TIFF with {bands} band{'s' if bands > 1 else ''} of {', '.join(words)}"
