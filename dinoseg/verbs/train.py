@@ -29,6 +29,7 @@ from dinoseg.training.plan import describe_plan, estimate_seconds
 from dinoseg.training.progress import Progress
 from dinoseg.training.resume import find_resume_point, read_resume_progress, refuse_changed_config, restore
 from dinoseg.training.setup import build_trainer
+from dinoseg.training.verdict import verdict
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _train_in(
         trainer = build_trainer(config, run, label_space, report, accelerator)
         remark = _starting_point(trainer, checkpoint)
     _start(trainer, report, console, checkpoint, remark)
-    _run(trainer)
+    _run(trainer, report)
 
 
 def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:
@@ -117,11 +118,14 @@ def _start(trainer: Trainer, report: CheckReport, console: Console, checkpoint: 
             _announce(trainer.journal, trainer, report, seconds, remark)
 
 
-def _run(trainer: Trainer) -> None:
+def _run(trainer: Trainer, report: CheckReport) -> None:
     try:
         with Interruption() as interruption:
-            trainer.run(interruption)
+            progress = trainer.run(interruption)
         if trainer.journal:
+            finished = progress.is_finished(trainer.config.scheduler.total_iter, trainer.config.train.early_stopping)
+            if finished and (remark := verdict(trainer, report.class_pixels("train"))):
+                trainer.journal.say(remark)
             trainer.journal.say(_last_words(trainer.run_folder, trainer.config, trainer.progress))
     finally:
         if trainer.journal:
