@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from rich.console import Console
 
 from dinoseg.config import Config
-from dinoseg.console.bars import image_progress
 from dinoseg.data.folders import Pair, Split, find_pairs
 from dinoseg.evaluation.metrics import image_iou, iou
 from dinoseg.inference.opening import ChosenRun
@@ -24,6 +23,7 @@ from dinoseg.report.summary import is_figure, report_head
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation, read_evaluation
 from dinoseg.run_folder.training_records import read_training_records
+from dinoseg.system.bars import image_progress
 from dinoseg.system.files import replace_text
 
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}

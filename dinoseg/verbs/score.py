@@ -17,7 +17,6 @@ from dinoseg.check.label_findings import undeclared_id_findings
 from dinoseg.check.scan import read_mask_facts
 from dinoseg.config import DatasetsConfig
 from dinoseg.config.loading import is_given, load_config
-from dinoseg.console.bars import image_progress
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.data.folders import Pair, is_descriptor, pair_label_maps
 from dinoseg.data.masks import read_mask, size_mismatch
@@ -27,6 +26,7 @@ from dinoseg.evaluation.evaluate import Evaluation, counted_policy, write_evalua
 from dinoseg.evaluation.measures import Measures, build_measures
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind, parse_classes, parse_ignore
+from dinoseg.system.bars import image_progress
 from dinoseg.system.messages import list_names
 
 

@@ -25,7 +25,8 @@ from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
 from dinoseg.training.load_from import load_from
 from dinoseg.training.loop import Trainer
-from dinoseg.training.plan import describe_plan, estimate_seconds
+from dinoseg.training.pace import Estimate
+from dinoseg.training.plan import describe_plan, estimate_time
 from dinoseg.training.progress import Progress
 from dinoseg.training.resume import find_resume_point, read_resume_progress, refuse_changed_config, restore
 from dinoseg.training.setup import build_trainer
@@ -111,11 +112,11 @@ def _start(trainer: Trainer, report: CheckReport, console: Console, checkpoint: 
     if checkpoint is not None and checkpoint.name != "last":
         # So that a second restart goes on from it, too.
         trainer.save("last")
-    seconds = estimate_seconds(trainer)
+    estimate = estimate_time(trainer)
     with failing_together():
         if trainer.accelerator.is_main_process:
             trainer.journal = _open_journal(trainer, console, checkpoint is not None)
-            _announce(trainer.journal, trainer, report, seconds, remark)
+            _announce(trainer.journal, trainer, report, estimate, remark)
 
 
 def _run(trainer: Trainer, report: CheckReport) -> None:
@@ -179,8 +180,9 @@ def _check_data(config: Config, console: Console, own_data: OwnData | None) -> t
     return report.label_space, report
 
 
-def _announce(journal: Journal, trainer: Trainer, report: CheckReport, seconds: float, remark: str) -> None:
-    journal.say(describe_plan(trainer, report, seconds))
+def _announce(journal: Journal, trainer: Trainer, report: CheckReport, estimate: Estimate, remark: str) -> None:
+    journal.estimate = estimate
+    journal.say(describe_plan(trainer, report, estimate))
     if any(finding.severity == "warning" for finding in report.findings):
         journal.say(render_findings(report))
     if remark:
