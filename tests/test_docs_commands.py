@@ -202,7 +202,7 @@ def test_inline_code_names_verbs_options_and_keys_that_are_there(page: Path) -> 
     for code in (code for code in inline_code(page) if code not in NOT_OURS):
         try:
             check_inline(code)
-        except (AssertionError, ValueError) as error:
+        except (AssertionError, ValueError, OSError) as error:
             problems.append(f"{code}: {error}")
     assert not problems
 
@@ -247,5 +247,8 @@ def check_inline(code: str) -> None:
         assert known or code.rpartition(".")[2] in FILE_SUFFIXES, "no such key"
     elif all(re.fullmatch(r"[a-z_0-9.]+=\S.*", word) for word in words):
         load_config([word for word in words if word not in PLACEHOLDERS])
+    elif words[0] == "python" or code.startswith("tests/"):
+        source = (ROOT / words[words[0] == "python"]).read_text(encoding="utf-8")
+        assert all(f'"{word}"' in source for word in words if word.startswith("--")), "no such option there"
     elif code.startswith("pip install"):
         assert set(re.findall(r"\[(\w+)\]", code)) <= EXTRAS, "no such extra"
