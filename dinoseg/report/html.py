@@ -18,6 +18,7 @@ from dinoseg.inference.predictor import Predictor
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import show_label, show_labels
 from dinoseg.report.curves import chart_svg, training_charts
+from dinoseg.report.learning import learned_images
 from dinoseg.report.pictures import VIEWS, Picture, choose_images, data_uris, draw_pictures
 from dinoseg.report.summary import is_figure, report_head
 from dinoseg.run_folder.folder import RunFolder
@@ -87,6 +88,7 @@ def _context(
             {"title": chart.title, "log": chart.log_scale, "series": chart.series, "svg": chart_svg(chart, last_step)}
             for chart in training_charts(records)
         ],
+        "learned": learned_images(folder) if recorded.split == "val" else [],
         "figures": _figure_names(recorded),
         "classes": _class_rows(recorded, label_space),
         "labels": _label_rows(label_space),
@@ -124,11 +126,13 @@ def _figure_names(recorded: RecordedEvaluation) -> list[str]:
 
 
 def _class_rows(recorded: RecordedEvaluation, label_space: LabelSpace) -> list[dict[str, Any]]:
+    pixels = max(1, sum(row["truth"] for row in recorded.metrics["per_class"]))
     return [
         {
             "index": index,
             "label": show_label(entry.label_ids[0], label_space.kind),
             "colour": _css(entry.colour),
+            "share": 100 * row["truth"] / pixels,
             **row,
         }
         for index, (entry, row) in enumerate(zip(label_space.classes, recorded.metrics["per_class"], strict=True))

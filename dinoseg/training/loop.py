@@ -231,12 +231,17 @@ class Trainer:
         return nullcontext({}) if self.average is None else self.average.applied()
 
     def _see_image(self, sample: Sample, prediction: Tensor) -> None:
+        self._draw_sample(sample, prediction)
         if self.journal:
             images = min(len(self.val_data), self.evaluation_settings.max_samples or len(self.val_data))
             self.journal.report_image(-(-images // self.accelerator.num_processes))
+
+    def _draw_sample(self, sample: Sample, prediction: Tensor) -> None:
         if sample["name"] in self._drawn_names:
-            folder = self.run_folder.overlays / "val"
-            draw_sample(sample, prediction, self.label_space, self.config.transforms, folder)
+            folders = [self.run_folder.overlays / "val"]
+            if self.config.eval.keep_overlays:
+                folders.append(self.run_folder.overlays_of_step(self.progress.step))
+            draw_sample(sample, prediction, self.label_space, self.config.transforms, folders)
 
     @cached_property
     def _drawn_names(self) -> list[str]:
