@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
-_INLINE = re.compile(r"`([^`\n]+)`")
+# It may go on in the next line of a paragraph.
+_INLINE = re.compile(r"`((?:[^`\n]|\n(?!\n))+)`")
 _PROGRAM = "dinoseg"
 
 
@@ -56,7 +57,8 @@ def shell_commands(page: Path) -> list[ShellCommand]:
 
 def inline_code(page: Path) -> list[str]:
     """Every piece of inline code of the page."""
-    return _INLINE.findall(_FENCED.sub("", page.read_text(encoding="utf-8")))
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    return [" ".join(code.split()) for code in _INLINE.findall(text)]
 
 
 def _words(text: str) -> list[str] | None:
