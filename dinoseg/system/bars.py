@@ -10,15 +10,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dinoseg.system.messages import duration_in_words
 
 _SECONDS_TO_FIRST_LINE = 5.0
-_SECONDS_BETWEEN_LINES = 30.0
+_MOST_SECONDS_BETWEEN_LINES = 30.0
 
 
 @contextmanager
 def image_progress(console: Console, total: int, title: str, unit: str = "images") -> Iterator[Callable[[], None]]:
     """Shows what is done, the pace and the time left; yields what to call after each of ``unit``.
 
-    On a terminal this is a bar that goes when it is done; elsewhere a line after a few seconds and then each half
-    minute.
+    On a terminal this is a bar that goes when it is done; elsewhere a line after a few seconds, and in the end each
+    half minute.
     """
     if not console.is_terminal:
         yield ProgressLines(
@@ -69,7 +69,8 @@ class ProgressLines:
         self.done += 1
         now = time.monotonic()
         if now >= self._due:
-            self._due = now + _SECONDS_BETWEEN_LINES
+            # The first lines come sooner: their pace is of few.
+            self._due = now + min(_MOST_SECONDS_BETWEEN_LINES, now - self._started)
             pace = self.done / (now - self._started)
             left = duration_in_words((self._total - self.done) / pace)
             self._write(f"{self._title} {self.done}/{self._total}  {pace:.1f} {self._unit}/s  {left} left")

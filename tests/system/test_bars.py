@@ -13,7 +13,7 @@ def _ticking(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
     monkeypatch.setattr(bars.time, "monotonic", lambda: float(next(clock)))
 
 
-def test_a_log_gets_a_line_soon_and_then_each_half_minute_with_pace_and_time_left(
+def test_a_log_gets_a_line_soon_and_in_the_end_each_half_minute_with_pace_and_time_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _ticking(monkeypatch, 10)
@@ -23,6 +23,7 @@ def test_a_log_gets_a_line_soon_and_then_each_half_minute_with_pace_and_time_lef
             advance()
     assert out.getvalue().splitlines() == [
         "evaluating test 1/10  0.1 images/s  90 s left",
+        "evaluating test 2/10  0.1 images/s  80 s left",
         "evaluating test 4/10  0.1 images/s  60 s left",
         "evaluating test 7/10  0.1 images/s  30 s left",
         "evaluating test 10/10  0.1 images/s  0 s left",
