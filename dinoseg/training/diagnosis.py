@@ -150,10 +150,10 @@ def _redrawn_crops(ended: Ended) -> Iterator[Cause]:
 def _class_weights(ended: Ended) -> Iterator[Cause]:
     weights = ended.config.train.class_weights
     if weights not in (None, "none") and ended.neglect > 0.02:
+        given = f"train.class_weights={weights}" if isinstance(weights, str) else "train.class_weights"
         yield Cause(
             0.3 + 0.6 * ended.neglect,
-            f"train.class_weights={weights} makes rare classes dearer than {ended.names[ended.commonest]}: "
-            f"{_predicted(ended)}; try none",
+            f"{given} makes rare classes dearer than {ended.names[ended.commonest]}: {_predicted(ended)}; try none",
         )
 
 

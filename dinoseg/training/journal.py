@@ -92,8 +92,9 @@ class Journal:
 
     def record(self, kind: str, step: int, figures: dict[str, Any]) -> None:
         """One line of metrics.jsonl, and every number of it to the trackers."""
-        if kind == "val" and self._pace is not None:
+        if kind == "val" and self._pace and self._progress and self._task is not None:
             self._pace.evaluation_done(step)
+            self._progress.update(self._task, description="")
             self._validated = None
         line = {"kind": kind, "step": step} | figures
         with named_errors(self._metrics), self._metrics.open("a", encoding="utf-8") as file:

@@ -53,7 +53,8 @@ def evaluate_label_maps(
     every = listing.pairs
     if listing.pairing_rule:
         example = f"{every[0].image.name} with {every[0].mask.name if every[0].mask else ''}"
-        console.print(f"paired by names less {listing.pairing_rule}: {example}", soft_wrap=True, markup=False)
+        rule = listing.pairing_rule.replace("of the images", "of the predictions")
+        console.print(f"paired by names less {rule}: {example}", soft_wrap=True, markup=False)
     # As for a run, a subset has to be asked for by hand.
     most = config.eval.max_val_samples if is_given("eval.max_val_samples", settings) else None
     pairs = [every[row] for row in spread_subset(len(every), most)]

@@ -155,7 +155,9 @@ def test_names_of_cityscapes_pair_as_training_pairs_them(
     found = read(Path("pred/eval"))
     assert found["mIoU"] == 100 and found["policy"]["images"] == 3
     first = stem.format(city="aachen", name="aachen_000000_000019")
-    assert f"{first.rpartition('/')[2]}.png with aachen_000000_000019_gtFine_labelIds.png" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{first.rpartition('/')[2]}.png with aachen_000000_000019_gtFine_labelIds.png" in said
+    assert "gtFine_labelIds' of the masks" in said and "of the images" not in said
     assert np.load("pred/eval/per_image.npz")["names"][0] == first
 
 
