@@ -274,7 +274,7 @@ def _predicted(ended: Ended) -> str:
 
 def _still_falling(losses: tuple[float, ...]) -> tuple[float, float] | None:
     """Mean losses of the third quarter and of the last one, where the last is more than 3 % lower."""
-    if len(losses) < 8:
+    if len(losses) < 4:
         return None
     quarter = len(losses) // 4
     before, last = (float(np.mean(part)) for part in (losses[-2 * quarter : -quarter], losses[-quarter:]))
