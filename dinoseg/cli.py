@@ -142,9 +142,11 @@ def evaluate(
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Put the shards together; loads no model.")] = False,
     predictions: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Score label maps of any tool, in place of a run.")
+        Path | None, typer.Option(metavar="DIR", help="Score label maps of any tool, in place of a run; or a glob.")
     ] = None,
-    masks: Annotated[Path | None, typer.Option(metavar="DIR", help="The true masks for --predictions.")] = None,
+    masks: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The true masks for --predictions, or a glob.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="With --predictions: folder for the figures; PREDICTIONS/eval.")
     ] = None,

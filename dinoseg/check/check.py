@@ -112,7 +112,7 @@ def check_dataset(
 
     Args:
         num_classes: ``decoder_head.num_classes``, checked when given.
-        console: draws a progress bar when given.
+        console: shows progress and pace when given.
         use_cache: remember the facts of every file in the user's cache folder.
     """
     findings: list[Finding] = []

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dinoseg.check.file_findings import SplitScan
 from dinoseg.check.scan import ImageFacts, PairFacts, count_values, mask_facts
@@ -16,6 +15,7 @@ from dinoseg.data.items import DataItem, OwnDataset
 from dinoseg.data.masks import LabelMap
 from dinoseg.data.pictures import BrighterThanWhite, brightest_value
 from dinoseg.labels.settings import Kind
+from dinoseg.system.bars import image_progress
 
 
 def scan_own_data(data: Mapping[Split, OwnDataset], kind: Kind, console: Console | None = None) -> list[SplitScan]:
@@ -25,16 +25,18 @@ def scan_own_data(data: Mapping[Split, OwnDataset], kind: Kind, console: Console
 
     Args:
         kind: what masks hold.
-        console: draws a progress bar when given.
+        console: shows progress and pace when given.
 
     Raises:
         ValueError: an item is no image with a mask, or is another one each time it is asked for.
     """
-    columns = (TextColumn("scan"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     scans = []
-    with Progress(*columns, console=console, transient=True, disable=console is None) as progress:
-        for name, own in data.items():
-            facts = list(progress.track(_facts(own, f"{name}_data", kind), total=len(own)))
+    for name, own in data.items():
+        with image_progress(console or Console(quiet=True), len(own), f"scan of {name}_data", "items") as advance:
+            facts = []
+            for fact in _facts(own, f"{name}_data", kind):
+                facts.append(fact)
+                advance()
             scans.append(SplitScan(name, SplitListing(tuple(fact.pair for fact in facts), (), ()), tuple(facts)))
     return scans
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dinoseg.check.scan_cache import ScanCache
 from dinoseg.data.folders import Pair
@@ -18,6 +17,7 @@ from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.masks import array_ids, mask_ids, pack_channels
 from dinoseg.data.pictures import brightest_value, refuse_picture_mode
 from dinoseg.labels.settings import Kind
+from dinoseg.system.bars import image_progress
 from dinoseg.system.files import refuse_special_file
 from dinoseg.system.processes import available_cores
 
@@ -87,7 +87,7 @@ def scan_pairs(
         pairs: complete pairs.
         kind: what palette masks are read as.
         cache: facts of files whose path, size and mtime are as before are taken from here, new ones are put in.
-        console: draws a progress bar when given.
+        console: shows progress and pace when given: a bar on a terminal, a line now and then elsewhere.
     """
     cache = cache or ScanCache(None)
 
@@ -98,13 +98,15 @@ def scan_pairs(
             pair, image, cache.get(MaskFacts, f"mask-{kind}", pair.mask, partial(read_mask_facts, kind=kind))
         )
 
-    columns = (TextColumn("scan"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    facts = []
     # Threads suffice: Pillow and zlib decode without holding the interpreter lock.
     with (
-        Progress(*columns, console=console, transient=True, disable=console is None) as progress,
+        image_progress(console or Console(quiet=True), len(pairs), "scan", "pairs") as advance,
         ThreadPoolExecutor(available_cores()) as pool,
     ):
-        facts = list(progress.track(pool.map(facts_of, pairs), total=len(pairs)))
+        for fact in pool.map(facts_of, pairs):
+            facts.append(fact)
+            advance()
     cache.save()
     return facts
 

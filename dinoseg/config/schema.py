@@ -387,6 +387,9 @@ class EvalConfig(Section):
     num_visualizations: int = option(
         4, "validation images drawn into overlays/val at each evaluation", least=0, unit="images", resume="free"
     )
+    keep_overlays: bool = option(
+        False, "also keep those of each evaluation, in overlays/val/step_000200 and so on", resume="free"
+    )
 
 
 class Config(Section):

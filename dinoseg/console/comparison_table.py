@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from dinoseg.console.evaluation_table import percent
+from dinoseg.console.policy_words import percent
 from dinoseg.evaluation.compare import FEWEST_IMAGES, Comparison, Difference, ImageDifference
 
 _VERDICT = (

@@ -6,7 +6,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from dinoseg.console.policy_words import ABSENT_CLASSES, images_in_words
+from dinoseg.console.policy_words import ABSENT_CLASSES, constant_in_words, images_in_words, percent
 
 # Columns beside IoU, by the names of evaluation/metrics.py; and those that are there when they were measured.
 _COLUMNS = ("Dice", "precision", "recall")
@@ -19,7 +19,7 @@ def evaluation_table(contents: dict[str, Any], title: str) -> Table:
     more = [name for name in _OPTIONAL if name in rows[0]]
     intervals = any(row["IoU_interval"] for row in rows)
     # Narrow enough for 80 columns with every optional one; longer names fold, figures stay whole.
-    table = Table(title=title, caption=_caption(contents), box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table = Table(title=title, caption=escape(_caption(contents)), box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.title_justify = table.caption_justify = "left"
     table.add_column("label\nid", justify="right", min_width=5)
     table.add_column("name", overflow="fold")
@@ -42,6 +42,8 @@ def _caption(contents: dict[str, Any]) -> str:
     lines = [f"mIoU {percent(contents['mIoU'])} ({absent}{doubt})"]
     names = ("mAcc", "aAcc", "mDice", "mBoundaryIoU", "mclDice")
     lines.append("  ".join(f"{name} {percent(contents[name])}" for name in names if name in contents))
+    if contents.get("constant"):
+        lines.append(constant_in_words(contents))
     others = {name: value for name, value in contents["mIoU_by_policy"].items() if value != contents["mIoU"]}
     if others:
         lines.append(f"other policies: mIoU {', '.join(f'{percent(v)} ({name})' for name, v in others.items())}")
@@ -49,11 +51,6 @@ def _caption(contents: dict[str, Any]) -> str:
     if any(row["IoU"] is None for row in contents["per_class"]):
         lines.append(f"n/a: {ABSENT_CLASSES[absent]}")
     return "\n".join(lines)
-
-
-def percent(value: float | None) -> str:
-    """Two digits, ``n/a`` for None."""
-    return "n/a" if value is None else f"{value:.2f}"
 
 
 def _pixels(count: int) -> str:

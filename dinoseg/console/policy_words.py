@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dinoseg.evaluation.constant import not_above_constant
 from dinoseg.labels.settings import Kind, label_number, show_labels
 
 ABSENT_CLASSES = {
@@ -35,6 +36,20 @@ def images_in_words(policy: dict[str, Any]) -> str:
     if images == available:
         return f"{images} {noun}, each counted once."
     return f"{images} of {available} {noun}: an evenly spread, fixed subset (eval.max_val_samples)."
+
+
+def constant_in_words(contents: dict[str, Any]) -> str:
+    """What always predicting one class scores on the same truth, and which figures of metrics.json do not beat it."""
+    constant = contents["constant"]
+    name = contents["per_class"][constant["class_index"]]["name"]
+    words = f"always {name}: mIoU {percent(constant['mIoU'])}  aAcc {percent(constant['aAcc'])}"
+    beaten = not_above_constant(contents)
+    return f"{words}  <- not beaten in {' and '.join(beaten)}" if beaten else words
+
+
+def percent(value: float | None) -> str:
+    """Two digits, ``n/a`` for None."""
+    return "n/a" if value is None else f"{value:.2f}"
 
 
 def _resolution(policy: dict[str, Any]) -> str:

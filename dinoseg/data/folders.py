@@ -87,15 +87,39 @@ def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
 
 
 def pair_label_maps(predictions: Path, masks: Path) -> SplitListing:
-    """Label maps and masks of two folders by the rules that pair images with masks: predictions stand for images.
+    """Label maps and masks by the rules that pair images with masks: predictions stand for images.
+
+    Predictions that lie flat, as a glob of images gives them, find masks in subfolders, too.
+
+    Args:
+        predictions, masks: folders, or globs of files.
 
     Raises:
-        ValueError: no such folder, or two files of one name in it.
+        ValueError: no such folder, nothing that a glob matches, or two files of one name.
     """
-    for option, folder in (("--predictions", predictions), ("--masks", masks)):
-        if not folder.is_dir():
-            raise ValueError(f"{option} {folder}: no such folder")
-    return _pair(_folder_files(predictions, MASK_SUFFIXES, "predictions"), _folder_files(masks, MASK_SUFFIXES, "masks"))
+    predicted, true = _label_maps("predictions", predictions), _label_maps("masks", masks)
+    listing = _pair(predicted, true)
+    if listing.pairs or any("/" in key for key in predicted):
+        return listing
+    flat = {key.rpartition("/")[2]: path for key, path in true.items()}
+    return _pair(predicted, flat) if len(flat) == len(true) else listing
+
+
+def label_map_base(place: Path) -> Path:
+    """The folder that names of label maps are relative to: the one given, or the fixed part of a glob."""
+    return _fixed_part(str(place)) if glob.has_magic(str(place)) and not place.is_dir() else place
+
+
+def _label_maps(option: str, place: Path) -> dict[str, Path]:
+    base = label_map_base(place)
+    if place.is_dir():
+        return _folder_files(place, MASK_SUFFIXES, option)
+    found = [Path(name) for name in glob.glob(str(place), recursive=True)] if base != place else []
+    files = [path for path in found if path.suffix.lower() in MASK_SUFFIXES and path.is_file()]
+    if not files:
+        reason = "no such folder" if base == place else "no label map matches (PNG, TIFF, NPY, ...)"
+        raise ValueError(f"--{option} {place}: {reason}; give a folder, or a quoted glob (gt/**/*_labelIds.png)")
+    return _by_key(files, base, option)
 
 
 def masks_of_images(images: Mapping[str, Path], masks: Path) -> dict[str, Path]:

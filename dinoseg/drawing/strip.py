@@ -1,5 +1,6 @@
 """One evaluated sample as a strip: image, truth, prediction, errors."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,9 @@ def draw_sample(
     prediction: Integer[Tensor, "height width"],
     label_space: LabelSpace,
     transforms: TransformsConfig,
-    folder: Path,
-) -> Path:
-    """Writes ``folder/<name>.png``; pixels without truth are hatched in all but the image."""
+    folders: Sequence[Path],
+) -> None:
+    """Writes ``<name>.png`` into each folder; pixels without truth are hatched in all but the image."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (transforms.mean, transforms.std))
     pixels = ((sample["image"] * std + mean) * 255).round().clamp(0, 255).byte()
     image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
@@ -36,7 +37,6 @@ def draw_sample(
             ("errors", error_map(image, truth, predicted, label_space)),
         ]
     )
-    path = folder / f"{sample['name']}.png"
-    with replaced_file(path) as temporary:
-        strip.save(temporary)
-    return path
+    for folder in folders:
+        with replaced_file(folder / f"{sample['name']}.png") as temporary:
+            strip.save(temporary)

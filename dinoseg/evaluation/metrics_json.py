@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dinoseg.evaluation.bootstrap import COVERAGE, RESAMPLES, bootstrap_intervals
+from dinoseg.evaluation.constant import constant_figures
 from dinoseg.evaluation.counts import Counts
 from dinoseg.evaluation.measures import Measures
 from dinoseg.evaluation.metrics import Metrics, PerClass, apply_policy, mean_percent, per_image_figures, percents, ratio
@@ -42,7 +43,8 @@ def evaluation_contents(
     confidence, intervals = _confidence(counts, measures)
     for index, row in enumerate(rows):
         row |= {name: values[index] for name, values in extra.items()} | {"IoU_interval": intervals[index]}
-    contents |= means | {"confidence": confidence, "per_class": rows, "policy": policy_of_all}
+    constant = constant_figures(metrics)
+    contents |= means | {"constant": constant, "confidence": confidence, "per_class": rows, "policy": policy_of_all}
     if measures.per_image:
         contents["per_image"] = per_image_figures(names, counts.image_counts.numpy())
     return contents

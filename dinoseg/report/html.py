@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from rich.console import Console
 
 from dinoseg.config import Config
-from dinoseg.console.bars import image_progress
 from dinoseg.data.folders import Pair, Split, find_pairs
 from dinoseg.evaluation.metrics import image_iou, iou
 from dinoseg.inference.opening import ChosenRun
@@ -19,11 +18,13 @@ from dinoseg.inference.predictor import Predictor
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import show_label, show_labels
 from dinoseg.report.curves import chart_svg, training_charts
+from dinoseg.report.learning import learned_images
 from dinoseg.report.pictures import VIEWS, Picture, choose_images, data_uris, draw_pictures
 from dinoseg.report.summary import is_figure, report_head
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation, read_evaluation
 from dinoseg.run_folder.training_records import read_training_records
+from dinoseg.system.bars import image_progress
 from dinoseg.system.files import replace_text
 
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
@@ -87,6 +88,7 @@ def _context(
             {"title": chart.title, "log": chart.log_scale, "series": chart.series, "svg": chart_svg(chart, last_step)}
             for chart in training_charts(records)
         ],
+        "learned": learned_images(folder) if recorded.split == "val" else [],
         "figures": _figure_names(recorded),
         "classes": _class_rows(recorded, label_space),
         "labels": _label_rows(label_space),
@@ -124,11 +126,13 @@ def _figure_names(recorded: RecordedEvaluation) -> list[str]:
 
 
 def _class_rows(recorded: RecordedEvaluation, label_space: LabelSpace) -> list[dict[str, Any]]:
+    pixels = max(1, sum(row["truth"] for row in recorded.metrics["per_class"]))
     return [
         {
             "index": index,
             "label": show_label(entry.label_ids[0], label_space.kind),
             "colour": _css(entry.colour),
+            "share": 100 * row["truth"] / pixels,
             **row,
         }
         for index, (entry, row) in enumerate(zip(label_space.classes, recorded.metrics["per_class"], strict=True))

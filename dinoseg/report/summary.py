@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from dinoseg.config import Config
-from dinoseg.console.policy_words import ABSENT_CLASSES, policy_in_words
+from dinoseg.console.policy_words import ABSENT_CLASSES, constant_in_words, policy_in_words
+from dinoseg.evaluation.constant import not_above_constant
 from dinoseg.labels.settings import Kind
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation
@@ -35,6 +36,8 @@ def report_head(
     return {
         "miou": metrics["mIoU"],
         "confidence": metrics["confidence"],
+        "constant": constant_in_words(metrics) if metrics.get("constant") else "",
+        "beaten": not_above_constant(metrics),
         "images": len(recorded.names),
         "means": means,
         "by_policy": [

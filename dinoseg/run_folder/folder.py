@@ -53,6 +53,15 @@ class RunFolder:
     def overlays(self) -> Path:
         return self.path / "overlays"
 
+    def overlays_of_step(self, step: int) -> Path:
+        """Where ``eval.keep_overlays`` keeps the pictures of the evaluation after so many steps."""
+        return self.overlays / "val" / f"step_{step:06}"
+
+    def kept_overlays(self) -> list[tuple[int, Path]]:
+        """The steps of which pictures were kept, and their folders, in order."""
+        found = [(path.name.removeprefix("step_"), path) for path in (self.overlays / "val").glob("step_*")]
+        return sorted((int(step), path) for step, path in found if step.isdecimal() and path.is_dir())
+
     def checkpoint(self, name: str) -> Path:
         """Folder of the checkpoint ``last`` or ``best``."""
         return self.path / "checkpoints" / name

@@ -105,6 +105,16 @@ class Confidence(Record):
     mIoU: Interval | None
 
 
+class Constant(Record):
+    """What always predicting the class with the most true pixels scores."""
+
+    class_index: Annotated[int, Field(ge=0)]
+    mIoU: Figure
+    mAcc: Figure
+    aAcc: Figure
+    mDice: Figure
+
+
 class PerImage(Record):
     """Figures by image."""
 
@@ -125,6 +135,7 @@ class MetricsRecord(Record):
     mBoundaryIoU: Figure = None
     mclDice: Figure = None
     mIoU_by_policy: dict[str, Figure] | None = None
+    constant: Constant | None = None
     confidence: Confidence
     per_class: Annotated[list[ClassFigures], Field(min_length=1)]
     policy: Policy

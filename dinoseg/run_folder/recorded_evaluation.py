@@ -84,6 +84,11 @@ def _check_classes(
         if row.keys() != rows[0].keys():
             other = sorted(row.keys() ^ rows[0].keys())
             raise ValueError(f"{path}: per_class[{index}]: {other[0]} is not in every class; {remedy}")
+    if record.constant is not None and record.constant.class_index >= len(rows):
+        raise ValueError(
+            f"{path}: constant.class_index: {record.constant.class_index} found, one of {len(rows)} classes "
+            f"(0 to {len(rows) - 1}) expected; {remedy}"
+        )
     if label_space is None:
         return
     found = [(row.name, row.label_id) for row in record.per_class]

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from dinoseg.config import Config
 from dinoseg.labels import LabelSpace
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.training_records import read_training_records
+from dinoseg.system.bars import ProgressLines
 from dinoseg.system.files import flush_to_disk, named_errors, replace_text
 from dinoseg.system.messages import duration_in_words
 from dinoseg.tracking.trackers import Trackers, config_values, run_texts
+from dinoseg.training.pace import Estimate, Pace
 
 
 class Journal:
@@ -28,6 +30,9 @@ class Journal:
         resume_step: the step that a resumed training goes on from: training lines after it are dropped from
             metrics.jsonl; None starts the files anew.
         evaluated_step: of a resumed training's last finished evaluation: those after it are dropped, too.
+
+    Attributes:
+        estimate: the plan's, for the time left until it is measured; to be set before ``start_progress``.
 
     Raises:
         ValueError: a tracker cannot be started.
@@ -55,8 +60,12 @@ class Journal:
         self._log_path = run.log
         self._log = run.log.open("a", encoding="utf-8")
         self._file_console = Console(file=self._log, width=120)
+        self._interval = config.eval.eval_interval
+        self.estimate = Estimate()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._pace: Pace | None = None
+        self._validated: ProgressLines | None = None
         # An evaluation right after the checkpoint may have been shown, and is done again: its step is shown anew.
         next_step = None if resume_step is None else resume_step + (evaluated_step == resume_step)
         self._trackers = Trackers(
@@ -83,6 +92,10 @@ class Journal:
 
     def record(self, kind: str, step: int, figures: dict[str, Any]) -> None:
         """One line of metrics.jsonl, and every number of it to the trackers."""
+        if kind == "val" and self._pace and self._progress and self._task is not None:
+            self._pace.evaluation_done(step)
+            self._progress.update(self._task, description="")
+            self._validated = None
         line = {"kind": kind, "step": step} | figures
         with named_errors(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -99,38 +112,44 @@ class Journal:
             BarColumn(bar_width=24),
             TextColumn("{task.description}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self._task = self._progress.add_task("", total=total, completed=step)
+        self._task = self._progress.add_task("", total=total, completed=step, left="")
         self._progress.start()
-        self._pace_from: tuple[int, float] | None = None
+        self._pace = Pace(self.estimate, step, total, self._interval)
 
     def report_step(self, step: int, loss: float, learning_rate: float, images_per_second: float, log: bool) -> None:
         """Updates the bar; with ``log`` also writes the line to train.log, and to a console that is no terminal."""
-        assert self._progress is not None and self._task is not None
-        if self._pace_from is None:
-            # The first step pays for allocations and for the start of the workers.
-            self._pace_from = step, time.monotonic()
+        assert self._progress is not None and self._task is not None and self._pace is not None
+        self._pace.step_done(step)
+        seconds = self._pace.seconds_left(step)
+        left = "" if seconds is None else f"{duration_in_words(seconds)} left"
         text = f"loss {loss:.4f}  lr {learning_rate:.2e}  {images_per_second:.1f} images/s"
-        self._progress.update(self._task, completed=step, description=text)
+        self._progress.update(self._task, completed=step, description=text, left=left)
         if log:
             total = int(self._progress.tasks[0].total or 0)
-            line = f"{time.strftime('%H:%M:%S')} step {step}/{total}  {text}{self._time_left(step, total)}"
-            with named_errors(self._log_path):
-                self._file_console.print(line, highlight=False)
-                self._log.flush()
-            if not self.console.is_terminal:
-                self.console.print(line, highlight=False)
+            self._log_line(f"step {step}/{total}  {text}{'  ' if left else ''}{left}")
+        if correction := self._pace.correction(step):
+            self.say(correction)
 
-    def _time_left(self, step: int, total: int) -> str:
-        """From the pace since the first step, evaluations included; nothing before there is one."""
-        first, started = self._pace_from or (step, time.monotonic())
-        if step in (first, total):
-            return ""
-        return f"  {duration_in_words((time.monotonic() - started) / (step - first) * (total - step))} left"
+    def report_image(self, images: int) -> None:
+        """One more of so many images of a validation is done: in the bar, elsewhere by a line now and then."""
+        assert self._progress is not None and self._task is not None and self._pace is not None
+        if self._validated is None:
+            self._validated = ProgressLines(self._log_line, images, "validation", started=self._pace.last)
+        self._validated.advance()
+        self._progress.update(self._task, description=f"validation {self._validated.done}/{images}")
+
+    def _log_line(self, text: str) -> None:
+        """With the time of day, to train.log and to a console that is no terminal."""
+        line = f"{time.strftime('%H:%M:%S')} {text}"
+        with named_errors(self._log_path):
+            self._file_console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._log.flush()
+        if not self.console.is_terminal:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def flush(self) -> None:
         """Returns when metrics.jsonl would outlive a loss of power: a checkpoint is of no later step than its lines."""

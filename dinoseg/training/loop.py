@@ -213,7 +213,7 @@ class Trainer:
                 self.val_data,
                 self.evaluation_settings,
                 self.accelerator.device,
-                on_image=self._draw_sample,
+                on_image=self._see_image,
                 stop=lambda: interruption.requested,
             )
         found = evaluation.metrics.means[config.metric_to_save]
@@ -230,10 +230,18 @@ class Trainer:
         """The segmenter has the averaged weights meanwhile, if there are any; gives the trained ones kept aside."""
         return nullcontext({}) if self.average is None else self.average.applied()
 
+    def _see_image(self, sample: Sample, prediction: Tensor) -> None:
+        self._draw_sample(sample, prediction)
+        if self.journal:
+            images = min(len(self.val_data), self.evaluation_settings.max_samples or len(self.val_data))
+            self.journal.report_image(-(-images // self.accelerator.num_processes))
+
     def _draw_sample(self, sample: Sample, prediction: Tensor) -> None:
         if sample["name"] in self._drawn_names:
-            folder = self.run_folder.overlays / "val"
-            draw_sample(sample, prediction, self.label_space, self.config.transforms, folder)
+            folders = [self.run_folder.overlays / "val"]
+            if self.config.eval.keep_overlays:
+                folders.append(self.run_folder.overlays_of_step(self.progress.step))
+            draw_sample(sample, prediction, self.label_space, self.config.transforms, folders)
 
     @cached_property
     def _drawn_names(self) -> list[str]:

@@ -14,11 +14,12 @@ from dinoseg.console.label_table import class_table
 from dinoseg.data.transforms import as_size
 from dinoseg.system.messages import duration_in_words
 from dinoseg.training.loop import Trainer
+from dinoseg.training.pace import Estimate, evaluations_left
 from dinoseg.training.trainable import trained_parts, trained_table
 
 
-def describe_plan(trainer: Trainer, report: CheckReport, seconds: float) -> Group:
-    """Label table, what is trained, images, steps, evaluations and the time they take, as ``estimate_seconds`` says."""
+def describe_plan(trainer: Trainer, report: CheckReport, estimate: Estimate) -> Group:
+    """Label table, what is trained, images, steps, evaluations and the time they take, as ``estimate_time`` says."""
     config, segmenter = trainer.config, trainer.segmenter
     total = sum(parameter.numel() for parameter in segmenter.parameters())
     trainable = sum(parameter.numel() for parameter in segmenter.parameters() if parameter.requires_grad)
@@ -31,9 +32,9 @@ def describe_plan(trainer: Trainer, report: CheckReport, seconds: float) -> Grou
         f"parameters   {trainable:,} trained of {total:,}",
         f"images       {len(trainer.train_data)} train, {len(trainer.val_data)} val",
         f"steps        {steps} of {images_a_step} images ({epochs:.1f} epochs), "
-        f"evaluation every {interval} ({_evaluations(config, 0)} in all)",
+        f"evaluation every {interval} ({evaluations_left(0, None, steps, interval)} in all)",
         f"device       {trainer.accelerator.device}, {config.model_dtype.lower()}",
-        f"time         about {duration_in_words(seconds)}",
+        f"time         about {duration_in_words(estimate.seconds)}, measured again after the first steps",
         f"run folder   {trainer.run_folder.path}",
         *_without_effect(config),
     ]
@@ -52,7 +53,7 @@ def _without_effect(config: Config) -> list[str]:
     return [f"note         no effect on a frozen backbone (model.mode=freeze): {', '.join(keys)}"]
 
 
-def estimate_seconds(trainer: Trainer) -> float:
+def estimate_time(trainer: Trainer) -> Estimate:
     """Time of the steps and evaluations that remain: a training batch of blank images is timed.
 
     An evaluation is taken to need the forward pass of every pixel that the windows of its images hold, with the first
@@ -71,7 +72,10 @@ def estimate_seconds(trainer: Trainer) -> float:
     images = min(len(trainer.val_data), config.eval.max_val_samples or len(trainer.val_data))
     height, width = _crop(config)
     evaluation = forward * scored / (config.bs * height * width) * images / trainer.accelerator.num_processes
-    return steps * whole * config.train.accumulation_steps + _evaluations(config, progress.step) * evaluation
+    left = evaluations_left(
+        progress.step, progress.evaluated_step, config.scheduler.total_iter, config.eval.eval_interval
+    )
+    return Estimate(whole * config.train.accumulation_steps, evaluation, steps, left)
 
 
 def _probe(trainer: Trainer, training: bool) -> tuple[float, float]:
@@ -113,9 +117,3 @@ def _seconds_since(started: float, device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - started
-
-
-def _evaluations(config: Config, step: int) -> int:
-    """Evaluations after ``step``: one each interval, and one at the end."""
-    total, interval = config.scheduler.total_iter, config.eval.eval_interval
-    return max(1, -(-total // interval) - step // interval)

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from dinoseg.config import Config
 from dinoseg.config.loading import is_given, is_setting
-from dinoseg.console.bars import image_progress
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.data.dataset import EvaluationDataset
 from dinoseg.data.folders import Pair, Split, find_pairs
@@ -22,6 +21,7 @@ from dinoseg.evaluation.shards import Shard, merge_shards, write_shard
 from dinoseg.inference.opening import ChosenRun, OpenedRun
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.system.accelerator import start_accelerator
+from dinoseg.system.bars import image_progress
 from dinoseg.system.processes import process_rank
 from dinoseg.verbs.score import evaluate_label_maps
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from rich.console import Console
 
 from dinoseg.config.loading import is_setting
-from dinoseg.console.bars import image_progress
 from dinoseg.inference.files import InputImage, list_inputs, with_masks
 from dinoseg.inference.job import PredictionJob
 from dinoseg.inference.opening import ChosenRun
@@ -16,6 +15,7 @@ from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.predictor import Predictor
 from dinoseg.inference.ray_engine import RayJob, predict_with_ray
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.system.bars import image_progress
 from dinoseg.system.processes import (
     from_first_process,
     gather_shares,

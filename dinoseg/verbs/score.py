@@ -17,9 +17,8 @@ from dinoseg.check.label_findings import undeclared_id_findings
 from dinoseg.check.scan import read_mask_facts
 from dinoseg.config import DatasetsConfig
 from dinoseg.config.loading import is_given, load_config
-from dinoseg.console.bars import image_progress
 from dinoseg.console.evaluation_table import evaluation_table
-from dinoseg.data.folders import Pair, is_descriptor, pair_label_maps
+from dinoseg.data.folders import Pair, SplitListing, is_descriptor, label_map_base, pair_label_maps
 from dinoseg.data.masks import read_mask, size_mismatch
 from dinoseg.data.sampler import spread_subset
 from dinoseg.evaluation.counts import Counts
@@ -27,19 +26,22 @@ from dinoseg.evaluation.evaluate import Evaluation, counted_policy, write_evalua
 from dinoseg.evaluation.measures import Measures, build_measures
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind, parse_classes, parse_ignore
+from dinoseg.system.bars import image_progress
 from dinoseg.system.messages import list_names
 
 
 def evaluate_label_maps(
     predictions: Path, masks: Path, settings: Iterable[str], out: Path | None, console: Console
 ) -> Evaluation:
-    """Scores a folder of label maps against a folder of masks, prints the table and writes the files of an evaluation.
+    """Scores label maps against masks, prints the table and writes the files of an evaluation.
 
     Args:
-        predictions: label maps in any format that masks may have, or what ``dinoseg predict`` wrote (its ``labels``).
+        predictions: folder or glob of label maps in any format that masks may have, or what ``dinoseg predict`` wrote
+            (its ``labels``).
+        masks: folder or glob; both pair as images and masks do for training.
         settings: ``key=value`` and ``config=FILE``; ``datasets.classes``, ``datasets.ignore`` and
             ``datasets.reduce_zero_label`` make the label space, together with the label ids found in the masks.
-        out: folder for metrics.json and the others; ``predictions/eval`` when None.
+        out: folder for metrics.json and the others; when None, ``eval`` in the folder of the predictions.
 
     Raises:
         ValueError: a file without its partner, of another size, with a label id outside the label space, or unreadable;
@@ -47,7 +49,12 @@ def evaluate_label_maps(
     """
     settings = list(settings)
     config = load_config(settings)
-    every = _find(predictions, masks)
+    listing = _find(predictions, masks)
+    every = listing.pairs
+    if listing.pairing_rule:
+        example = f"{every[0].image.name} with {every[0].mask.name if every[0].mask else ''}"
+        rule = listing.pairing_rule.replace("of the images", "of the predictions")
+        console.print(f"paired by names less {rule}: {example}", soft_wrap=True, markup=False)
     # As for a run, a subset has to be asked for by hand.
     most = config.eval.max_val_samples if is_given("eval.max_val_samples", settings) else None
     pairs = [every[row] for row in spread_subset(len(every), most)]
@@ -56,7 +63,7 @@ def evaluate_label_maps(
     counts, unpredicted = count_label_maps(pairs, space, measures, console)
     policy = {"resolution": "native", "source": "label maps"} | counted_policy(space, len(pairs), len(every))
     evaluation = Evaluation(counts, tuple(pair.name for pair in pairs), policy, space, measures)
-    out = predictions / "eval" if out is None else out
+    out = label_map_base(predictions) / "eval" if out is None else out
     extra = {"predictions": str(predictions), "masks": str(masks), "overrides": settings, "unpredicted": unpredicted}
     write_evaluation(evaluation, out, extra)
     console.print(evaluation_table(evaluation.to_dict(), f"label maps of {predictions}"))
@@ -92,15 +99,15 @@ def count_label_maps(
     return Counts.from_arrays(cut | {"matrix": matrix}), counts.matrix[:classes, classes].tolist()
 
 
-def _find(predictions: Path, masks: Path) -> tuple[Pair, ...]:
-    """Every pair of the two folders, which leave no file over."""
+def _find(predictions: Path, masks: Path) -> SplitListing:
+    """Every pair of the two, which leave no file over."""
     folder = predictions / "labels"
     if not (folder.is_dir() and (predictions / "predictions.json").is_file()):
         folder = predictions
     listing = pair_label_maps(folder, masks)
     sides = (
-        ("predictions without a mask", listing.images_without_mask, folder),
-        ("masks without a prediction", listing.masks_without_image, masks),
+        ("predictions without a mask", listing.images_without_mask, label_map_base(folder)),
+        ("masks without a prediction", listing.masks_without_image, label_map_base(masks)),
     )
     problems = [
         f"{noun} ({len(files)}): {list_names((str(file.relative_to(base)) for file in files), 12)}"
@@ -109,12 +116,13 @@ def _find(predictions: Path, masks: Path) -> tuple[Pair, ...]:
     ]
     if problems:
         raise ValueError(
-            f"--predictions {predictions} and --masks {masks} do not fit: {'; '.join(problems)}; both folders must "
-            "hold the same file stems, no more and no fewer"
+            f"--predictions {predictions} and --masks {masks} do not fit: {'; '.join(problems)}; both must hold the "
+            "same file stems, up to an affix that is the same for all, no more and no fewer: a quoted glob leaves "
+            "others out, such as --masks 'gt/**/*_labelIds.png'"
         )
     if not listing.pairs:
         raise ValueError(f"--predictions {predictions}: no label map there (PNG, TIFF, NPY, ...)")
-    return listing.pairs
+    return listing
 
 
 def _label_space(

@@ -27,10 +27,12 @@ from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
 from dinoseg.training.load_from import load_from
 from dinoseg.training.loop import Trainer
-from dinoseg.training.plan import describe_plan, estimate_seconds
+from dinoseg.training.pace import Estimate
+from dinoseg.training.plan import describe_plan, estimate_time
 from dinoseg.training.progress import Progress
 from dinoseg.training.resume import find_resume_point, read_resume_progress, refuse_changed_config, restore
 from dinoseg.training.setup import build_trainer
+from dinoseg.training.verdict import verdict
 
 # Notes of the check that belong into the log of a training: what is done to the pictures.
 _TOLD = ("white_level", "dropped_channel")
@@ -99,7 +101,7 @@ def _train_in(
         trainer = build_trainer(config, run, label_space, report, accelerator)
         remark = _starting_point(trainer, checkpoint)
     _start(trainer, report, console, checkpoint, remark)
-    _run(trainer)
+    _run(trainer, report)
 
 
 def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:
@@ -119,20 +121,23 @@ def _start(trainer: Trainer, report: CheckReport, console: Console, checkpoint: 
     if checkpoint is not None and checkpoint.name != "last":
         # So that a second restart goes on from it, too.
         trainer.save("last")
-    seconds = estimate_seconds(trainer)
+    estimate = estimate_time(trainer)
     with failing_together():
         if trainer.accelerator.is_main_process:
             trainer.journal = _open_journal(trainer, console, checkpoint is not None)
-            _announce(trainer.journal, trainer, report, seconds, remark)
+            _announce(trainer.journal, trainer, report, estimate, remark)
 
 
-def _run(trainer: Trainer) -> None:
+def _run(trainer: Trainer, report: CheckReport) -> None:
     try:
         with Interruption() as interruption, warnings.catch_warnings():
             # The check named those pictures.
             warnings.simplefilter("ignore", BrighterThanWhite)
-            trainer.run(interruption)
+            progress = trainer.run(interruption)
         if trainer.journal:
+            finished = progress.is_finished(trainer.config.scheduler.total_iter, trainer.config.train.early_stopping)
+            if finished and (remark := verdict(trainer, report.class_pixels("train"))):
+                trainer.journal.say(remark)
             trainer.journal.say(_last_words(trainer.run_folder, trainer.config, trainer.progress))
     finally:
         if trainer.journal:
@@ -192,8 +197,9 @@ def _check_data(config: Config, console: Console, own_data: OwnData | None) -> t
     return report.label_space, report
 
 
-def _announce(journal: Journal, trainer: Trainer, report: CheckReport, seconds: float, remark: str) -> None:
-    journal.say(describe_plan(trainer, report, seconds))
+def _announce(journal: Journal, trainer: Trainer, report: CheckReport, estimate: Estimate, remark: str) -> None:
+    journal.estimate = estimate
+    journal.say(describe_plan(trainer, report, estimate))
     if any(finding.severity == "warning" or finding.code in _TOLD for finding in report.findings):
         journal.say(render_findings(report))
     if remark:

@@ -1,5 +1,6 @@
 """The scan: facts of files, and their memory between runs."""
 
+import io
 import json
 import os
 from collections import Counter
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
+from rich.console import Console
 
 from dinoseg.check.scan import PairFacts, read_image_facts, read_mask_facts, scan_pairs
 from dinoseg.check.scan_cache import ScanCache, default_cache_path
@@ -172,3 +174,13 @@ def test_the_cache_lies_in_the_users_cache_folder(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache_path("a").parent == tmp_path / "dinoseg"
     assert default_cache_path("a") != default_cache_path("b")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_scan_shows_its_pace(terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dinoseg.system.bars._SECONDS_TO_FIRST_LINE", 0.0)
+    out = io.StringIO()
+    console = Console(file=out, width=100, force_terminal=terminal, color_system=None)
+    scan_pairs([make_pair(tmp_path, name) for name in "abc"], console=console)
+    assert "scan" in out.getvalue() and " pairs/s" in out.getvalue()
+    assert ("scan 1/3 " in out.getvalue()) != terminal

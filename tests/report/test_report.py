@@ -23,7 +23,9 @@ from dinoseg.evaluation.metrics import image_iou
 from dinoseg.labels.palette import DISTINCT_COLOURS
 from dinoseg.report.curves import chart_svg, linear_ticks, log_ticks, training_charts
 from dinoseg.report.html import build_report
+from dinoseg.report.learning import learned_images
 from dinoseg.report.pictures import VIEWS, Picture, choose_images, data_uris
+from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.training_records import read_training_records
 
 QUIET = Console(file=io.StringIO())
@@ -129,6 +131,69 @@ def test_tables_hold_every_class_escaped_and_absent_ones_as_not_available(finish
     # A class name is data, never markup.
     assert "<b>never</b>" in page.text and "<b>never" not in (finished / "report.html").read_text()
     assert "3, 255 none ignored: counts nowhere" in page.text
+
+
+def test_the_page_says_what_a_constant_scores_and_whether_it_is_beaten(copied: Path) -> None:
+    path = copied / "eval/val/metrics.json"
+    metrics = json.loads(path.read_text())
+    build_report(copied, "val", QUIET, max_images=0)
+    constant = metrics["constant"]
+    assert f"always back: mIoU {constant['mIoU']:.2f} aAcc {constant['aAcc']:.2f}" in Page(copied / "report.html").text
+    path.write_text(json.dumps(metrics | {"mIoU": constant["mIoU"]}))
+    build_report(copied, "val", QUIET, max_images=0)
+    page = Page(copied / "report.html")
+    assert "<- not beaten in mIoU" in page.text
+    assert ("p", {"class": "warning small", "id": "constant"}) in [
+        (tag, {name: value for name, value in attributes.items() if name != "title"}) for tag, attributes in page.tags
+    ]
+    del metrics["constant"]
+    path.write_text(json.dumps(metrics))
+    build_report(copied, "val", QUIET, max_images=0)
+    assert "always back" not in Page(copied / "report.html").text
+
+
+def test_the_table_has_the_share_of_each_class_and_hides_the_undefined_on_request(copied: Path) -> None:
+    metrics = json.loads((copied / "eval/val/metrics.json").read_text())
+    metrics["per_class"][3]["IoU"] = None
+    (copied / "eval/val/metrics.json").write_text(json.dumps(metrics))
+    build_report(copied, "val", QUIET, max_images=0)
+    page = Page(copied / "report.html")
+    total = sum(row["truth"] for row in metrics["per_class"])
+    for row in metrics["per_class"]:
+        assert f"{row['truth']:,} {100 * row['truth'] / total:.2f} %" in page.text
+    assert "hide 1 of 4 classes, whose IoU is n/a" in page.text
+    assert sum(attributes.get("class") == "undefined" for tag, attributes in page.tags if tag == "tr") == 1
+    metrics["per_class"][3]["IoU"] = 0.0
+    (copied / "eval/val/metrics.json").write_text(json.dumps(metrics))
+    build_report(copied, "val", QUIET, max_images=0)
+    assert "whose IoU is n/a" not in Page(copied / "report.html").text
+
+
+def test_pictures_kept_of_each_evaluation_are_shown_in_their_order(copied: Path) -> None:
+    assert "at 3 evaluations" not in Page(copied / "report.html").text
+    for step in (200, 1200, 1_000_000):
+        folder = copied / f"overlays/val/step_{step:06}"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (2000, 100)).save(folder / "a.png")
+        Image.new("RGB", (200, 100)).save(folder / "b.png")
+    (copied / "overlays/val/step_001200/b.png").write_bytes(b"cut")
+    (copied / "overlays/val/step_other").mkdir()
+    build_report(copied, "val", QUIET, max_images=0)
+    text = Page(copied / "report.html").text
+    assert "a at 3 evaluations after step 200 after step 1,200 after step 1,000,000" in text
+    assert "b at 2 evaluations after step 200 after step 1,000,000" in text
+    build_report(copied, "val", QUIET, max_images=2)
+    shown = learned_images(RunFolder(copied))
+    assert [image.name for image in shown] == ["a", "b"]
+
+
+def test_of_many_evaluations_a_few_are_shown_with_the_last(tmp_path: Path) -> None:
+    for step in range(100, 2500, 100):
+        folder = tmp_path / f"overlays/val/step_{step:06}"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (20, 10)).save(folder / "a.png")
+    (shown,) = learned_images(RunFolder(tmp_path))
+    assert len(shown.strips) == 8 and shown.strips[-1][0] == 2400
 
 
 def test_the_data_of_the_page_is_that_of_the_evaluation(finished: Path) -> None:

@@ -1,6 +1,7 @@
 """The report in a headless Chromium, opened from disk: no console error, nothing loaded; it sorts, filters, fades."""
 
 import io
+import json
 import os
 import re
 import shutil
@@ -30,6 +31,10 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = make_run(tmp_path_factory.mktemp("browser"))
+    path = run / "eval/val/metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["per_class"][3]["IoU"] = None  # whether an untrained head ever predicts it is chance
+    path.write_text(json.dumps(metrics))
     return build_report(run, "val", Console(file=io.StringIO()))
 
 
@@ -81,6 +86,15 @@ def test_columns_sort_both_ways_and_undefined_values_stay_last(page: "playwright
     assert counts == sorted(counts, reverse=True)
     page.locator("#class-table").get_by_role("button", name="class").click()
     assert _column(page, 1) == ["back", "red", "green", "<b>never</b>"]
+
+
+def test_undefined_classes_hide_and_come_back(page: "playwright.Page") -> None:
+    row = page.locator("#class-table tbody tr", has_text="never")
+    assert row.is_visible()
+    page.locator("#hide-absent").check()
+    assert not row.is_visible() and page.locator("#class-table tbody tr:visible").count() == 3
+    page.locator("#hide-absent").uncheck()
+    assert row.is_visible()
 
 
 def test_pointing_at_a_cell_of_the_matrix_shows_its_counts(page: "playwright.Page") -> None:

@@ -102,6 +102,8 @@ ACCEPTED = {
         rf"fwIoU|aAcc|{'|'.join(f.mean for f in FIGURES)}|mIoU_by_policy\.\w+": "null or another percentage",
         r"mIoU_by_policy": "null, or none: not every version wrote it",
         r"confidence\.mIoU": "null: of one image",
+        r"constant": "null: no true pixel, or an evaluation of an earlier version",
+        r"constant\.(mIoU|mAcc|aAcc|mDice)": "null or another percentage",
         rf"per_class\[\d\]\.({'|'.join(f.name for f in FIGURES)}|IoU_interval)": "null or another percentage",
         r"per_class\[\d\]\.IoU_interval\[\d\]|confidence\.mIoU\[\d\]": "another percentage",
         r"policy\.(resolution|window\.(mode|blend)|beta)": "free text, or another number",
@@ -153,6 +155,15 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 def _same(first: Any, second: Any) -> bool:
     return type(first) is type(second) and first == second
+
+
+def test_a_constant_of_no_class_is_named(runs: Runs, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs.whole, run)
+    path = run / "eval/val/metrics.json"
+    path.write_text(json.dumps(_replaced(json.loads(path.read_text()), ("constant", "class_index"), 3)))
+    with pytest.raises(ValueError, match=r"metrics.json: constant.class_index: 3 found, one of 3 classes \(0 to 2\)"):
+        _read_metrics(run)
 
 
 @pytest.mark.parametrize("file", READERS)

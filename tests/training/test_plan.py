@@ -50,7 +50,7 @@ def _trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Tra
         raise Caught
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "estimate_seconds", catch)
+        patch.setattr(train, "estimate_time", catch)
         with pytest.raises(Caught):
             train.train(load_config(tiny_settings(data, tmp_path / "run", *more)), Console(quiet=True))
     assert isinstance(caught[0].accelerator, Accelerator) and isinstance(caught[0].val_data, EvaluationDataset)
@@ -64,11 +64,11 @@ def test_time_of_the_steps_and_windows_that_remain(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(plan, "_probe", lambda trainer, training: (2.0, 5.0))
     # Windows of 32 x 32 over an image of 40 x 56: two by two. Evaluations at 4, 8 and 10, of three images each.
     evaluation = 3 * 4 * 1.0
-    assert plan.estimate_seconds(trainer) == pytest.approx(10 * 3 * 5.0 + 3 * evaluation)
-    trainer.progress.step = 8
-    assert plan.estimate_seconds(trainer) == pytest.approx(2 * 3 * 5.0 + 1 * evaluation)
+    assert plan.estimate_time(trainer).seconds == pytest.approx(10 * 3 * 5.0 + 3 * evaluation)
+    trainer.progress.step = trainer.progress.evaluated_step = 8
+    assert plan.estimate_time(trainer).seconds == pytest.approx(2 * 3 * 5.0 + 1 * evaluation)
     trainer.config = with_changes(trainer.config, {"eval.max_val_samples": 2})
-    assert plan.estimate_seconds(trainer) == pytest.approx(2 * 3 * 5.0 + 1 * evaluation * 2 / 3)
+    assert plan.estimate_time(trainer).seconds == pytest.approx(2 * 3 * 5.0 + 1 * evaluation * 2 / 3)
 
 
 def test_the_probe_runs_in_training_mode_and_leaves_everything_as_it_was(
@@ -78,7 +78,7 @@ def test_the_probe_runs_in_training_mode_and_leaves_everything_as_it_was(
     before = {name: value.clone() for name, value in trainer.segmenter.state_dict().items()}
     modes: list[bool] = []
     trainer.segmenter.head.register_forward_hook(lambda module, *rest: modes.append(module.training))
-    assert plan.estimate_seconds(trainer) > 0
+    assert plan.estimate_time(trainer).seconds > 0
     assert modes == [True, True]
     after = trainer.segmenter.state_dict()
     assert not [name for name, value in before.items() if not torch.equal(value, after[name])]

@@ -132,6 +132,60 @@ def test_a_long_list_of_classes_is_a_setting_not_a_path(tmp_path: Path, monkeypa
     assert read(tmp_path / "pred" / "eval")["mIoU"] == 100
 
 
+SCENES = ("aachen/aachen_000000_000019", "aachen/aachen_000001_000019", "bochum/bochum_000000_000313")
+
+
+@pytest.mark.parametrize("stem", ["{city}/{name}_leftImg8bit", "{name}_leftImg8bit", "{name}", "{city}/{name}"])
+@pytest.mark.parametrize("masks", ["gt/*/*_labelIds.png", "gt/**/*gtFine_labelIds*", "ids"])
+def test_names_of_cityscapes_pair_as_training_pairs_them(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stem: str,
+    masks: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, scene in enumerate(SCENES):
+        city, name = scene.split("/")
+        write_maps(Path("gt"), {f"{scene}_gtFine_labelIds": [[0, 1, number]], f"{scene}_gtFine_color": [[9, 9, 9]]})
+        write_maps(Path("ids"), {f"{scene}_gtFine_labelIds": [[0, 1, number]]})
+        write_maps(Path("pred"), {stem.format(city=city, name=name): [[0, 1, number]]})
+    # A glob names what is scored, and its figures lie beside it.
+    assert run_cli(["eval", "--predictions", "pred/**/*.png", "--masks", masks, CLASSES], monkeypatch) == 0
+    found = read(Path("pred/eval"))
+    assert found["mIoU"] == 100 and found["policy"]["images"] == 3
+    first = stem.format(city="aachen", name="aachen_000000_000019")
+    said = capsys.readouterr().out
+    assert f"{first.rpartition('/')[2]}.png with aachen_000000_000019_gtFine_labelIds.png" in said
+    assert "gtFine_labelIds' of the masks" in said and "of the images" not in said
+    assert np.load("pred/eval/per_image.npz")["names"][0] == first
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true"),
+    [
+        # Numbers of another split.
+        (["val_0", "val_1", "val_2"], ["test_0", "test_1", "test_2"]),
+        (["frame_10", "frame_11"], ["frame_20", "frame_21"]),
+        # One name in two cities: whose is it?
+        (["a", "b"], ["x/a", "y/a"]),
+    ],
+)
+def test_names_that_agree_by_chance_are_no_pairs(
+    predicted: list[str],
+    true: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_maps(tmp_path / "pred", {name: [[0, 1]] for name in predicted})
+    write_maps(tmp_path / "true", {name: [[0, 1]] for name in true})
+    assert score(tmp_path, monkeypatch) == 1
+    error = capsys.readouterr().err
+    assert f"predictions without a mask ({len(predicted)}): {predicted[0]}.png" in error
+    assert "a quoted glob leaves others out" in error
+
+
 @pytest.mark.parametrize(
     ("maps", "settings", "parts"),
     [
@@ -175,7 +229,8 @@ def test_what_does_not_fit_is_refused_and_nothing_written(
         (["--predictions", "p", "--masks", "m", "run"], ["without a run; leave out run"]),
         (["--predictions", "p", "--masks", "m", "--split", "val"], ["leave out --split"]),
         (["--predictions", "p", "--masks", "m", "--shard", "1/2"], ["leave out --shard"]),
-        (["--predictions", "p", "--masks", "m"], ["--predictions p: no such folder"]),
+        (["--predictions", "p", "--masks", "m"], ["--predictions p: no such folder", "or a quoted glob (gt"]),
+        (["--predictions", ".", "--masks", "m/*.png"], ["--masks m/*.png: no label map matches (PNG"]),
         (["run", "--out", "x"], ["--out goes with --predictions"]),
         (["run", "--merge", "--shard", "1/2"], ["--merge takes everything from the shards; leave out --shard"]),
         (["run", "--merge", "eval.mode=whole"], ["leave out eval.mode=whole"]),

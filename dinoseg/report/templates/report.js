@@ -67,6 +67,8 @@
     table.tBodies[0].append(...rows);
   }));
 
+  byId("hide-absent")?.addEventListener("change", (event) => table.classList.toggle("hide-undefined", event.target.checked));
+
   // Confusion matrix.
   const matrix = byId("matrix");
   const readout = byId("matrix-readout");
