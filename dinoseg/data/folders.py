@@ -99,10 +99,10 @@ def pair_label_maps(predictions: Path, masks: Path) -> SplitListing:
     """
     predicted, true = _label_maps("predictions", predictions), _label_maps("masks", masks)
     listing = _pair(predicted, true)
-    if listing.pairs or any("/" in key for key in predicted):
+    if listing.pairs or any("/" in key for key in predicted.files):
         return listing
-    flat = {key.rpartition("/")[2]: path for key, path in true.items()}
-    return _pair(predicted, flat) if len(flat) == len(true) else listing
+    flat = {key.rpartition("/")[2]: path for key, path in true.files.items()}
+    return _pair(predicted, _Found(flat, true.passed_over)) if len(flat) == len(true.files) else listing
 
 
 def label_map_base(place: Path) -> Path:
@@ -110,16 +110,16 @@ def label_map_base(place: Path) -> Path:
     return _fixed_part(str(place)) if glob.has_magic(str(place)) and not place.is_dir() else place
 
 
-def _label_maps(option: str, place: Path) -> dict[str, Path]:
+def _label_maps(option: str, place: Path) -> _Found:
     base = label_map_base(place)
     if place.is_dir():
         return _folder_files(place, MASK_SUFFIXES, option)
     found = [Path(name) for name in glob.glob(str(place), recursive=True)] if base != place else []
-    files = [path for path in found if path.suffix.lower() in MASK_SUFFIXES and path.is_file()]
-    if not files:
+    listed = _sorted_out(found, MASK_SUFFIXES, base, option) if found else _Found({})
+    if not listed.files:
         reason = "no such folder" if base == place else "no label map matches (PNG, TIFF, NPY, ...)"
         raise ValueError(f"--{option} {place}: {reason}; give a folder, or a quoted glob (gt/**/*_labelIds.png)")
-    return _by_key(files, base, option)
+    return listed
 
 
 def masks_of_images(images: Mapping[str, Path], masks: Path) -> dict[str, Path]:
