@@ -15,7 +15,7 @@ FLOORS = [
     ["labels", "config"],
     ["data", "tracking", "backbone"],
     ["check", "drawing", "models"],
-    ["run_folder", "losses"],
+    ["run_folder", "losses", "features"],
     ["inference"],
     ["evaluation"],
     ["console"],

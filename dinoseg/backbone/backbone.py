@@ -35,6 +35,10 @@ class FeatureMap:
     map: Float[Tensor, "batch channels height width"]
     cls: Float[Tensor, "batch channels"] | None
 
+    def to(self, device: torch.device) -> "FeatureMap":
+        """The same on a device."""
+        return FeatureMap(self.map.to(device), None if self.cls is None else self.cls.to(device))
+
 
 class Backbone(nn.Module):
     """A feature extractor for images of any size.
@@ -141,8 +145,11 @@ class Backbone(nn.Module):
         Height and width may be anything: the image is resized bilinearly, by ``scale``, to the next multiple of the
         patch size, so a map covers exactly the extent of the image.
         """
+        return self.forward_fitted(fit_to_patches(image, self.spec.patch_size, self.scale))
+
+    def forward_fitted(self, image: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
+        """Features of an image that has the backbone's scale already, and sides that are multiples of the patch."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.mode != "freeze"):
-            image = fit_to_patches(image, self.spec.patch_size, self.scale)
             if isinstance(self.model, ConvNeXt):
                 return self._forward_convnext(self.model, image)
             return self._forward_vit(self.model, image)

@@ -86,6 +86,11 @@ def _left_out(config: Config) -> dict[str, Any]:
 
 
 def _check_agreement(config: Config) -> None:
+    if config.train.cache_features and config.model.mode != "freeze":
+        raise ValueError(
+            f"train.cache_features=true with model.mode={config.model.mode}: features of a backbone that is trained "
+            "change with every step; leave train.cache_features out, or set model.mode=freeze"
+        )
     if config.train.celoss_weight == config.train.diceloss_weight == 0:
         raise ValueError(
             "train.celoss_weight and train.diceloss_weight are both 0: nothing to learn; raise one of them"

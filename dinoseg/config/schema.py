@@ -210,6 +210,19 @@ class TrainTransformConfig(Section):
         0.75, "redraw a crop (10 tries) in which one class covers more than this", above=0, most=1
     )
     photometric_distortion: bool = option(True, "random brightness, contrast, saturation and hue")
+    rotation: float = option(0.0, "largest random rotation, either way", least=0, most=180, unit="degrees")
+    shear: float = option(0.0, "largest random shear, either way", least=0, most=45, unit="degrees")
+    elastic: float = option(
+        0.0, "largest random displacement of an elastic deformation", least=0, most=1000, unit="pixels"
+    )
+    foreground_share: float = option(
+        0.0, "share of crops around a pixel of a class that is not the image's most frequent", least=0, most=1
+    )
+    gamma: float = option(0.0, "random gamma of exp(-gamma) to exp(gamma), e.g. 0.4", least=0, most=3)
+    noise: float = option(0.0, "largest deviation of random noise, of images in 0..1, e.g. 0.05", least=0, most=1)
+    blur: float = option(0.0, "largest deviation of a random blur", least=0, most=100, unit="pixels")
+    low_resolution: float = option(1.0, "largest factor by which the resolution is lowered at random", least=1, most=16)
+    cutout: float = option(0.0, "share of a crop covered by grey rectangles", least=0, most=1)
 
 
 class EvalTransformConfig(Section):
@@ -252,6 +265,17 @@ class TrainConfig(Section):
         None, "linear, dense: weight of Dice loss; 0 for linear, 1 for dense when left out", least=0
     )
     auxiliary_weight: float = option(0.4, "dense: weight of the same loss on each of the two coarser levels", least=0)
+    cache_features: bool | None = option(
+        None,
+        "compute the backbone's features of whole images once and keep them on disk; when left out: where it is frozen "
+        "and its weights come from a file or the hub",
+    )
+    cache_folder: str | None = option(
+        None, "where features are kept; ~/.cache/dinoseg/features when left out", resume="free"
+    )
+    cache_limit: float = option(
+        20.0, "the most that features of one training may take; it goes on without a cache above", above=0, unit="GB"
+    )
     class_weights: Any = option("none", "none | auto (inverse square root of pixel share) | {name: weight}")
     accumulation_steps: int = option(1, "batches per optimiser step", least=1, most=10**6)
     log_interval: int = option(

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -11,14 +11,28 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dinoseg.data.affine import AffineTransform
 from dinoseg.data.folders import Pair
 from dinoseg.data.items import DataItem
-from dinoseg.data.masks import read_pair
+from dinoseg.data.masks import LabelMap, read_pair
+from dinoseg.data.placement import Placement
 from dinoseg.data.sampler import mixed_seed
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import refuse_special_file
 
 SampleTransform = Callable[[Image.Image, np.ndarray], tuple[Tensor, Tensor]]
+# A map (channels, rows, columns) for each layer, and a class token (channels) for each; no tokens where there are none.
+LayerTensors = tuple[list[Tensor], list[Tensor]]
+
+
+class FeatureSource(Protocol):
+    """Features of the images of a data set, computed before."""
+
+    def sample(self, index: int, placement: Placement) -> LayerTensors:
+        """Those below a crop."""
+
+    def whole(self, index: int) -> LayerTensors:
+        """Those of an image."""
 
 
 _GRACE_SECONDS = 20
@@ -31,6 +45,8 @@ class Sample(TypedDict):
     class_map: Int64[Tensor, "height width"]  # class indices and the ignore index
     index: int
     name: str
+    features: NotRequired[list[Tensor]]  # one map a tapped layer, where they were computed before
+    class_tokens: NotRequired[list[Tensor]]  # likewise; empty where the backbone has none
 
 
 def _checked_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
@@ -43,14 +59,31 @@ def _checked_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
+def read_picture(pair: Pair, label_space: LabelSpace, white_level: int | None) -> Image.Image:
+    """The RGB image of a pair, upright; ``ValueError`` names the file or item that is at fault."""
+    return _read(pair, label_space, white_level)[0]
+
+
+def stored_size(pair: Pair, label_space: LabelSpace, white_level: int | None) -> tuple[int, int]:
+    """Height and width of an image, of a file as it is stored."""
+    if isinstance(pair, DataItem):
+        return pair.read(label_space.kind, white_level)[0].size[::-1]
+    refuse_special_file(pair.image)
+    with Image.open(pair.image) as image:
+        return image.height, image.width
+
+
+def _read(pair: Pair, label_space: LabelSpace, white_level: int | None) -> tuple[Image.Image, LabelMap]:
+    if isinstance(pair, DataItem):
+        return pair.read(label_space.kind, white_level)
+    return read_pair(pair, label_space.kind, white_level)
+
+
 def _read_encoded(
     pair: Pair, label_space: LabelSpace, white_level: int | None
 ) -> tuple[Image.Image, UInt[np.ndarray, "height width"]]:
     """RGB image and class indices (H, W) at native size; ``ValueError`` names the file or item that is at fault."""
-    if isinstance(pair, DataItem):
-        image, label_ids = pair.read(label_space.kind, white_level)
-    else:
-        image, label_ids = read_pair(pair, label_space.kind, white_level)
+    image, label_ids = _read(pair, label_space, white_level)
     return image, label_space.encode(label_ids, source=str(pair.mask))
 
 
@@ -75,6 +108,8 @@ class SegmentationDataset(Dataset[Sample]):
         self.transform = transform
         self.seed = seed
         self.white_level = white_level
+        # Given once they are computed; the transform must then be one that places crops.
+        self.features: FeatureSource | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -86,8 +121,21 @@ class SegmentationDataset(Dataset[Sample]):
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would reseed the accelerators as well, whose state nothing here restores.
             torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
-            image_tensor, class_tensor = self.transform(image, class_map)
-        return Sample(image=image_tensor, class_map=class_tensor, index=index, name=pair.name)
+            if self.features is None:
+                image_tensor, class_tensor = self.transform(image, class_map)
+                return Sample(image=image_tensor, class_map=class_tensor, index=index, name=pair.name)
+            assert isinstance(self.transform, AffineTransform)
+            placement = self.transform.draw(class_map)
+            image_tensor, class_tensor = self.transform.at(placement, image, class_map)
+        maps, tokens = self.features.sample(index, placement)
+        return Sample(
+            image=image_tensor,
+            class_map=class_tensor,
+            index=index,
+            name=pair.name,
+            features=maps,
+            class_tokens=tokens,
+        )
 
 
 class EvaluationDataset(Dataset[Sample]):
@@ -105,23 +153,23 @@ class EvaluationDataset(Dataset[Sample]):
         self.label_space = label_space
         self.transform = transform
         self.white_level = white_level
+        # Given where they are computed, and images go through the model in one piece.
+        self.features: FeatureSource | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def stored_size(self, index: int) -> tuple[int, int]:
         """Height and width of an image, of a file as it is stored."""
-        pair = self.pairs[index]
-        if isinstance(pair, DataItem):
-            return pair.read(self.label_space.kind, self.white_level)[0].size[::-1]
-        refuse_special_file(pair.image)
-        with Image.open(pair.image) as image:
-            return image.height, image.width
+        return stored_size(self.pairs[index], self.label_space, self.white_level)
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
         image, class_map = self.transform(*_read_encoded(pair, self.label_space, self.white_level))
-        return Sample(image=image, class_map=class_map, index=index, name=pair.name)
+        sample = Sample(image=image, class_map=class_map, index=index, name=pair.name)
+        if self.features is not None:
+            sample["features"], sample["class_tokens"] = self.features.whole(index)
+        return sample
 
 
 def outlive_signals(worker: int) -> None:

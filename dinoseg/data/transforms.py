@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from dinoseg.config import TransformsConfig
+from dinoseg.data.affine import AffineTransform
+from dinoseg.data.appearance import degradations, photometric_distortion
 
 CROP_TRIES = 10
 
@@ -23,21 +25,6 @@ def as_size(value: int | list[int]) -> tuple[int, int]:
     """Height and width, in pixels, of a config value that is a whole number (square) or ``[height, width]``."""
     height, width = value if isinstance(value, list) else (value, value)
     return height, width
-
-
-def _photometric_distortion() -> v2.Transform:
-    """Brightness, contrast, saturation and hue, each with probability one half, in random order.
-
-    The ranges are SSD's (Liu et al. 2016, section 2.2, data augmentation) as torchvision has them, without SSD's
-    permutation of the channels: where the colour tells the classes apart, it would exchange them.
-    """
-    distortions = (
-        v2.ColorJitter(brightness=(0.875, 1.125)),
-        v2.ColorJitter(contrast=(0.5, 1.5)),
-        v2.ColorJitter(saturation=(0.5, 1.5)),
-        v2.ColorJitter(hue=(-0.05, 0.05)),
-    )
-    return v2.RandomOrder([v2.RandomApply([distortion], p=0.5) for distortion in distortions])
 
 
 def _integer_map(class_map: UInt[np.ndarray, "height width"]) -> tv_tensors.Mask:
@@ -139,16 +126,32 @@ class TrainTransform:
         return padded_image, padded_map
 
 
-def build_train_transform(config: TransformsConfig, ignore_index: int) -> TrainTransform:
-    """The training transform of a config."""
+def build_train_transform(
+    config: TransformsConfig, ignore_index: int, samples_features: bool = False
+) -> TrainTransform | AffineTransform:
+    """The training transform of a config.
+
+    Args:
+        samples_features: features of the whole image are to be sampled where the crop lies, which wants a placement.
+    """
     train = config.train
     low, high = train.random_img_size_ratio_range
+    distortion = [photometric_distortion()] if train.photometric_distortion else []
+    normalise = v2.Normalize(config.mean, config.std)
+    if samples_features or train.rotation or train.shear or train.elastic or train.foreground_share:
+        return AffineTransform(
+            options=train,
+            crop_size=as_size(train.crop_size),
+            ignore_index=ignore_index,
+            appearance=v2.Compose([*distortion, *degradations(train), normalise]),
+        )
     appearance = [
         v2.RandomHorizontalFlip(train.flip_prob),
         v2.RandomVerticalFlip(train.vertical_flip_prob),
-        *([_photometric_distortion()] if train.photometric_distortion else []),
+        *distortion,
         v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
-        v2.Normalize(config.mean, config.std),
+        *(_OnImage(step) for step in degradations(train)),
+        normalise,
     ]
     return TrainTransform(
         crop_size=as_size(train.crop_size),
@@ -159,6 +162,18 @@ def build_train_transform(config: TransformsConfig, ignore_index: int) -> TrainT
         right_angle_rotations=train.right_angle_rotations,
         appearance=v2.Compose(appearance),
     )
+
+
+class _OnImage(nn.Module):
+    """A step on an image that leaves the mask beside it as it is."""
+
+    def __init__(self, step: nn.Module) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        """The changed image, and the mask."""
+        return tv_tensors.Image(self.step(image.as_subclass(Tensor))), mask
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from jaxtyping import Int, Integer
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from dinoseg.backbone import FeatureMap
 from dinoseg.data.dataset import EvaluationDataset, Sample, outlive_signals, samples_of
 from dinoseg.data.sampler import spread_subset
 from dinoseg.evaluation.counts import Counts
@@ -22,11 +23,13 @@ from dinoseg.evaluation.measures import Measures
 from dinoseg.evaluation.metrics import Metrics, metrics_from_counts
 from dinoseg.evaluation.metrics_json import evaluation_contents
 from dinoseg.evaluation.settings import EvaluationSettings
+from dinoseg.features.store import feature_maps
 from dinoseg.inference.policy import WindowPolicy
 from dinoseg.inference.tta import SemanticModel
 from dinoseg.inference.windows import predict_class_map
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import plain_label
+from dinoseg.models.segmenter import Segmenter
 from dinoseg.system.files import replace_text, replaced_file
 from dinoseg.system.messages import spreadsheet_text
 from dinoseg.system.processes import any_process, evaluation_shard, failing_together, process_count, process_rank
@@ -131,9 +134,28 @@ def _own_rows(images: int, shard: tuple[int, int]) -> list[int]:
 
 def _predict(model: SemanticModel, sample: Sample, settings: EvaluationSettings, device: torch.device) -> ClassMap:
     """On the CPU, as the sample is."""
+    if "features" in sample:
+        assert isinstance(model, Segmenter)
+        maps = [layer[None] for layer in sample["features"]]
+        model = _Informed(model, feature_maps(maps, [token[None] for token in sample["class_tokens"]]))
     return predict_class_map(
         model, sample["image"], settings.window, device=device, autocast_dtype=settings.autocast_dtype
     )
+
+
+class _Informed:
+    """A segmenter that knows the features of the image it is asked about."""
+
+    def __init__(self, segmenter: Segmenter, features: list[FeatureMap]) -> None:
+        device = next(segmenter.parameters()).device
+        self.num_classes = segmenter.num_classes
+        self.scores_are_probabilities = segmenter.scores_are_probabilities
+        self._segmenter = segmenter
+        self._features = [feature.to(device) for feature in features]
+
+    def semantic_logits(self, image: Tensor) -> Tensor:
+        """Scores of the whole image."""
+        return self._segmenter.semantic_logits(image, self._features)
 
 
 def _origin(window: WindowPolicy) -> dict[str, Any]:

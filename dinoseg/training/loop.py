@@ -20,6 +20,8 @@ from dinoseg.data.sampler import EpochBatchSampler, mixed_seed, spread_subset
 from dinoseg.drawing.strip import draw_sample
 from dinoseg.evaluation.evaluate import BrokenOff, Evaluation, evaluate, write_evaluation
 from dinoseg.evaluation.settings import EvaluationSettings
+from dinoseg.features.fill import FeatureCache
+from dinoseg.features.store import feature_maps
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.checkpoint import model_state, write_checkpoint
@@ -54,6 +56,8 @@ class Trainer:
     evaluation_settings: EvaluationSettings
     accelerator: Accelerator
     checkpoint_metadata: dict[str, str]
+    features: FeatureCache | None = None
+    features_in_words: str = ""
     journal: Journal | None = None
     progress: Progress = field(default_factory=Progress)
 
@@ -157,8 +161,12 @@ class Trainer:
         """Forward and backward of one batch; returns its loss terms, detached, as their share of the step."""
         device, share = self.accelerator.device, 1 / self.config.train.accumulation_steps
         image, class_map = batch["image"].to(device), batch["class_map"].to(device)
+        # What was computed before the training is not computed again.
+        features = None
+        if "features" in batch:
+            features = [layer.to(device) for layer in feature_maps(batch["features"], batch["class_tokens"])]
         with torch.autocast(device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
-            output = self.model(image)
+            output = self.model(image, features)
         terms = self.criterion(output, class_map)
         loss = torch.stack(list(terms.values())).sum() * share
         with failing_together():

@@ -1,5 +1,6 @@
 """The plan that is printed before the first step."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ import torch
 from rich.console import Group
 from rich.text import Text
 
+from dinoseg.backbone import FeatureMap
 from dinoseg.check.check import CheckReport
 from dinoseg.config import Config
 from dinoseg.console.label_table import class_table
@@ -33,6 +35,7 @@ def describe_plan(trainer: Trainer, report: CheckReport, estimate: Estimate) -> 
         f"images       {len(trainer.train_data)} train, {len(trainer.val_data)} val",
         f"steps        {steps} of {images_a_step} images ({epochs:.1f} epochs), "
         f"evaluation every {interval} ({evaluations_left(0, None, steps, interval)} in all)",
+        f"features     {trainer.features_in_words}",
         f"device       {trainer.accelerator.device}, {config.model_dtype.lower()}",
         f"time         about {duration_in_words(estimate.seconds)}, measured again after the first steps",
         f"run folder   {trainer.run_folder.path}",
@@ -83,16 +86,27 @@ def _probe(trainer: Trainer, training: bool) -> tuple[float, float]:
     config, device = trainer.config, trainer.accelerator.device
     image = torch.zeros(config.bs, 3, *_crop(config), device=device)
     class_map = torch.zeros(config.bs, *_crop(config), dtype=torch.int64, device=device)
+    features = _blank_features(trainer) if trainer.features else None
     # In training mode, if there is to be any: activation checkpointing acts in it alone.
     trainer.segmenter.train(training)
     started = time.perf_counter()
     autocast = torch.autocast(device.type, dtype=trainer.autocast_dtype, enabled=trainer.autocast_dtype is not None)
     with torch.set_grad_enabled(training), autocast, _batch_norm_in_words(config):
-        output = trainer.segmenter(image)
+        output = trainer.segmenter(image, features)
     forward = _seconds_since(started, device)
     if training:
         torch.stack(list(trainer.criterion(output, class_map).values())).sum().backward()
     return forward, _seconds_since(started, device)
+
+
+def _blank_features(trainer: Trainer) -> list[FeatureMap]:
+    """As the cache would give them for a batch."""
+    backbone, bs, device = trainer.segmenter.backbone, trainer.config.bs, trainer.accelerator.device
+    maps = []
+    for channels, stride in zip(backbone.out_channels, backbone.strides, strict=True):
+        cells = [max(1, math.ceil(side * backbone.scale / stride)) for side in _crop(trainer.config)]
+        maps.append(FeatureMap(torch.zeros(bs, channels, *cells, device=device), torch.zeros(bs, channels).to(device)))
+    return maps
 
 
 @contextmanager

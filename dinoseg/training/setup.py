@@ -14,6 +14,7 @@ from dinoseg.losses.criterion import build_criterion
 from dinoseg.models.segmenter import build_segmenter
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.system.processes import process_count
+from dinoseg.training.feature_cache import settle_feature_cache
 from dinoseg.training.loop import Trainer
 from dinoseg.training.resume import describe_inputs
 
@@ -41,17 +42,22 @@ def build_trainer(
         "backbone_saved": "true" if _saves_backbone(config) else "false",
         **describe_inputs(train_pairs, val_pairs, config.bs * process_count()),
     }
+    train_data = SegmentationDataset(train_pairs, label_space, train_transform, config.seed, white_level)
+    val_data = EvaluationDataset(val_pairs, label_space, build_eval_transform(config.transforms), white_level)
+    config, features, words = settle_feature_cache(config, segmenter.backbone, train_data, val_data)
     return Trainer(
         config=config,
         run_folder=run,
         label_space=label_space,
         segmenter=segmenter.to(accelerator.device),
         criterion=criterion,
-        train_data=SegmentationDataset(train_pairs, label_space, train_transform, config.seed, white_level),
-        val_data=EvaluationDataset(val_pairs, label_space, build_eval_transform(config.transforms), white_level),
+        train_data=train_data,
+        val_data=val_data,
         evaluation_settings=settings,
         accelerator=accelerator,
         checkpoint_metadata=metadata,
+        features=features,
+        features_in_words=words,
     )
 
 

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from dinoseg.check.check import CheckReport, check_dataset, check_own_data
-from dinoseg.config import Config, with_changes
+from dinoseg.config import Config, get_key
 from dinoseg.config.loading import save_config
 from dinoseg.console.check_report import render_findings
 from dinoseg.data.items import OwnDataset
@@ -23,6 +23,7 @@ from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device, refuse_sharded_weights
 from dinoseg.system.processes import failing_together, process_count, process_rank
 from dinoseg.tracking.trackers import refuse_missing_packages
+from dinoseg.training.feature_cache import fill_feature_cache
 from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
 from dinoseg.training.load_from import load_from
@@ -34,6 +35,8 @@ from dinoseg.training.resume import find_resume_point, read_resume_progress, ref
 from dinoseg.training.setup import build_trainer
 from dinoseg.training.verdict import verdict
 
+# Options that, left out, are settled by the data when a run begins.
+_FOUND_AT_START = ("datasets.white_level", "train.cache_features")
 # Notes of the check that belong into the log of a training: what is done to the pictures.
 _TOLD = ("white_level", "dropped_channel")
 
@@ -100,6 +103,7 @@ def _train_in(
             raise ValueError(f"{run.path}: the masks now give other labels than labels.json; resume on the same data")
         trainer = build_trainer(config, run, label_space, report, accelerator)
         remark = _starting_point(trainer, checkpoint)
+    fill_feature_cache(trainer, console)
     _start(trainer, report, console, checkpoint, remark)
     _run(trainer, report)
 
@@ -152,10 +156,14 @@ def _resume_point(run: RunFolder, config: Config, resume: str | None) -> tuple[C
     checkpoint = find_resume_point(run, resume)
     if checkpoint is None:
         return None, Progress(), config
-    if config.datasets.white_level is None:
-        # The scan found it when the run began; what was added to the data since does not change it.
-        config = with_changes(config, {"datasets.white_level": run.read_config().datasets.white_level})
+    # Found when the run began; what was added to the data since does not change it.
+    recorded = run.read_config()
+    found = {key: get_key(recorded, key) for key in _FOUND_AT_START if get_key(config, key) is None}
+    config = with_changes(config, found)
     refuse_changed_config(run, config)
+    if config.train.cache_features is None:
+        # A run from before there was a cache.
+        config = with_changes(config, {"train.cache_features": False})
     return checkpoint, read_resume_progress(checkpoint), config
 
 

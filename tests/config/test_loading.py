@@ -50,7 +50,7 @@ def test_window_follows_the_training_crop() -> None:
         (["optimizer.lr=fast"], ["optimizer.lr is 'fast'", "a number"]),
         (["transforms.train.random_img_size_ratio_range=5"], ["random_img_size_ratio_range is 5", "a list of numbers"]),
         (["eval=3"], ["eval is 3", "a section"]),
-        (["decoder_head.type=unet"], ["decoder_head.type='unet'", "linear, m2f"]),
+        (["decoder_head.type=unet"], ["decoder_head.type='unet'", "linear, dense, m2f"]),
         (["bs=0"], ["bs=0", "from 1 to 65536"]),
         (["optimizer.lr=nan"], ["optimizer.lr=nan"]),
         (["eval.max_val_samples=0"], ["eval.max_val_samples=0"]),

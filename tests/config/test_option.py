@@ -29,8 +29,14 @@ def _beyond(entry: Key) -> list[Any]:
         values = [int(value) for value in values]
     if entry.type.startswith("a list"):
         filled = [[value] * (stated.length or 1) for value in values]
-        return filled + ([[0.5] * (stated.length + 1)] if stated.length else [])
+        return filled + ([[_allowed(entry)] * (stated.length + 1)] if stated.length else [])
     return values
+
+
+def _allowed(entry: Key) -> float:
+    """An entry of a list that is within its range."""
+    whole = entry.type.startswith("a list of whole numbers")
+    return int(entry.option.least or 1) if whole else 0.5
 
 
 CASES = [(entry, value) for entry in all_keys() for value in _beyond(entry)]

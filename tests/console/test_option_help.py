@@ -33,7 +33,7 @@ def test_train_shows_a_dozen_and_all_on_request() -> None:
 
 def test_a_verb_lists_only_what_it_uses() -> None:
     predict = help_of_verb("predict", whole=True)
-    assert "eval.stride" in predict and "optimizer" not in predict and "datasets" not in predict
+    assert "eval.stride" in predict and "optimizer" not in predict and "datasets.root" not in predict
 
 
 def test_options_are_found_by_name_and_by_sentence() -> None:

@@ -11,7 +11,7 @@ from dinoseg.models.segmenter import HEADS, build_segmenter
 
 @pytest.mark.filterwarnings("ignore:.*random initialisation")
 @pytest.mark.parametrize("head", HEADS)
-def test_every_head_has_a_loss_scores_and_a_class_layer(head: str) -> None:
+def test_every_head_has_a_loss_scores_and_class_layers(head: str) -> None:
     config = load_config([f"decoder_head.type={head}", "model.dino_hub=tiny_vit8", "model.weights=none"])
     space = LabelSpace.build({0: "back", 1: "red", 2: "green"}, None, None, found_ids=[0, 1, 2])
     segmenter = build_segmenter(config, space.num_classes)
@@ -19,5 +19,6 @@ def test_every_head_has_a_loss_scores_and_a_class_layer(head: str) -> None:
     terms = build_criterion(config, space, [1, 1, 1])(segmenter(image), class_map)
     assert all(term.isfinite() for term in terms.values())
     assert segmenter.semantic_logits(image).shape == (2, 3, 40, 56)
-    rows = segmenter.head.get_submodule(segmenter.head.class_layer).weight.shape[0]
-    assert rows == (4 if segmenter.head.predicts == "masks" else 3)
+    for layer in segmenter.head.class_layers:
+        rows = segmenter.head.get_submodule(layer).weight.shape[0]
+        assert rows == (4 if segmenter.head.predicts == "masks" else 3)

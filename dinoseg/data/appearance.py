@@ -1,0 +1,116 @@
+"""What changes the look of a training image and moves nothing: colour, gamma, noise, blur, low resolution, cutout."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.transforms import v2
+
+from dinoseg.config import TrainTransformConfig
+
+_PROBABILITY = 0.3
+_CUTOUT_SIDE = 0.25
+
+
+def photometric_distortion() -> v2.Transform:
+    """Brightness, contrast, saturation and hue, each with probability one half, in random order.
+
+    The ranges are SSD's (Liu et al. 2016, section 2.2, data augmentation) as torchvision has them, without SSD's
+    permutation of the channels: where the colour tells the classes apart, it would exchange them.
+    """
+    distortions = (
+        v2.ColorJitter(brightness=(0.875, 1.125)),
+        v2.ColorJitter(contrast=(0.5, 1.5)),
+        v2.ColorJitter(saturation=(0.5, 1.5)),
+        v2.ColorJitter(hue=(-0.05, 0.05)),
+    )
+    return v2.RandomOrder([v2.RandomApply([distortion], p=0.5) for distortion in distortions])
+
+
+def degradations(options: TrainTransformConfig) -> list[nn.Module]:
+    """What ``transforms.train`` asks for beside colours; of float images, 0..1."""
+    steps: list[nn.Module] = []
+    if options.gamma:
+        steps.append(RandomGamma(options.gamma))
+    if options.blur:
+        steps.append(v2.RandomApply([v2.GaussianBlur(_odd(options.blur), (0.1, options.blur))], p=_PROBABILITY))
+    if options.low_resolution > 1:
+        steps.append(RandomLowResolution(options.low_resolution))
+    if options.noise:
+        steps.append(RandomNoise(options.noise))
+    if options.cutout:
+        steps.append(RandomCutout(options.cutout))
+    return steps
+
+
+class RandomGamma(nn.Module):
+    """The image to the power of exp(u), u uniform within ``most``, with probability 0.3."""
+
+    def __init__(self, most: float) -> None:
+        super().__init__()
+        self.most = most
+
+    def forward(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
+        """The image, 0..1, darker or brighter."""
+        if _spared():
+            return image
+        return image.clamp(0, 1) ** float(torch.exp(self.most * (2 * torch.rand(()) - 1)))
+
+
+class RandomNoise(nn.Module):
+    """Gaussian noise of a deviation up to ``most``, with probability 0.3."""
+
+    def __init__(self, most: float) -> None:
+        super().__init__()
+        self.most = most
+
+    def forward(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
+        """The image, 0..1, with noise."""
+        if _spared():
+            return image
+        return (image + self.most * torch.rand(()) * torch.randn_like(image)).clamp(0, 1)
+
+
+class RandomLowResolution(nn.Module):
+    """The image as if it had been taken with up to ``most`` times fewer pixels a side, with probability 0.3."""
+
+    def __init__(self, most: float) -> None:
+        super().__init__()
+        self.most = most
+
+    def forward(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
+        """An image of the same size."""
+        if _spared():
+            return image
+        factor = 1 + (self.most - 1) * float(torch.rand(()))
+        size = [max(1, round(side / factor)) for side in image.shape[-2:]]
+        small = functional.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)
+        return functional.interpolate(small, image.shape[-2:], mode="bilinear", align_corners=False)[0]
+
+
+class RandomCutout(nn.Module):
+    """Grey rectangles over about ``share`` of the image, a quarter of its sides at most (DeVries, Taylor 2017)."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
+        """The image, 0..1, with holes; the labels below them stay."""
+        image = image.clone()
+        height, width = image.shape[-2:]
+        # A hole covers a quarter of its largest extent on average.
+        for _ in range(round(self.share * 4 / _CUTOUT_SIDE**2)):
+            hole = [max(1, round(float(torch.rand(())) * _CUTOUT_SIDE * side)) for side in (height, width)]
+            top, left = (int(torch.randint(side, ())) for side in (height, width))
+            image[:, top : top + hole[0], left : left + hole[1]] = 0.5
+        return image
+
+
+def _spared() -> bool:
+    return torch.rand(()).item() >= _PROBABILITY
+
+
+def _odd(sigma: float) -> int:
+    """Width of a kernel that holds three deviations."""
+    return 2 * round(3 * sigma) + 1

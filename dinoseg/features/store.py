@@ -1,0 +1,201 @@
+"""The files of the feature cache: one an image, whole or not there, verified when a training begins with it."""
+
+import hashlib
+import json
+import shutil
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dinoseg.backbone import FeatureMap
+from dinoseg.data.dataset import LayerTensors
+from dinoseg.data.placement import Placement, Positions, Window, is_inside, sampled
+from dinoseg.features.recipe import FeatureRecipe
+from dinoseg.system.files import replace_text, replaced_file
+
+_DESCRIPTION = "features.json"
+_SUFFIX = ".safetensors"
+
+
+class FeatureFolder:
+    """The features of one recipe.
+
+    Args:
+        root: of the cache.
+        recipe: how they are computed.
+    """
+
+    def __init__(self, root: Path, recipe: FeatureRecipe) -> None:
+        self.recipe = recipe
+        self.path = root / recipe.key
+
+    def file_of(self, image: Image.Image) -> Path:
+        """Where the features of an RGB image lie, whether they do or not."""
+        digest = hashlib.sha256(f"{image.size}".encode())
+        digest.update(image.tobytes())
+        return self.path / f"{digest.hexdigest()[:32]}{_SUFFIX}"
+
+    def write(self, file: Path, features: list[FeatureMap]) -> None:
+        """Keeps the features of one image, fp16.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        tensors = {}
+        for index, feature in enumerate(features):
+            # Rows first, channels last: a crop reads few long pieces of the file.
+            tensors[f"map_{index}"] = feature.map[0].permute(1, 2, 0).to("cpu", torch.float16).contiguous()
+            if feature.cls is not None:
+                tensors[f"cls_{index}"] = feature.cls[0].to("cpu", torch.float16).contiguous()
+        checksum = zlib.crc32(b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors)))
+        if not (self.path / _DESCRIPTION).exists():
+            replace_text(self.path / _DESCRIPTION, json.dumps(asdict(self.recipe), indent=2) + "\n")
+        with replaced_file(file, shared=True) as temporary:
+            save_file(tensors, temporary, metadata={"crc32": str(checksum)})
+
+    def is_whole(self, file: Path) -> bool:
+        """Whether a file is there, and what was written."""
+        try:
+            with safe_open(file, framework="np") as opened:
+                names = sorted(opened.keys())
+                checksum = 0
+                for name in names:
+                    checksum = zlib.crc32(opened.get_tensor(name).tobytes(), checksum)
+                return (opened.metadata() or {}).get("crc32") == str(checksum) and "map_0" in names
+        except (OSError, SafetensorError, ValueError):
+            return False
+
+
+@dataclass(frozen=True)
+class CachedFeatures:
+    """Features of the images of a data set, by index.
+
+    Attributes:
+        files: of each image.
+        cells: pixels of a crop that one cell covers, down and across, for each layer: as when the backbone sees it.
+    """
+
+    files: tuple[Path, ...]
+    cells: tuple[float, ...]
+
+    def sample(self, index: int, placement: Placement) -> LayerTensors:
+        """What lies below a crop, on a grid of its own, as if the backbone had seen the crop.
+
+        Raises:
+            ValueError: the file is gone or damaged.
+        """
+        maps, tokens = [], []
+        height, width = placement.crop
+        with _opened(self.files[index]) as opened:
+            for layer, cell in enumerate(self.cells):
+                rows, columns = (max(1, int(np.ceil(round(side / cell, 6)))) for side in (height, width))
+                positions = placement.positions(rows, columns)
+                maps.append(_sample(opened, f"map_{layer}", positions))
+                tokens += _class_token(opened, layer)
+        return maps, tokens
+
+    def whole(self, index: int) -> LayerTensors:
+        """The features of the whole image.
+
+        Raises:
+            ValueError: the file is gone or damaged.
+        """
+        with _opened(self.files[index]) as opened:
+            stored = [opened.get_tensor(f"map_{layer}") for layer in range(len(self.cells))]
+            maps = [torch.from_numpy(values).permute(2, 0, 1).float() for values in stored]
+            return maps, [token for layer in range(len(maps)) for token in _class_token(opened, layer)]
+
+
+def feature_maps(maps: list[Tensor], class_tokens: list[Tensor]) -> list[FeatureMap]:
+    """Batches of ``sample`` or ``whole`` as the backbone would give them."""
+    tokens: Sequence[Tensor | None] = class_tokens or [None] * len(maps)
+    return [FeatureMap(layer, token) for layer, token in zip(maps, tokens, strict=True)]
+
+
+def _sample(opened: Any, name: str, positions: Positions) -> Tensor:
+    """(channels, rows, columns) of a map in the file, read no further than these positions need."""
+    part = opened.get_slice(name)
+    rows, columns, channels = part.get_shape()
+    window = Window.around(positions, (rows, columns))
+    if window is None:
+        return torch.zeros(channels, *positions.shape[:2])
+    values = torch.from_numpy(part[window.top : window.bottom, window.left : window.right])
+    local = window.localised(positions, (rows, columns))
+    found = sampled(values.permute(2, 0, 1).float(), local)
+    # Beyond the image the backbone would have seen the mean colour; nothing is known of what it would have said.
+    return found * is_inside(positions)
+
+
+def _class_token(opened: Any, layer: int) -> list[Tensor]:
+    """The class token of a layer, if the backbone has one."""
+    name = f"cls_{layer}"
+    return [torch.from_numpy(opened.get_tensor(name)).float()] if name in opened.keys() else []  # noqa: SIM118
+
+
+class _opened:
+    """A file of the cache, open; what is wrong with it in words."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __enter__(self) -> Any:
+        try:
+            self._open = safe_open(self._file, framework="np")
+        except (OSError, SafetensorError) as error:
+            raise ValueError(
+                f"{self._file}: features that were there are gone or damaged ({error}); go on with --resume, which "
+                "computes them anew"
+            ) from None
+        return self._open.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+
+
+@dataclass(frozen=True)
+class FolderSummary:
+    """One folder of the cache: how many images, how many bytes, by which recipe (None: not readable)."""
+
+    path: Path
+    images: int
+    size: int
+    recipe: dict[str, Any] | None
+
+
+def list_folders(root: Path) -> Iterator[FolderSummary]:
+    """Every folder of the cache, by name."""
+    if not root.is_dir():
+        return
+    for path in sorted(entry for entry in root.iterdir() if entry.is_dir()):
+        files = [file for file in path.iterdir() if file.suffix == _SUFFIX]
+        try:
+            recipe = json.loads((path / _DESCRIPTION).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            recipe = None
+        sizes = sum(file.stat().st_size for file in files)
+        yield FolderSummary(path, len(files), sizes, recipe if isinstance(recipe, dict) else None)
+
+
+def clear_folder(path: Path) -> None:
+    """Removes a folder of the cache.
+
+    Raises:
+        ValueError: it holds something else than features.
+    """
+    foreign = [
+        entry.name
+        for entry in path.iterdir()
+        if entry.suffix not in (_SUFFIX, ".lock") and entry.name != _DESCRIPTION and not entry.name.startswith(".")
+    ]
+    if foreign:
+        raise ValueError(f"{path}: holds {foreign[0]}, which is no part of the cache; remove the folder by hand")
+    shutil.rmtree(path)

@@ -1,0 +1,68 @@
+"""Whether a training computes features once, and the pass that does."""
+
+from rich.console import Console
+
+from dinoseg.backbone import Backbone
+from dinoseg.config import Config
+from dinoseg.config.defaults import with_changes
+from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset, stored_size
+from dinoseg.data.transforms import build_train_transform
+from dinoseg.features.fill import FeatureCache, Images, fits_evaluation
+from dinoseg.system.bars import image_progress
+from dinoseg.system.processes import failing_together, process_rank
+from dinoseg.training.loop import Trainer
+
+
+def settle_feature_cache(
+    config: Config, backbone: Backbone, train_data: SegmentationDataset, val_data: EvaluationDataset
+) -> tuple[Config, FeatureCache | None, str]:
+    """The config with ``train.cache_features`` decided, the cache if there is to be one, and what the plan says of it.
+
+    The decision depends on the config and the sizes of the images alone, so that a resumed training comes to it again.
+    """
+    wanted = config.train.cache_features
+    if wanted is None:
+        # A random backbone is another one with every seed: its features would be of use once.
+        wanted = config.model.mode == "freeze" and config.model.weights != "none"
+    if not wanted:
+        return with_changes(config, {"train.cache_features": False}), None, "computed in every step"
+    cache = FeatureCache.of(config, backbone)
+    data_sets: list[Images] = [train_data, val_data] if fits_evaluation(config) else [train_data]
+    sizes = [stored_size(pair, data.label_space, data.white_level) for data in data_sets for pair in data.pairs]
+    needed, limit = cache.gigabytes(sizes), config.train.cache_limit
+    if needed > limit:
+        words = f"computed in every step: those of all images take {needed:.1f} GB, train.cache_limit is {limit:g}"
+        return with_changes(config, {"train.cache_features": False}), None, words
+    words = f"computed once, {needed:.2f} GB in {cache.folder.path.parent}"
+    return with_changes(config, {"train.cache_features": True}), cache, words
+
+
+def fill_feature_cache(trainer: Trainer, console: Console) -> None:
+    """Computes what the cache lacks, with a bar, and lets the data sets read it. Nothing without a cache.
+
+    Raises:
+        ValueError: an image cannot be read, the disk is full, or the folder cannot be written.
+    """
+    cache = trainer.features
+    if cache is None:
+        return
+    train, val = trainer.train_data, trainer.val_data
+    data_sets: list[Images] = [train, val] if fits_evaluation(trainer.config) else [train]
+    trainer.segmenter.eval()
+    with failing_together():
+        try:
+            found = [(data, *cache.missing(data)) for data in data_sets]
+            total = sum(len(indices) for _, _, indices in found)
+            shown = console if process_rank() == 0 and total else Console(quiet=True)
+            with image_progress(shown, total, "features") as advance:
+                for data, files, indices in found:
+                    cache.fill(data, files, indices, advance)
+                    data.features = cache.source(files)
+        except OSError as error:
+            raise ValueError(
+                f"{error.filename or cache.folder.path}: {error.strerror or error}; make room there, set "
+                "train.cache_folder to another disk, or train.cache_features=false"
+            ) from None
+    train.transform = build_train_transform(
+        trainer.config.transforms, trainer.label_space.ignore_index, samples_features=True
+    )
