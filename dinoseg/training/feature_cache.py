@@ -3,8 +3,7 @@
 from rich.console import Console
 
 from dinoseg.backbone import Backbone
-from dinoseg.config import Config
-from dinoseg.config.defaults import with_changes
+from dinoseg.config import Config, with_changes
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset, stored_size
 from dinoseg.data.transforms import build_train_transform
 from dinoseg.features.fill import FeatureCache, Images, fits_evaluation

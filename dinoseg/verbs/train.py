@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from dinoseg.check.check import CheckReport, check_dataset, check_own_data
-from dinoseg.config import Config, get_key
+from dinoseg.config import Config, get_key, with_changes
 from dinoseg.config.loading import save_config
 from dinoseg.console.check_report import render_findings
 from dinoseg.data.items import OwnDataset
