@@ -266,9 +266,28 @@ def backbones() -> None:
 
 
 @app.command()
+def cache(
+    folder: Annotated[Path | None, typer.Option(help="Of the cache; that of train.cache_folder.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove the features, all or those of NAME.")] = False,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A folder of the list.")] = None,
+) -> None:
+    """List the features that trainings keep on disk, or remove them."""
+    from dinoseg.features.recipe import default_cache_folder
+    from dinoseg.verbs.cache import clear_cache, show_cache
+
+    root = folder or default_cache_folder()
+    if clear:
+        clear_cache(root, name, Console())
+    elif name:
+        raise ValueError(f"dinoseg cache {name}: add --clear to remove it; plain `dinoseg cache` lists all")
+    else:
+        show_cache(root, Console())
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, run and predictions.")] = Path("dinoseg-demo"),
-    head: Annotated[str, typer.Option(help="linear or m2f.")] = "linear",
+    head: Annotated[str, typer.Option(help="linear, dense or m2f.")] = "linear",
 ) -> None:
     """Show the whole job without data or network: make a retina-like data set, check, train, evaluate, predict."""
     from dinoseg.verbs.demo import run_demo

@@ -137,7 +137,8 @@ class AffineTransform:
         chosen = classes[int(torch.randint(len(classes), ()).item())]
         pixels = np.flatnonzero(class_map.reshape(-1) == chosen)
         row, column = divmod(int(pixels[int(torch.randint(len(pixels), ()).item())]), class_map.shape[1])
-        return column + 0.5, row + 0.5
+        # A corner of the pixel: its centre would lie on the seam between two pixels of the crop.
+        return float(column), float(row)
 
     def _draw_displacement(self) -> Float[Tensor, "1 2 _ _"] | None:
         if not self.options.elastic:

@@ -4,7 +4,7 @@ from rich.console import Console
 
 from dinoseg.backbone import Backbone
 from dinoseg.config import Config, with_changes
-from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset, stored_size
+from dinoseg.data.dataset import stored_size
 from dinoseg.data.transforms import build_train_transform
 from dinoseg.features.fill import FeatureCache, Images, fits_evaluation
 from dinoseg.system.bars import image_progress
@@ -13,7 +13,7 @@ from dinoseg.training.loop import Trainer
 
 
 def settle_feature_cache(
-    config: Config, backbone: Backbone, train_data: SegmentationDataset, val_data: EvaluationDataset
+    config: Config, backbone: Backbone, train_data: Images, val_data: Images
 ) -> tuple[Config, FeatureCache | None, str]:
     """The config with ``train.cache_features`` decided, the cache if there is to be one, and what the plan says of it.
 

@@ -25,6 +25,16 @@ from dinoseg.verbs.train import train
 
 HEADS = {
     "linear": [],
+    "dense, cached": [
+        "decoder_head.type=dense",
+        "decoder_head.stem_widths=[8,8,8,16]",
+        "model.backbone_scale=1.5",
+        "train.cache_features=true",
+        "train.ema_decay=0.5",
+        "transforms.train.elastic=2",
+        "transforms.train.noise=0.1",
+        "eval.mode=whole",
+    ],
     "m2f": [
         "decoder_head.type=m2f",
         "decoder_head.hidden_dim=32",
@@ -134,6 +144,7 @@ ENDS: dict[str, tuple[str, Callable[..., bool], Callable[[], None], int]] = {
     ("head", "end"),
     [
         *(("linear", end) for end in ENDS),
+        *(("dense, cached", end) for end in ("SIGTERM in a step", "kill in a step", "kill between best and last")),
         *(("m2f", end) for end in ("SIGTERM in a step", "SIGTERM in an evaluation", "kill between best and last")),
     ],
 )

@@ -1,0 +1,50 @@
+"""``dinoseg cache``: what the feature cache holds, and its end."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from dinoseg.features.store import FolderSummary, clear_folder, list_folders
+
+
+def show_cache(root: Path, console: Console) -> None:
+    """Prints every folder of the cache: how its features are computed, of how many images, how large."""
+    folders = list(list_folders(root))
+    if not folders:
+        console.print(f"{root}: no features there", markup=False, highlight=False, soft_wrap=True)
+        return
+    table = Table(title=str(root), title_justify="left", box=None, pad_edge=False)
+    for column in ("folder", "backbone", "scale"):
+        table.add_column(column)
+    for column in ("images", "GB"):
+        table.add_column(column, justify="right")
+    for folder in folders:
+        recipe = folder.recipe or {}
+        table.add_row(
+            folder.path.name,
+            str(recipe.get("backbone", "?")),
+            str(recipe.get("scale", "?")),
+            f"{folder.images:,}",
+            f"{folder.size / 1e9:.2f}",
+        )
+    console.print(table)
+
+
+def clear_cache(root: Path, name: str | None, console: Console) -> None:
+    """Removes one folder of the cache, or all.
+
+    Raises:
+        ValueError: no such folder, or one with something else in it.
+    """
+    folders = [folder for folder in list_folders(root) if name in (None, folder.path.name)]
+    if name is not None and not folders:
+        raise ValueError(f"{root}: no folder {name} in the feature cache; `dinoseg cache` lists them")
+    for folder in folders:
+        clear_folder(folder.path)
+    console.print(_words(root, folders), markup=False, highlight=False, soft_wrap=True)
+
+
+def _words(root: Path, folders: list[FolderSummary]) -> str:
+    images, size = sum(folder.images for folder in folders), sum(folder.size for folder in folders)
+    return f"{root}: features of {images:,} images removed, {size / 1e9:.2f} GB"

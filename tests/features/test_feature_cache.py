@@ -1,0 +1,195 @@
+"""The feature cache: what is read is what the backbone would say; nothing damaged, foreign or half written is read."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dinoseg.backbone import build_backbone
+from dinoseg.config import Config
+from dinoseg.config.loading import load_config
+from dinoseg.data.dataset import EvaluationDataset
+from dinoseg.data.folders import Pair
+from dinoseg.data.placement import Placement
+from dinoseg.data.transforms import build_eval_transform
+from dinoseg.features.fill import FeatureCache
+from dinoseg.features.store import CachedFeatures, clear_folder, list_folders
+from dinoseg.labels import LabelSpace
+from dinoseg.training.feature_cache import settle_feature_cache
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation")
+SPACE = LabelSpace.build({0: "back", 1: "red", 2: "green"}, None, None, found_ids=[0, 1, 2])
+SIZE = (40, 56)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> EvaluationDataset:
+    generator = np.random.default_rng(1)
+    pairs = []
+    for index in range(3):
+        image, mask = tmp_path / f"i{index}.png", tmp_path / f"m{index}.png"
+        smooth = Image.fromarray(generator.integers(0, 256, (5, 7, 3), dtype=np.uint8))
+        smooth.resize(SIZE[::-1], Image.Resampling.BICUBIC).save(image)
+        Image.fromarray(np.zeros(SIZE, np.uint8)).save(mask)
+        pairs.append(Pair(image.stem, image, mask))
+    return EvaluationDataset(pairs, SPACE, build_eval_transform(load_config([]).transforms))
+
+
+def config_for(folder: Path, *more: str) -> Config:
+    return load_config(
+        ["model.dino_hub=tiny_vit8", "model.weights=none", "eval.mode=whole", f"train.cache_folder={folder}", *more]
+    )
+
+
+def build(config: Config) -> FeatureCache:
+    torch.manual_seed(0)
+    backbone = build_backbone(
+        config.model.dino_hub,
+        "none",
+        config.decoder_head.backbone_out_layers or "LAST",
+        scale=config.model.backbone_scale,
+    )
+    return FeatureCache.of(config, backbone.eval())
+
+
+def filled(cache: FeatureCache, data: EvaluationDataset) -> tuple[CachedFeatures, int]:
+    """What data sets read, and how many images were computed for it."""
+    files, missing = cache.missing(data)
+    done: list[None] = []
+    cache.fill(data, files, missing, lambda: done.append(None))
+    return cache.source(files), len(done)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5, 2.0])
+def test_cached_features_are_the_backbones_to_half_precision(
+    images: EvaluationDataset, tmp_path: Path, scale: float
+) -> None:
+    cache = build(config_for(tmp_path / "cache", f"model.backbone_scale={scale}", "decoder_head.type=dense"))
+    source, computed = filled(cache, images)
+    assert computed == 3
+    for index in range(3):
+        with torch.no_grad():
+            expected = cache.backbone(images[index]["image"][None])
+        maps, tokens = source.whole(index)
+        for layer, found in enumerate(maps):
+            assert torch.allclose(found, expected[layer].map[0], atol=2e-3, rtol=1e-3)
+        assert len(tokens) == len(maps)
+        assert torch.allclose(tokens[-1], expected[-1].cls[0], atol=2e-3, rtol=1e-3)
+        # A crop that is the whole image reads the same cells.
+        whole = Placement(SIZE, SIZE, (SIZE[1] / 2, SIZE[0] / 2), torch.eye(2))
+        assert torch.allclose(source.sample(index, whole)[0][0], maps[0], atol=1e-4)
+
+
+def test_a_crop_reads_the_cells_below_it(images: EvaluationDataset, tmp_path: Path) -> None:
+    source, _ = filled(build(config_for(tmp_path / "cache")), images)
+    (stored,), _ = source.whole(0)
+    # Cells of 8 px: the crop from row 8, column 16 of 24 x 32 px is rows 1 to 3 and columns 2 to 5.
+    (found,), _ = source.sample(0, Placement(SIZE, (24, 32), (32.0, 20.0), torch.eye(2)))
+    assert torch.allclose(found, stored[:, 1:4, 2:6], atol=1e-4)
+    mirrored = Placement(SIZE, (24, 32), (32.0, 20.0), torch.diag(torch.tensor([-1.0, 1.0])))
+    assert torch.allclose(source.sample(0, mirrored)[0][0], stored[:, 1:4, 2:6].flip(-1), atol=1e-4)
+    beyond, _ = source.sample(0, Placement(SIZE, (16, 16), (-100.0, 0.0), torch.eye(2)))
+    assert not beyond[0].any()
+
+
+def test_a_second_training_computes_nothing_and_other_settings_all(images: EvaluationDataset, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    assert filled(build(config_for(folder)), images)[1] == 3
+    assert filled(build(config_for(folder, "seed=5", "optimizer.lr=0.1")), images)[1] == 0
+    for other in ("model.backbone_scale=2", "decoder_head.backbone_out_layers=[0,1]", "model_dtype=BFLOAT16"):
+        assert filled(build(config_for(folder, other)), images)[1] == 3
+    found = list(list_folders(folder))
+    assert len(found) == 4 and all(entry.images == 3 and entry.size > 0 for entry in found)
+    assert {entry.recipe["scale"] for entry in found if entry.recipe} == {1.0, 2.0}
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def _flip(file: Path) -> None:
+    contents = bytearray(file.read_bytes())
+    contents[-3] ^= 0x40
+    file.write_bytes(contents)
+
+
+def _empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def _text(file: Path) -> None:
+    file.write_text("not features")
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip, _empty, _text, Path.unlink])
+def test_a_damaged_entry_is_computed_anew(
+    images: EvaluationDataset, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    cache = build(config_for(tmp_path / "cache"))
+    source, _ = filled(cache, images)
+    before = source.files[1].read_bytes()
+    damage(source.files[1])
+    if damage is not _flip:  # read while a training runs, a flipped bit is not seen; at its start it is
+        with pytest.raises(ValueError, match=rf"{source.files[1].name}: .*--resume"):
+            source.whole(1)
+    assert filled(cache, images)[1] == 1
+    assert source.files[1].read_bytes() == before
+
+
+def test_large_images_go_in_tiles_as_evaluation_cuts_them(images: EvaluationDataset, tmp_path: Path) -> None:
+    whole = filled(build(config_for(tmp_path / "cache")), images)[0]
+    tiled_config = config_for(tmp_path / "cache", "eval.mode=slide", "eval.crop_size=32")
+    tiled = filled(build(tiled_config), images)[0]
+    one_piece = filled(build(config_for(tmp_path / "cache", "eval.mode=slide", "eval.crop_size=64")), images)[0]
+    assert torch.equal(one_piece.whole(0)[0][0], whole.whole(0)[0][0])
+    found, expected = tiled.whole(0)[0][0], whole.whole(0)[0][0]
+    assert found.shape == expected.shape and found.isfinite().all() and not torch.equal(found, expected)
+    # The corner cells are of one tile only.
+    with torch.no_grad():
+        cache = build(tiled_config)
+        corner = cache.backbone(images[0]["image"][None, :, :32, :32])[0].map[0]
+    assert torch.allclose(found[:, 0, 0], corner[:, 0, 0], atol=2e-3, rtol=1e-3)
+
+
+def test_what_does_not_fit_goes_without(images: EvaluationDataset, tmp_path: Path) -> None:
+    config = config_for(tmp_path / "cache", "train.cache_features=true", "train.cache_limit=1e-6")
+    settled, cache, words = settle_feature_cache(config, build(config).backbone, images, images)
+    assert cache is None and settled.train.cache_features is False
+    assert "train.cache_limit is 1e-06" in words
+    roomy = config_for(tmp_path / "cache", "train.cache_features=true")
+    settled, cache, words = settle_feature_cache(roomy, build(roomy).backbone, images, images)
+    assert cache is not None and settled.train.cache_features is True
+    # 2 data sets of 3 images, 5 x 7 cells, 2 bytes a channel.
+    cells = 2 * 3 * 5 * 7 * cache.backbone.out_channels[0] * 2
+    assert cache.gigabytes([SIZE] * 6) == pytest.approx(cells / 1e9)
+    settled, cache, words = settle_feature_cache(config_for(tmp_path), build(roomy).backbone, images, images)
+    assert cache is None and settled.train.cache_features is False
+
+
+def test_clearing_takes_nothing_foreign(images: EvaluationDataset, tmp_path: Path) -> None:
+    cache = build(config_for(tmp_path / "cache"))
+    filled(cache, images)
+    assert json.loads((cache.folder.path / "features.json").read_text())["backbone"] == "tiny_vit8"
+    (cache.folder.path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"thesis.txt"):
+        clear_folder(cache.folder.path)
+    (cache.folder.path / "thesis.txt").unlink()
+    clear_folder(cache.folder.path)
+    assert not cache.folder.path.exists() and list(list_folders(tmp_path / "cache")) == []
+
+
+def test_features_move_with_the_image(images: EvaluationDataset, tmp_path: Path) -> None:
+    """Sampling features of the mirrored image's source is near to the features of the mirrored image."""
+    cache = build(config_for(tmp_path / "cache"))
+    source, _ = filled(cache, images)
+    mirrored = Placement(SIZE, SIZE, (SIZE[1] / 2, SIZE[0] / 2), torch.diag(torch.tensor([-1.0, 1.0])))
+    (found,), _ = source.sample(0, mirrored)
+    with torch.no_grad():
+        (expected,) = (layer.map[0] for layer in cache.backbone(images[0]["image"].flip(-1)[None]))
+    likeness = torch.nn.functional.cosine_similarity(found, expected, dim=0).mean()
+    assert math.isfinite(likeness) and likeness > 0.5
