@@ -1,16 +1,21 @@
 """The feature cache: what is read is what the backbone would say; nothing damaged, foreign or half written is read."""
 
+import errno
 import json
 import math
+import multiprocessing
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dinoseg.backbone import build_backbone
+from dinoseg.backbone import FeatureMap, build_backbone
 from dinoseg.config import Config
 from dinoseg.config.loading import load_config
 from dinoseg.data.dataset import EvaluationDataset
@@ -18,7 +23,7 @@ from dinoseg.data.folders import Pair
 from dinoseg.data.placement import Placement
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.features.fill import FeatureCache
-from dinoseg.features.store import CachedFeatures, clear_folder, list_folders
+from dinoseg.features.store import CachedFeatures, FeatureFolder, clear_folder, list_folders
 from dinoseg.labels import LabelSpace
 from dinoseg.training.feature_cache import settle_feature_cache
 
@@ -193,3 +198,49 @@ def test_features_move_with_the_image(images: EvaluationDataset, tmp_path: Path)
         (expected,) = (layer.map[0] for layer in cache.backbone(images[0]["image"].flip(-1)[None]))
     likeness = torch.nn.functional.cosine_similarity(found, expected, dim=0).mean()
     assert math.isfinite(likeness) and likeness > 0.5
+
+
+def _fill_and_note(cache: FeatureCache, data: EvaluationDataset, log: Path) -> None:
+    torch.set_num_threads(1)
+    write = FeatureFolder.write
+
+    def noted(folder: FeatureFolder, file: Path, features: list[FeatureMap]) -> None:
+        with log.open("a") as stream:
+            stream.write(f"{file.name}\n")
+        time.sleep(0.2)  # long enough for the other process to come by
+        write(folder, file, features)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureFolder, "write", noted)
+        filled(cache, data)
+
+
+def test_two_processes_share_a_cache_and_compute_nothing_twice(images: EvaluationDataset, tmp_path: Path) -> None:
+    cache, log = build(config_for(tmp_path / "cache")), tmp_path / "log.txt"
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_fill_and_note, args=(cache, images, log)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    written = log.read_text().split()
+    assert len(written) == len(set(written)) == 3
+    assert filled(cache, images)[1] == 0
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    images: EvaluationDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = build(config_for(tmp_path / "cache"))
+
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dinoseg.features.store.save_file", full)
+        with pytest.raises(OSError, match="No space left") as raised:
+            filled(cache, images)
+    assert raised.value.filename and Path(raised.value.filename).suffix == ".safetensors"
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    assert filled(cache, images)[1] == 3
