@@ -47,6 +47,13 @@ HEAD_SETTINGS = {
         "scheduler.total_iter=500",
         "eval.eval_interval=250",
     ],
+    "dense": [
+        "decoder_head.stem_widths=[16, 24, 32, 48]",
+        "decoder_head.dropout=0.0",
+        "optimizer.lr=2e-3",
+        "scheduler.total_iter=500",
+        "eval.eval_interval=250",
+    ],
     "m2f": [
         "decoder_head.hidden_dim=64",
         "decoder_head.num_queries=12",
