@@ -47,10 +47,19 @@ class FeatureCache:
         """What the features of images of these sizes (height, width) take."""
         return sum(self.folder.recipe.bytes_for(size, self.backbone) for size in sizes) / 1e9
 
-    def missing(self, data: Images) -> tuple[list[Path], list[int]]:
-        """The file of each image, and the indices of those that are not there or damaged."""
-        files = [self.folder.file_of(_picture(data, index)) for index in range(len(data))]
-        return files, [index for index, file in enumerate(files) if not self.folder.is_whole(file)]
+    def missing(self, data: Images, advance: Callable[[], None] = lambda: None) -> tuple[list[Path], list[int]]:
+        """The file of each image, and the indices of those that are not there or damaged.
+
+        Args:
+            advance: called after each.
+        """
+        files, indices = [], []
+        for index in range(len(data)):
+            files.append(self.folder.file_of(_picture(data, index)))
+            if not self.folder.is_whole(files[-1]):
+                indices.append(index)
+            advance()
+        return files, indices
 
     def fill(self, data: Images, files: Sequence[Path], indices: Sequence[int], advance: Callable[[], None]) -> None:
         """Computes features; what another process computes meanwhile is waited for, not computed again.

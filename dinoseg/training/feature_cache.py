@@ -50,10 +50,11 @@ def fill_feature_cache(trainer: Trainer, console: Console) -> None:
     trainer.segmenter.eval()
     with failing_together():
         try:
-            found = [(data, *cache.missing(data)) for data in data_sets]
+            shown = console if process_rank() == 0 else Console(quiet=True)
+            with image_progress(shown, sum(map(len, data_sets)), "features looked for") as advance:
+                found = [(data, *cache.missing(data, advance)) for data in data_sets]
             total = sum(len(indices) for _, _, indices in found)
-            shown = console if process_rank() == 0 and total else Console(quiet=True)
-            with image_progress(shown, total, "features") as advance:
+            with image_progress(shown if total else Console(quiet=True), total, "features") as advance:
                 for data, files, indices in found:
                     cache.fill(data, files, indices, advance)
                     data.features = cache.source(files)
