@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from dinoseg.backbone.catalogue import BackboneSpec, list_backbones
 from dinoseg.backbone.dialects import Dialect, State, detect_dialect, to_timm
-from dinoseg.system.files import file_sha256
+from dinoseg.system.files import file_sha256, special_kind
 from dinoseg.system.json_files import Record, read_json
-from dinoseg.system.messages import list_names
-from dinoseg.system.state_dicts import named_tensors, read_state
+from dinoseg.system.messages import list_names, printable
+from dinoseg.system.state_dicts import named_tensors, read_state, refuse_not_finite
 
 _PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
 _PREFIX = "backbone."
@@ -62,17 +62,29 @@ def load_weights(model: nn.Module, path: str | Path, name: str) -> WeightsReport
     if dialect is None:
         raise ValueError(
             f"model.weights={path}: no backbone weights in any known dialect (Meta's, transformers', timm's); "
-            f"its first tensors are {', '.join(list(state)[:_NAMES_SHOWN]) or 'none at all'}"
+            f"its first tensors are {list_names([printable(key) for key in state], _NAMES_SHOWN)}; give the weights "
+            f"of {name}"
         )
-    try:
-        translated = to_timm(state, dialect)
-    except ValueError as error:
-        raise ValueError(f"model.weights={path}: {error}") from error
+    translated = _translate(state, dialect, path, name)
     target = model.state_dict()
     translated = _fit_optional(translated, target)
     _refuse_partial(translated, target, path, name, dialect)
+    # Of what is loaded alone: the rest of a checkpoint may hold placeholders.
+    refuse_not_finite(translated, f"model.weights={path}", _REMEDY)
     model.load_state_dict(translated)
     return WeightsReport(len(translated), len(target), dialect, str(path), file_sha256(*files))
+
+
+def _translate(state: State, dialect: Dialect, path: str | Path, name: str) -> State:
+    try:
+        return to_timm(state, dialect)
+    except ValueError as error:
+        raise ValueError(f"model.weights={path}: {error}; give the weights of {name}") from error
+    except (KeyError, IndexError, RuntimeError, TypeError) as error:  # a tensor is missing, or of an odd shape
+        raise ValueError(
+            f"model.weights={path}: its tensors have names of the {dialect} dialect, but not its shapes "
+            f"({(str(error).splitlines() or [type(error).__name__])[0]}); give the weights of {name}"
+        ) from None
 
 
 def weight_files(path: Path) -> tuple[Path, ...]:
@@ -85,22 +97,37 @@ def weight_files(path: Path) -> tuple[Path, ...]:
     if path.is_file():
         return (path,)
     if not path.is_dir():
+        if kind := special_kind(path):
+            raise ValueError(f"model.weights={path}: {kind}; {_REMEDY}")
         raise ValueError(f"model.weights={path}: no such file or folder (beside a path, 'hub' and 'none' are known)")
     if (path / "model.safetensors").is_file():
         return (path / "model.safetensors",)
     index = path / "model.safetensors.index.json"
     if index.is_file():
-        record = read_json(index, _IndexRecord, "give another folder or file as model.weights=PATH")
-        shards = sorted(set(record.weight_map.values()))
-        missing = [shard for shard in shards if not (path / shard).is_file()]
-        if missing:
-            raise ValueError(f"model.weights={path}: {index.name} names {missing[0]}, which is not there")
-        return tuple(path / shard for shard in shards)
+        return _shards(path, index)
     found = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", *_PICKLE_SUFFIXES))
     if len(found) == 1:
         return (found[0],)
     names = ", ".join(file.name for file in found) or "none"
     raise ValueError(f"model.weights={path}: one weight file is needed in the folder, found: {names}; name the file")
+
+
+def _shards(folder: Path, index: Path) -> tuple[Path, ...]:
+    remedy = "download the folder again, or give another as model.weights=PATH"
+    shards = sorted(set(read_json(index, _IndexRecord, remedy).weight_map.values()))
+    if not shards:
+        raise ValueError(f"model.weights={folder}: {index.name}: weight_map is empty; {remedy}")
+    for shard in shards:
+        if Path(shard).name != shard or "\\" in shard:
+            raise ValueError(
+                f"model.weights={folder}: {index.name} names {printable(shard)!r}, which is no file of this folder: "
+                f"files outside it are not read; {remedy}"
+            )
+        if not (folder / shard).is_file():
+            raise ValueError(
+                f"model.weights={folder}: {index.name} names {printable(shard)}, which is not there; {remedy}"
+            )
+    return tuple(folder / shard for shard in shards)
 
 
 def _read(files: Sequence[Path]) -> State:
@@ -127,23 +154,35 @@ def _is_optional(name: str, tensor: Tensor) -> bool:
     return name.startswith("head.") or (bool(_ATTENTION_BIAS.search(name)) and not bool(tensor.any()))
 
 
+def _is_number_of(tensor: Tensor, target: Tensor) -> bool:
+    return tensor.is_floating_point() or not target.is_floating_point()
+
+
 def _refuse_partial(state: State, target: Mapping[str, Tensor], path: str | Path, name: str, dialect: Dialect) -> None:
     missing = [key for key in target if key not in state]
     unexpected = [key for key in state if key not in target]
     misshapen = [key for key in target if key in state and state[key].shape != target[key].shape]
-    if not (missing or unexpected or misshapen):
+    # Integers in the place of weights are quantised ones, which mean nothing without their scales.
+    whole = [key for key in target if key in state and not _is_number_of(state[key], target[key])]
+    if not (missing or unexpected or misshapen or whole):
         return
     shapes = [f"{key} {tuple(state[key].shape)} in place of {tuple(target[key].shape)}" for key in misshapen]
     found = [
         f"{label}: {list_names(entries, _NAMES_SHOWN)}"
-        for label, entries in (("missing", missing), ("unexpected", unexpected), ("other shape", shapes))
+        for label, entries in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("other shape", shapes),
+            ("whole numbers in place of weights", whole),
+        )
         if entries
     ]
-    matched = len(target) - len(missing) - len(misshapen)
+    matched = len(target) - len(missing) - len({*misshapen, *whole})
     raise ValueError(
         f"model.weights={path}: matched {matched} / {len(target)} tensors of {name}, nothing loaded. "
         f"Likely reason: {likely_reason(state, target)}. "
-        f"In timm's names (the file is in the {dialect} dialect), {'; '.join(found)}."
+        f"In timm's names (the file is in the {dialect} dialect), {'; '.join(found)}. Give the weights of {name}, or "
+        "the backbone of the file as model.dino_hub."
     )
 
 
@@ -175,10 +214,13 @@ def likely_reason(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> 
 
 def _anatomy(state: Mapping[str, Tensor]) -> _Anatomy:
     if "stem.0.weight" in state:
-        norm, stem = state.get("head.norm.weight"), state["stem.0.weight"]
+        norm, stem = _with_axes(state.get("head.norm.weight"), 1), _with_axes(state["stem.0.weight"], 4)
         blocks = sum(1 for name in state if re.fullmatch(r"stages\.\d+\.blocks\.\d+\.conv_dw\.weight", name))
-        return _Anatomy("ConvNeXt", 0 if norm is None else len(norm), blocks, stem.shape[-1], 0, 0)
-    patch, registers, positions = (state.get(key) for key in ("patch_embed.proj.weight", "reg_token", "pos_embed"))
+        return _Anatomy(
+            "ConvNeXt", 0 if norm is None else len(norm), blocks, 0 if stem is None else stem.shape[-1], 0, 0
+        )
+    patch = _with_axes(state.get("patch_embed.proj.weight"), 4)
+    registers, positions = (_with_axes(state.get(key), 3) for key in ("reg_token", "pos_embed"))
     return _Anatomy(
         family="ViT with rotary positions (DINOv3)" if positions is None else "ViT with learned positions (DINOv2)",
         width=0 if patch is None else patch.shape[0],
@@ -187,6 +229,11 @@ def _anatomy(state: Mapping[str, Tensor]) -> _Anatomy:
         registers=0 if registers is None else registers.shape[1],
         position_grid=0 if positions is None else math.isqrt(positions.shape[1]),
     )
+
+
+def _with_axes(tensor: Tensor | None, count: int) -> Tensor | None:
+    """The tensor if it has so many axes: a damaged file may hold anything under a known name."""
+    return tensor if tensor is not None and tensor.ndim == count else None
 
 
 def _count_blocks(names: Iterable[str]) -> int:

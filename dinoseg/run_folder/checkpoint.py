@@ -28,7 +28,12 @@ from dinoseg.run_folder.checkpoint_manifest import (
     write_contents,
 )
 from dinoseg.system.files import file_sha256, flush_to_disk
-from dinoseg.system.state_dicts import read_state
+from dinoseg.system.state_dicts import (
+    read_state,
+    refuse_not_finite,
+    refuse_without_values,
+    tensors_within,
+)
 
 MODEL_FILE = "model.safetensors"
 TRAINER_FILE = "trainer.pt"
@@ -187,7 +192,9 @@ class Checkpoint:
         """
         file = self.folder / MODEL_FILE
         self._verify(MODEL_FILE)
-        return dict(read_state(file, str(file), REMEDY))
+        tensors = dict(read_state(file, str(file), REMEDY))
+        refuse_not_finite(tensors, str(file), REMEDY)
+        return tensors
 
     def load_into(self, segmenter: Segmenter) -> None:
         """Loads the weights into the segmenter.
@@ -231,6 +238,9 @@ class Checkpoint:
         file = self.folder / TRAINER_FILE
         self._verify(TRAINER_FILE)
         state = dict(read_state(file, str(file), REMEDY))
+        tensors = dict(tensors_within(state))
+        refuse_without_values(tensors, str(file), REMEDY)
+        refuse_not_finite(tensors, str(file), REMEDY)
         if not isinstance(state.get("optimizer"), dict):
             raise ValueError(f"{file}: optimizer: missing or no optimiser state; {REMEDY}")
         return state

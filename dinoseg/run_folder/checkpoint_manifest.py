@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from dinoseg.system.files import file_sha256
+from dinoseg.system.files import file_sha256, special_kind
 from dinoseg.system.json_files import Record, check_document, load_json
 
 CONTENTS_FILE = "checkpoint.json"
@@ -66,13 +66,16 @@ def verify_part(file: Path, manifest: Manifest) -> str:
             f"{file}: not part of this checkpoint, which was exported to predict with and cannot be resumed; "
             "start another run with load_from=RUN"
         )
+    if kind := special_kind(file):
+        raise ValueError(f"{file}: {kind}; {REMEDY}")
     try:
-        found = _describe(file)
+        size = file.stat().st_size
+        if size != expected.bytes:
+            raise ValueError(f"{file}: damaged: {size} bytes found, {expected.bytes} expected; {REMEDY}")
+        found = file_sha256(file)
     except OSError as error:
         raise ValueError(f"{file}: cannot be read ({error.strerror}); {REMEDY}") from None
-    if found["bytes"] != expected.bytes:
-        raise ValueError(f"{file}: damaged: {found['bytes']} bytes found, {expected.bytes} expected; {REMEDY}")
-    _compare_hashes(file, found["sha256"], expected.sha256)
+    _compare_hashes(file, found, expected.sha256)
     return expected.sha256
 
 

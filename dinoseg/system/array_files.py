@@ -11,6 +11,8 @@ from typing import IO, Any, Literal
 import numpy as np
 from jaxtyping import Shaped
 
+from dinoseg.system.files import special_kind
+
 # Characters of the longest text in an array of texts: no path of a file system is longer.
 _LONGEST_TEXT = 4096
 # Deflate shrinks by less than this: what claims more does not hold what it claims.
@@ -35,6 +37,8 @@ def read_arrays(path: Path, forms: Mapping[str, ArrayForm], remedy: str) -> dict
     Raises:
         ValueError: the file cannot be read, or an array is missing or of another form; names file and array.
     """
+    if kind := special_kind(path):
+        raise ValueError(f"{path}: {kind}; {remedy}")
     try:
         with zipfile.ZipFile(path) as archive:
             return {name: _read_array(archive, path, name, form) for name, form in forms.items()}
@@ -57,6 +61,8 @@ def read_array_file(path: Path, remedy: str) -> Shaped[np.ndarray, "..."]:
     Raises:
         ValueError: missing, damaged, an archive of arrays, or it holds Python objects; names the file.
     """
+    if kind := special_kind(path):
+        raise ValueError(f"{path}: {kind}; {remedy}")
     try:
         with path.open("rb") as stream:
             if stream.read(4) == b"PK\x03\x04":

@@ -69,15 +69,22 @@ def flush_to_disk(path: Path) -> None:
 
 def refuse_special_file(path: Path) -> None:
     """Raises ValueError for a folder, and for a FIFO, a socket or a device: to read these may mean to wait for ever."""
+    kind = special_kind(path)
+    if kind is not None:
+        remedy = "give the files in it" if path.is_dir() else "give a file, or copy its contents into one"
+        raise ValueError(f"{path}: {kind}; {remedy}")
+
+
+def special_kind(path: Path) -> str | None:
+    """What stands there in the place of a file, in words; None for a file, and where nothing is."""
     try:
         mode = path.stat().st_mode
     except OSError:
-        return  # whoever opens it says why
+        return None  # whoever opens it says why
     if stat.S_ISDIR(mode):
-        raise ValueError(f"{path}: a folder, not a file; give the files in it")
+        return "a folder, not a file"
     kind = next((name for is_kind, name in _SPECIAL if is_kind(mode)), None)
-    if kind is not None:
-        raise ValueError(f"{path}: {kind}, which is not read; give a file, or copy its contents into one")
+    return None if kind is None else f"{kind}, which is not read"
 
 
 def file_sha256(*paths: Path) -> str:

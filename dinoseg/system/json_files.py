@@ -9,6 +9,8 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from dinoseg.system.files import special_kind
+
 Model = TypeVar("Model")
 
 # No file of ours is nested deeper; whoever walks the document by recursion is safe within this.
@@ -63,6 +65,8 @@ def load_json(path: Path, remedy: str) -> Any:
     Raises:
         ValueError: missing, no file, not readable, not UTF-8, empty, cut short, no JSON, or nested deeper.
     """
+    if kind := special_kind(path):
+        raise ValueError(f"{path}: {kind}; {remedy}")
     try:
         return parse_json(path.read_bytes())
     except FileNotFoundError:

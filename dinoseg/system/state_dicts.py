@@ -1,7 +1,10 @@
 """State dicts from files: read without running code, taken out of their wrappers, plain tensors or refused."""
 
 import pickle
-from collections.abc import Mapping
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dinoseg.system.files import special_kind
+from dinoseg.system.messages import list_names, printable
+
 # Keys under which training codes put the model's state dict.
 _WRAPPERS = ("teacher", "model", "state_dict")
-# What wrappers of a model (compiled, distributed) put before the names of its tensors.
-_PREFIXES = ("module.", "_orig_mod.")
+# What wrappers of a model (compiled, distributed, checkpointed) put into the names of its tensors, in any order and at
+# any depth: single blocks are wrapped, too.
+_PREFIXES = re.compile(r"(?<![^.])(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_KEYS_SHOWN = 4
+_LONGEST_NAME = 300
 
 
 def read_state(file: Path, source: str, remedy: str) -> Mapping[Any, Any]:
@@ -25,10 +34,16 @@ def read_state(file: Path, source: str, remedy: str) -> Mapping[Any, Any]:
     Raises:
         ValueError: the file cannot be read, holds code or no mapping; names ``source`` and the reason.
     """
+    if kind := special_kind(file):
+        raise ValueError(f"{source}: {kind}; {remedy}")
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
+        _refuse_inflated(file)
+        with warnings.catch_warnings():
+            # Of the classes of older versions of torch, which nobody here can change.
+            warnings.simplefilter("ignore")
+            loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"{source}: no such file; {remedy}") from None
     except pickle.UnpicklingError as error:
@@ -37,8 +52,9 @@ def read_state(file: Path, source: str, remedy: str) -> Mapping[Any, Any]:
             f"all), and code in it is not run ({_reason(error)}); {remedy}"
         ) from None
     except Exception as error:  # the libraries raise many types for a damaged file
-        kind = "safetensors file" if file.suffix == ".safetensors" else "checkpoint"
-        raise ValueError(f"{source}: not a readable {kind}, perhaps cut short ({_reason(error)}); {remedy}") from None
+        format_name = "safetensors file" if file.suffix == ".safetensors" else "checkpoint"
+        why = "it is empty" if not file.stat().st_size else f"perhaps cut short ({_reason(error)})"
+        raise ValueError(f"{source}: not a readable {format_name}, {why}; {remedy}") from None
     if not isinstance(loaded, Mapping):
         raise ValueError(f"{source}: holds a {type(loaded).__name__}, not named tensors; {remedy}")
     return loaded
@@ -50,17 +66,87 @@ def named_tensors(state: Mapping[Any, Any], source: str, remedy: str) -> dict[st
     What has no text for a name, or is no tensor, is passed over.
 
     Raises:
-        ValueError: no tensor in it, or one that is sparse, quantised or without values; names it.
+        ValueError: no tensor in it; one that is sparse, quantised or without values; two that have one name without
+            their prefixes. Names it.
     """
-    tensors = {name: value for name, value in _unwrap(state).items() if isinstance(name, str)}
-    tensors = {_without_prefixes(name): value for name, value in tensors.items() if isinstance(value, Tensor)}
+    inner = _unwrap(state)
+    tensors: dict[str, Tensor] = {}
+    for full_name, value in inner.items():
+        if isinstance(full_name, str) and isinstance(value, Tensor):
+            name = _PREFIXES.sub("", full_name)
+            if name in tensors and not _same(tensors[name], value):
+                raise ValueError(
+                    f"{source}: two different tensors are called {show_name(name)}, with and without prefixes such as "
+                    f"module.; {remedy}"
+                )
+            _refuse_without_values(name, value, source, remedy)
+            tensors[name] = value
     if not tensors:
-        raise ValueError(f"{source}: holds no tensors; {remedy}")
-    for name, tensor in tensors.items():
-        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
-            found = "has no values" if tensor.is_meta else f"is {tensor.dtype}, {tensor.layout}"
-            raise ValueError(f"{source}: tensor {name} {found}, where plain numbers are expected; {remedy}")
+        keys = list_names((show_name(key) for key in inner), _KEYS_SHOWN) or "none"
+        raise ValueError(f"{source}: holds no tensors of a model (its keys: {keys}); {remedy}")
     return tensors
+
+
+def refuse_not_finite(tensors: Mapping[str, Tensor], source: str, remedy: str) -> None:
+    """Raises ValueError when a tensor holds NaN or infinity; names the first of them."""
+    for name, tensor in tensors.items():
+        # A sum is not finite where a value is not, and needs no room; it may overflow, hence the second look.
+        if tensor.is_floating_point() and not bool(tensor.float().sum().isfinite()):
+            count = int((~tensor.float().isfinite()).sum())
+            if count:
+                raise ValueError(
+                    f"{source}: {show_name(name)} holds {count} values that are NaN or infinite (of a training that "
+                    f"diverged, or of a damaged file); {remedy}"
+                )
+
+
+def refuse_without_values(tensors: Mapping[str, Tensor], source: str, remedy: str) -> None:
+    """Raises ValueError when a tensor is sparse, quantised, complex or has fewer values than its shape; names it."""
+    for name, tensor in tensors.items():
+        _refuse_without_values(name, tensor, source, remedy)
+
+
+def tensors_within(value: Any) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of nested mappings and lists, with its keys; each container is visited once."""
+    pending: list[tuple[str, Any]] = [("", value)]
+    seen: set[int] = set()
+    while pending:
+        name, value = pending.pop()
+        if isinstance(value, Tensor):
+            yield name, value
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            entries = value.items() if isinstance(value, Mapping) else enumerate(value)
+            # The end of a name tells which: all of one that is nested thousands deep would be too much.
+            pending += [(f"{name}.{key}".lstrip(".")[-_LONGEST_NAME:], entry) for key, entry in entries]
+
+
+def show_name(key: object) -> str:
+    """A key of a state dict on one line, cut where it is long."""
+    text = printable(key if isinstance(key, str | int | float) else type(key).__name__)
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
+
+
+def _refuse_without_values(name: str, tensor: Tensor, source: str, remedy: str) -> None:
+    plain = tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized or tensor.is_complex())
+    if not plain:
+        found = "has no values" if tensor.is_meta else f"is {tensor.dtype}, {tensor.layout}"
+        raise ValueError(f"{source}: tensor {show_name(name)} {found}, where plain numbers are expected; {remedy}")
+    held = tensor.untyped_storage().nbytes() // tensor.element_size()
+    if tensor.numel() > held:
+        # A view that repeats its values; it could have any size.
+        raise ValueError(
+            f"{source}: tensor {show_name(name)} of shape {tuple(tensor.shape)} holds {held} values only; {remedy}"
+        )
+
+
+def _refuse_inflated(file: Path) -> None:
+    """torch stores without compressing: an archive that claims more than the file holds would grow when it is read."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            claimed = sum(entry.file_size for entry in archive.infolist())
+        if claimed > file.stat().st_size:
+            raise ValueError(f"its parts claim {claimed} bytes, the file has {file.stat().st_size}")
 
 
 def _unwrap(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
@@ -71,11 +157,9 @@ def _unwrap(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
     return state
 
 
-def _without_prefixes(name: str) -> str:
-    while prefix := next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None):
-        name = name.removeprefix(prefix)
-    return name
+def _same(first: Tensor, second: Tensor) -> bool:
+    return first is second or (first.shape == second.shape and first.dtype == second.dtype and first.equal(second))
 
 
 def _reason(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return printable((str(error).splitlines() or [type(error).__name__])[0])

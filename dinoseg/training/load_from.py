@@ -13,11 +13,12 @@ from dinoseg.models.head import Head
 from dinoseg.models.mask2former_head import Mask2FormerHead
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.folder import RunFolder
-from dinoseg.system.state_dicts import named_tensors, read_state
+from dinoseg.system.state_dicts import named_tensors, read_state, refuse_not_finite
 from dinoseg.training.class_rows import ClassRows, fits
 
 _DINOV3_HEAD = "segmentation_model.1."
-_REMEDY = "give a run folder or a state dict"
+_BACKBONE = "adapter.backbone."
+_REMEDY = "give a run folder, or a state dict with a head like the one that is trained"
 
 
 def load_from(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> str:
@@ -73,14 +74,23 @@ def _load_backbone(segmenter: Segmenter, state: Mapping[str, Tensor], mode: str,
 
 
 def _load_file(segmenter: Segmenter, source: Path, names: tuple[str, ...]) -> str:
-    state = named_tensors(read_state(source, f"load_from={source}", _REMEDY), f"load_from={source}", _REMEDY)
+    said = f"load_from={source}"
+    state = named_tensors(read_state(source, said, _REMEDY), said, _REMEDY)
     if isinstance(segmenter.head, Mask2FormerHead):
-        report = load_dinov3_state(segmenter.head, state)
+        # The backbone in the file is not read, and may hold placeholders.
+        refuse_not_finite({name: tensor for name, tensor in state.items() if _BACKBONE not in name}, said, _REMEDY)
+        try:
+            report = load_dinov3_state(segmenter.head, state)
+        except ValueError as error:
+            raise ValueError(f"{said}: {error}") from None
         return f"{report}; {ClassRows(None, names, report.classes_in_state)}"
     # DINOv3's linear training saves the head as the second part of its model.
     head = {name.split(_DINOV3_HEAD)[1]: tensor for name, tensor in state.items() if _DINOV3_HEAD in name}
     head.pop("batchnorm_layer.num_batches_tracked", None)
-    return _load_own(segmenter.head, head, source, ClassRows(None, names, len(head.get("conv.bias", ()))))
+    refuse_not_finite(head, said, _REMEDY)
+    bias = head.get("conv.bias")
+    count = 0 if bias is None or bias.ndim == 0 else len(bias)
+    return _load_own(segmenter.head, head, source, ClassRows(None, names, count))
 
 
 def _load_own(head: Head[Any], state: Mapping[str, Tensor], source: Path, classes: ClassRows) -> str:
@@ -93,6 +103,7 @@ def _load_own(head: Head[Any], state: Mapping[str, Tensor], source: Path, classe
         for name, tensor in state.items()
         if name not in ours
         or (not fits(ours[name], tensor, extra) if name in class_tensors else ours[name].shape != tensor.shape)
+        or (name in class_tensors and len(tensor) != classes.their_count + extra)
     ]
     missing = [name for name in ours if name not in state and not name.endswith("num_batches_tracked")]
     if unfit or missing:
