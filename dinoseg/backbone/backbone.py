@@ -15,10 +15,18 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from dinoseg.backbone.catalogue import BackboneSpec
-from dinoseg.backbone.lora import add_lora, is_adapter, merge_lora, train_adapters, without_adapters
+from dinoseg.backbone.lora import (
+    adapted_layers,
+    add_lora,
+    is_adapter,
+    is_trained_bias,
+    merge_lora,
+    train_adapters,
+    without_adapters,
+)
 from dinoseg.backbone.timm_models import create_model, find_or_describe, model_from_hub
 from dinoseg.backbone.weights import WeightsReport, load_weights
-from dinoseg.config import LoraConfig
+from dinoseg.config import LoraConfig, settled_lora
 
 MODES = ("freeze", "lora", "full")
 LAYER_SETS = ("LAST", "FOUR_LAST", "FOUR_EVEN_INTERVALS")
@@ -45,8 +53,9 @@ class Backbone(nn.Module):
 
     ``layers`` are indices of blocks (ViT) or stages (ConvNeXt), ``out_channels`` and ``strides`` (pixels of the
     resized image per cell) have one entry per tapped layer. Mode "freeze": no gradients, always in eval mode,
-    forward without autograd graph. Mode "lora": adapters beside the attention projections are trained, all else stays
-    frozen and in eval mode. Mode "full": every parameter that the tapped layers depend on is trained.
+    forward without autograd graph. Mode "lora": adapters beside the attention projections are trained, with the biases
+    that ``lora.bias`` names; all else stays frozen and in eval mode. Mode "full": every parameter that the tapped
+    layers depend on is trained.
 
     With ``use_norm`` the model's final norm is applied to each tapped layer. A ConvNeXt's final norm fits the
     last stage only: earlier stages come without.
@@ -82,8 +91,9 @@ class Backbone(nn.Module):
         else:
             self.out_channels = (spec.embed_dim,) * len(self.layers)
             self.strides = (spec.patch_size,) * len(self.layers)
+        self.lora = settled_lora(lora or LoraConfig())
         if mode == "lora":
-            add_lora(model, spec, self.layers[-1], lora or LoraConfig())
+            add_lora(model, spec, self.layers[-1], self.lora)
         self.set_mode(mode)
 
     def set_mode(self, mode: str) -> None:
@@ -97,9 +107,13 @@ class Backbone(nn.Module):
         if mode == "lora" and not any(is_adapter(name) for name, _ in self.model.named_parameters()):
             raise ValueError("model.mode=lora: this backbone was built without adapters; build it in that mode")
         self.mode = mode
+        adapted = adapted_layers(self.model)
         for name, parameter in self.model.named_parameters():
-            trained = is_adapter(name) if mode == "lora" else mode == "full" and self._reaches_output(name)
-            parameter.requires_grad_(trained)
+            if mode == "lora":
+                trained = is_adapter(name) or is_trained_bias(name, self.lora.bias, adapted)
+            else:
+                trained = mode == "full"
+            parameter.requires_grad_(trained and self._reaches_output(name))
         self.train(self.training)
 
     def merge_adapters(self) -> None:
@@ -108,8 +122,10 @@ class Backbone(nn.Module):
         self.set_mode("freeze")
 
     def frozen_state(self) -> dict[str, Tensor]:
-        """The state dict that the backbone would have without adapters, under the names it would have then."""
-        return {without_adapters(name): value for name, value in self.state_dict().items() if not is_adapter(name)}
+        """The state dict that the backbone would have without adapters, under the names it would have then; without
+        the biases that are trained beside them."""
+        trained = {name for name, value in self.named_parameters() if value.requires_grad and self.mode == "lora"}
+        return {without_adapters(name): value for name, value in self.state_dict().items() if name not in trained}
 
     def layer_of(self, parameter_name: str) -> int:
         """The layer that a parameter belongs to: -1 before the first block (embeddings), the number of layers that

@@ -3,7 +3,7 @@
 peft puts a layer of its own in the place of each projection, which keeps the projection as ``base_layer``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import nn
@@ -22,6 +22,7 @@ def add_lora(model: Any, spec: BackboneSpec, last_layer: int, config: LoraConfig
 
     Args:
         model: a timm ViT.
+        config: settled.
         spec: of the model.
         last_layer: index of the last block that the tapped layers depend on.
 
@@ -41,6 +42,7 @@ def add_lora(model: Any, spec: BackboneSpec, last_layer: int, config: LoraConfig
             f"model.mode=lora needs the package peft ({error}); pip install 'dinoseg[lora]' installs it"
         ) from None
     blocks = _checked_layers(config.layers, last_layer)
+    assert config.targets is not None
     targets = _checked_targets(model, config.targets)
     for block in blocks:
         attention = model.blocks[block].attn
@@ -51,13 +53,36 @@ def add_lora(model: Any, spec: BackboneSpec, last_layer: int, config: LoraConfig
     names = [f"blocks.{block}.{target}" for block in blocks for target in targets]
     # A dictionary, since peft takes fractions of alpha and declares whole numbers.
     options: dict[str, Any] = {"r": config.rank, "lora_alpha": config.alpha, "lora_dropout": config.dropout}
-    settings = PeftConfig(**options, target_modules=names, bias="none")
+    # Which biases are trained is decided by ``is_trained_bias``, as is everything that peft does not add.
+    settings = PeftConfig(**options, target_modules=names, bias="none", use_rslora=config.use_rslora)
     inject_adapter_in_model(settings, model)
 
 
 def is_adapter(name: str) -> bool:
     """Whether a parameter name of a backbone is that of an adapter."""
     return _ADAPTER in name
+
+
+def is_trained_bias(name: str, which: str, adapted: Collection[str]) -> bool:
+    """Whether a parameter is a bias that is trained beside the adapters.
+
+    Args:
+        name: of a parameter.
+        which: ``none``; ``lora_only``: biases of the layers that have adapters; ``all``: every bias, of norms too.
+        adapted: the names of those layers, without ``base_layer``.
+    """
+    if which == "none" or not name.endswith("bias") or is_adapter(name):
+        return False
+    if which == "all":
+        return True
+    layer = without_adapters(name).rpartition(".")[0]
+    # timm's DINOv3 keeps the biases of queries and values beside the projection that they belong to.
+    return layer in adapted or (name.endswith((".q_bias", ".v_bias")) and f"{layer}.qkv" in adapted)
+
+
+def adapted_layers(model: nn.Module) -> set[str]:
+    """The names of the layers that have adapters."""
+    return {name.split(_ADAPTER)[0] for name, _ in model.named_parameters() if is_adapter(name)}
 
 
 def without_adapters(name: str) -> str:
@@ -75,7 +100,7 @@ def train_adapters(model: nn.Module, mode: bool) -> None:
 def merge_lora(model: nn.Module) -> None:
     """Adds every update to its projection's weight and removes the adapters: a plain timm model of the same features.
 
-    W + (alpha / rank) B A, Hu et al. 2021, section 4.1.
+    W + (alpha / rank) B A, Hu et al. 2021, section 4.1; with ``use_rslora`` alpha / sqrt(rank), Kalajdzievski 2023.
     """
     adapted: list[tuple[str, Any]] = [(n, m) for n, m in model.named_modules() if hasattr(m, "get_base_layer")]
     for name, layer in adapted:
@@ -98,9 +123,13 @@ def _checked_layers(layers: Any, last_layer: int) -> list[int]:
 
 def _checked_targets(model: Any, targets: Sequence[str]) -> list[str]:
     linear = [name for name, module in model.blocks[0].named_modules() if isinstance(module, nn.Linear)]
-    unknown = [target for target in targets if target not in linear]
-    if unknown or not targets:
+    # As peft does: a name stands for every layer that it is the end of, and all-linear for all of them.
+    found = {
+        target: [name for name in linear if target == "all-linear" or f".{name}".endswith(f".{target}")]
+        for target in targets
+    }
+    if not targets or not all(found.values()):
         raise ValueError(
             f"lora.targets is {list(targets)}; the linear layers of this backbone's blocks are {', '.join(linear)}"
         )
-    return list(dict.fromkeys(targets))
+    return list(dict.fromkeys(name for names in found.values() for name in names))

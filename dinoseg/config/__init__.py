@@ -1,6 +1,6 @@
 """The configuration: every option declared once; files and ``key=value`` overrides become one checked object."""
 
-from dinoseg.config.defaults import with_changes
+from dinoseg.config.defaults import settled_lora, with_changes
 from dinoseg.config.schema import (
     Config,
     DatasetsConfig,
@@ -35,5 +35,6 @@ __all__ = [
     "TransformsConfig",
     "all_keys",
     "get_key",
+    "settled_lora",
     "with_changes",
 ]

@@ -2,9 +2,17 @@
 
 from typing import Any
 
-from dinoseg.config.schema import Config, get_key
+from dinoseg.config.schema import Config, LoraConfig, get_key
 
 _LR_FACTOR = {"lora": 1.0, "full": 0.1}
+
+# Options of lora, peft's spelling of each, and what it is when neither is given.
+_LORA: tuple[tuple[str, str, Any], ...] = (
+    ("rank", "r", 8),
+    ("alpha", "lora_alpha", 16.0),
+    ("dropout", "lora_dropout", 0.0),
+    ("targets", "target_modules", ["attn.qkv", "attn.proj"]),
+)
 
 # Options of scheduler.constructor_kwargs that are numbers.
 _SCHEDULE_NUMBERS = ("warmup_iters", "warmup_ratio", "pct_start", "div_factor", "final_div_factor", "gamma", "power")
@@ -40,6 +48,27 @@ def settle(config: Config) -> Config:
     return config
 
 
+def settled_lora(lora: LoraConfig) -> LoraConfig:
+    """Peft's spellings joined with ours, and what was left out filled in.
+
+    Raises:
+        ValueError: two spellings of one option disagree.
+    """
+    values: dict[str, Any] = {}
+    for ours, theirs, default in _LORA:
+        our_value, their_value = getattr(lora, ours), getattr(lora, theirs)
+        if isinstance(their_value, str):
+            their_value = [their_value]
+        if our_value is not None and their_value is not None and our_value != their_value:
+            raise ValueError(
+                f"lora.{ours}={our_value} and lora.{theirs}={their_value} disagree; they are two spellings of one "
+                f"option: give lora.{ours} alone"
+            )
+        given = our_value if our_value is not None else their_value
+        values |= {ours: default if given is None else given, theirs: None}
+    return LoraConfig.model_validate(lora.model_dump() | values)
+
+
 def _joined_spellings(config: Config) -> dict[str, Any]:
     ours, theirs = config.datasets.reduce_zero_label, config.eval.reduce_zero_label
     if ours is not None and theirs is not None and ours != theirs:
@@ -59,7 +88,7 @@ def _joined_spellings(config: Config) -> dict[str, Any]:
         "datasets.reduce_zero_label": zero,
         "eval.reduce_zero_label": zero,
         "model.mode": mode or ("lora" if enabled else "freeze"),
-        "lora.enabled": None,
+        "lora": settled_lora(config.lora).model_dump() | {"enabled": None},
         "scheduler.constructor_kwargs": {name: value for name, value in options.items() if value is not None},
     }
 

@@ -51,11 +51,25 @@ class LoraConfig(Section):
     """Low-rank adapters of ``model.mode=lora``."""
 
     enabled: bool | None = option(None, "another spelling: true is model.mode=lora")
-    rank: int = option(8, "rank of the update of a projection", least=1, most=4096)
-    alpha: float = option(16.0, "the update is scaled by alpha / rank", above=0)
-    dropout: float = option(0.0, "dropout before the adapters, in training", least=0, below=1)
+    rank: int | None = option(None, "rank of the update of a projection; 8 when left out", least=1, most=4096)
+    alpha: float | None = option(None, "the update is scaled by alpha / rank; 16 when left out", above=0)
+    dropout: float | None = option(None, "dropout before the adapters, in training; 0 when left out", least=0, below=1)
     layers: list[int] | None = option(None, "the block indices that get adapters; all when left out", least=0)
-    targets: list[str] = option(["attn.qkv", "attn.proj"], "linear layers of a block that get adapters")
+    targets: list[str] | None = option(
+        None, "linear layers of a block that get adapters, by name or its end; [attn.qkv, attn.proj] when left out"
+    )
+    bias: str = option(
+        "none",
+        "biases trained beside the adapters: those of the adapted layers, or all",
+        choices=("none", "all", "lora_only"),
+    )
+    use_rslora: bool = option(False, "scale the update by alpha / sqrt(rank)")
+    r: int | None = option(None, "peft's spelling of lora.rank", least=1, most=4096)
+    lora_alpha: float | None = option(None, "peft's spelling of lora.alpha", above=0)
+    lora_dropout: float | None = option(None, "peft's spelling of lora.dropout", least=0, below=1)
+    target_modules: list[str] | str | None = option(
+        None, "peft's spelling of lora.targets; all-linear: every linear layer of a block"
+    )
 
 
 class DatasetsConfig(Section):

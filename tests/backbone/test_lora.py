@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dinoseg.backbone import Backbone, backbone_hash, build_backbone
 from dinoseg.backbone.catalogue import BackboneSpec, list_backbones
-from dinoseg.config import LoraConfig
+from dinoseg.config import LoraConfig, settled_lora
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation.*")
 
@@ -126,6 +126,74 @@ def test_the_update_is_scaled_by_alpha_over_rank_and_merges() -> None:
     assert backbone.mode == "freeze" and not any(value.requires_grad for value in backbone.parameters())
 
 
+def test_rslora_scales_by_alpha_over_the_root_of_the_rank() -> None:
+    backbone = _adapted(rank=4, alpha=6.0, use_rslora=True)
+    _shift_adapters(backbone)
+    state, name = backbone.state_dict(), "model.blocks.2.attn.qkv"
+    update = state[f"{name}.lora_B.default.weight"] @ state[f"{name}.lora_A.default.weight"]
+    expected = state[f"{name}.base_layer.weight"] + 6.0 / 2 * update
+    image = torch.randn(1, 3, 24, 24)
+    before = _features(backbone, image)
+    backbone.merge_adapters()
+    torch.testing.assert_close(backbone.state_dict()[f"{name}.weight"], expected)
+    torch.testing.assert_close(_features(backbone, image), before, atol=1e-5, rtol=1e-5)
+
+
+def _trained_biases(backbone: Backbone) -> set[str]:
+    trained = {name for name, value in backbone.named_parameters() if value.requires_grad and ".lora_" not in name}
+    return {name.removeprefix("model.").replace(".base_layer", "") for name in trained}
+
+
+def test_the_biases_that_are_trained() -> None:
+    plain = build_backbone("tiny_vit8", weights="none")
+    every = {name.removeprefix("model.") for name, _ in plain.named_parameters() if name.endswith("bias")}
+    assert _trained_biases(_adapted(bias="none")) == set()
+    assert _trained_biases(_adapted(bias="all")) == every
+    one = _adapted(bias="lora_only", layers=[1], targets=["attn.proj", "fc1"])
+    assert _trained_biases(one) == {"blocks.1.attn.proj.bias", "blocks.1.mlp.fc1.bias"}
+    # What the output does not depend on would have no gradient.
+    early = build_backbone("tiny_vit8", "none", [1], use_norm=False, mode="lora", lora=LoraConfig(bias="all"))
+    assert _trained_biases(early) == {
+        name for name in every if not name.startswith(("blocks.2.", "blocks.3.", "norm."))
+    }
+
+
+def test_biases_that_stand_apart_belong_to_their_projection() -> None:
+    for targets, expected in (
+        (["attn.qkv"], {f"blocks.{block}.attn.{part}_bias" for block in (0, 1) for part in "qv"}),
+        (["attn.proj"], {f"blocks.{block}.attn.proj.bias" for block in (0, 1)}),
+    ):
+        lora = LoraConfig(targets=targets, bias="lora_only")
+        backbone = Backbone(_separate_bias_vit(), SMALL_SPEC, [1], mode="lora", lora=lora)
+        assert _trained_biases(backbone) == expected
+        backbone(torch.randn(1, 3, 32, 32))[-1].map.square().sum().backward()
+        assert all(value.grad is not None for value in backbone.parameters() if value.requires_grad)
+
+
+def test_trained_biases_are_no_part_of_the_frozen_base() -> None:
+    backbone = _adapted(bias="all")
+    assert not [name for name in backbone.frozen_state() if name.endswith("bias")]
+    before = backbone_hash(backbone.frozen_state())
+    with torch.no_grad():
+        backbone.model.norm.bias.add_(1)
+    assert backbone_hash(backbone.frozen_state()) == before
+
+
+@pytest.mark.parametrize(
+    ("targets", "found"),
+    [
+        (["qkv"], {"attn.qkv"}),
+        (["proj", "fc1"], {"attn.proj", "mlp.fc1"}),
+        (["all-linear"], {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"}),
+    ],
+)
+def test_targets_by_the_end_of_their_names(targets: list[str], found: set[str]) -> None:
+    names = {
+        name.split(".lora_")[0] for name, value in _adapted(targets=targets).named_parameters() if ".lora_" in name
+    }
+    assert names == {f"model.blocks.{block}.{target}" for block in range(4) for target in found}
+
+
 def test_adapters_are_not_passed_by_where_biases_stand_apart() -> None:
     plain = Backbone(_separate_bias_vit(), SMALL_SPEC, [1])
     backbone = Backbone(_separate_bias_vit(), SMALL_SPEC, [1], mode="lora", lora=LoraConfig(targets=["attn.qkv"]))
@@ -145,7 +213,7 @@ def test_every_named_vit_has_the_default_projections() -> None:
         if spec.kind == "vit" and spec.timm_name:
             with torch.device("meta"):
                 model = timm.create_model(spec.timm_name, num_classes=0)
-            for target in LoraConfig().targets:
+            for target in settled_lora(LoraConfig()).targets or ():
                 assert isinstance(model.blocks[0].get_submodule(target), nn.Linear), spec.name
 
 

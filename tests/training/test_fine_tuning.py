@@ -238,3 +238,102 @@ def test_the_factor_on_the_learning_rate_follows_the_mode(mode: str, factor: flo
 def test_settings_out_of_range(setting: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_config([setting])
+
+
+# --- biases beside the adapters, and the scale of rsLoRA
+
+BIASES = ["lora.bias=all", "lora.use_rslora=true", "scheduler.total_iter=4"]
+
+
+def test_trained_biases_and_the_scale_are_stored_and_come_back(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, whole, parts = write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 2}), *_two(tmp_path)
+    settings = [*LORA, *BIASES, f"model.weights={weights}"]
+    assert run_cli(["train", *tiny_settings(data, whole, *settings)], monkeypatch) == 0
+    state, base = _weights(whole), load_file(weights)
+    biases = {name: value for name, value in state.items() if name.startswith("backbone.") and ".lora_" not in name}
+    plain = {name.replace(".base_layer", "").removeprefix("backbone.model."): value for name, value in biases.items()}
+    assert plain.keys() == {name for name in base if name.endswith("bias")}
+    assert all(not torch.equal(value, base[name]) for name, value in plain.items())
+
+    report = Trainer._report
+
+    def stop_after_two(trainer: Trainer, *arguments: Any) -> None:
+        report(trainer, *arguments)
+        if trainer.progress.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_report", stop_after_two)
+        assert run_cli(["train", *tiny_settings(data, parts, *settings)], monkeypatch) == 0
+    assert run_cli(["train", parts, "--resume"], monkeypatch) == 0
+    resumed = _weights(parts)
+    assert state.keys() == resumed.keys()
+    assert not [name for name in state if not torch.equal(state[name], resumed[name])]
+
+    # Evaluation, prediction and export: the loaded model has the stored biases, whatever file the base comes from.
+    folder = RunFolder(whole)
+    segmenter = load_segmenter(folder.open_checkpoint("last"), folder.read_config(), folder.read_labels())
+    loaded = segmenter.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+    before = _scores(whole)
+    assert run_cli(["eval", whole], monkeypatch) == 0
+    assert run_cli(["export", whole, tmp_path / "exported"], monkeypatch) == 0
+    torch.testing.assert_close(_scores(tmp_path / "exported"), before, atol=1e-4, rtol=1e-4)
+
+
+def _two(folder: Path) -> tuple[Path, Path]:
+    return folder / "whole", folder / "parts"
+
+
+def test_another_base_is_refused_beside_trained_biases(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_tiny_dataset(tmp_path / "data", {"train": 2, "val": 1})
+    settings = [*LORA, "lora.bias=lora_only", f"model.weights={weights}", "scheduler.total_iter=1"]
+    assert run_cli(["train", *tiny_settings(data, tmp_path / "run", *settings)], monkeypatch) == 0
+    torch.manual_seed(6)
+    save_file(build_backbone("tiny_vit8", "none").model.state_dict(), tmp_path / "other.safetensors")
+    capsys.readouterr()
+    assert run_cli(["eval", tmp_path / "run", f"model.weights={tmp_path / 'other.safetensors'}"], monkeypatch) == 1
+    assert "trained on other weights of tiny_vit8" in capsys.readouterr().err
+
+
+# --- peft's spellings
+
+
+def test_spellings_of_peft_mean_ours(tmp_path: Path) -> None:
+    recipe = tmp_path / "fork.yaml"
+    recipe.write_text(
+        "lora: {enabled: true, r: 4, lora_alpha: 32, lora_dropout: 0.1, target_modules: [qkv, proj], bias: lora_only}\n"
+    )
+    config = load_config([f"config={recipe}"])
+    assert config == load_config(
+        [
+            *("model.mode=lora", "lora.rank=4", "lora.alpha=32", "lora.dropout=0.1"),
+            *("lora.targets=[qkv, proj]", "lora.bias=lora_only"),
+        ]
+    )
+    assert load_config(base=config) == config
+    assert load_config(["lora.target_modules=all-linear"]).lora.targets == ["all-linear"]
+    assert load_config(["lora.r=4", "lora.rank=4"]).lora.rank == 4
+    left_out = load_config([]).lora
+    assert (left_out.rank, left_out.alpha, left_out.dropout) == (8, 16.0, 0.0)
+    assert left_out.targets == ["attn.qkv", "attn.proj"] and left_out.bias == "none" and not left_out.use_rslora
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("lora.rank=8", "lora.r=4"),
+        ("lora.alpha=16.0", "lora.lora_alpha=8.0"),
+        ("lora.dropout=0.0", "lora.lora_dropout=0.5"),
+        ("lora.targets=['attn.qkv']", "lora.target_modules=['attn.proj']"),
+    ],
+)
+def test_two_spellings_of_lora_that_disagree(ours: str, theirs: str) -> None:
+    key = ours.partition("=")[0]
+    with pytest.raises(ValueError) as met:
+        load_config([ours, theirs])
+    assert str(met.value).startswith(f"{ours} and {theirs} disagree") and f"give {key} alone" in str(met.value)
