@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from dinoseg.models.segmenter import Segmenter
@@ -34,6 +33,7 @@ from dinoseg.system.state_dicts import (
     refuse_without_values,
     tensors_within,
 )
+from dinoseg.system.tensor_files import save_tensors
 
 MODEL_FILE = "model.safetensors"
 TRAINER_FILE = "trainer.pt"
@@ -77,7 +77,7 @@ def write_checkpoint(
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
         with _writing(folder / MODEL_FILE, tensors):
-            save_file(tensors, temporary / MODEL_FILE, metadata=metadata)
+            save_tensors(tensors, temporary / MODEL_FILE, metadata)
             flush_to_disk(temporary / MODEL_FILE)
         if trainer is not None:
             with _writing(folder / TRAINER_FILE, trainer):

@@ -1,5 +1,6 @@
 """``dinoseg export``: a run as one folder that needs nothing else to predict."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from dinoseg.run_folder.folder import RunFolder
 def export_run(run: ChosenRun, out: Path, console: Console) -> None:
     """Writes config, labels and one checkpoint with the whole backbone, LoRA adapters merged into its weights.
 
+    The same run gives the same bytes, wherever they are written.
+
     The folder loads without peft and without the backbone's own weights, and predicts what the run predicts (to the
     rounding of fp32 where adapters are merged). It holds no optimiser state: it can be evaluated, not resumed.
 
@@ -26,8 +29,7 @@ def export_run(run: ChosenRun, out: Path, console: Console) -> None:
     Raises:
         ValueError: not a run folder, no such checkpoint, weights that are not to be had, or ``out`` is in use.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out}: exists and is not an empty folder; give a new one")
+    _refuse_used(out)
     opened = run.open()
     segmenter = opened.load_segmenter()
     if segmenter.backbone.mode == "lora":
@@ -41,28 +43,44 @@ def export_run(run: ChosenRun, out: Path, console: Console) -> None:
     console.print(said, soft_wrap=True, markup=False)
 
 
+def _refuse_used(out: Path) -> None:
+    if RunFolder(out).config.exists():
+        raise ValueError(
+            f"{out}: holds a run or an export already, which is kept; give a new folder, or remove that one"
+        )
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out}: exists and is not an empty folder; give a new one")
+
+
 def _write_folder(opened: OpenedRun, segmenter: Segmenter, out: Path) -> None:
     """The folder appears whole or not at all."""
     metadata = opened.checkpoint.metadata | {
         "backbone_saved": "true",
         "backbone_sha256": backbone_hash(segmenter.backbone.state_dict()),
     }
-    # Complete under another name first: what stands at ``out`` can be used.
-    target = RunFolder(out.absolute().with_name(f".{out.absolute().name}.new"))
+    # Complete under another name first: what stands at ``out`` can be used. Another export may be on its way there.
+    target = RunFolder(out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.new"))
     try:
-        shutil.rmtree(target.path, ignore_errors=True)
         write_checkpoint(target.checkpoint("best"), model_state(segmenter, whole=True), metadata, None, {})
-        save_config(_config_of_export(opened.config, out), target.config)
+        save_config(_config_of_export(opened.config), target.config)
         opened.label_space.save(target.labels)
-        if out.exists():
-            out.rmdir()
-        target.path.rename(out)
+        _move(target.path, out)
     finally:
         shutil.rmtree(target.path, ignore_errors=True)
 
 
-def _config_of_export(config: Config, out: Path) -> Config:
-    """The run's config for a model of which nothing is trained any more."""
+def _move(written: Path, out: Path) -> None:
+    try:
+        if out.exists():
+            out.rmdir()
+        written.rename(out)
+    except OSError:
+        _refuse_used(out)
+        raise
+
+
+def _config_of_export(config: Config) -> Config:
+    """The run's config for a model of which nothing is trained any more, wherever it will lie."""
     return with_changes(
         config,
         {
@@ -71,6 +89,6 @@ def _config_of_export(config: Config, out: Path) -> Config:
             "model.gradient_checkpointing": False,
             "optimizer.backbone_lr_factor": None,
             "load_from": None,
-            "output_dir": str(out),
+            "output_dir": Config().output_dir,
         },
     )
