@@ -1,6 +1,7 @@
 """A run on the way to its model: first what costs nothing (config, labels, checkpoint), then the weights."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,14 +37,21 @@ class ChosenRun:
     def open(self) -> "OpenedRun":
         """Reads and checks all that loads no weights.
 
+        Warns where ``model.weights`` is given to a run that holds its own backbone.
+
         Raises:
             ValueError: not a run folder, no such checkpoint, a wrong option, or two devices.
         """
         folder = RunFolder(Path(self.path))
         config = folder.read_config(self.overrides)
         device = self._asked_device(config)
-        label_space = folder.read_labels()
-        return OpenedRun(folder, folder.open_checkpoint(self.checkpoint), config, label_space, device)
+        opened = OpenedRun(folder, folder.open_checkpoint(self.checkpoint), config, folder.read_labels(), device)
+        if is_given("model.weights", self.overrides) and opened.checkpoint.holds_backbone:
+            warnings.warn(
+                f"model.weights={config.model.weights} is not used: {opened.checkpoint.folder} holds its own backbone",
+                stacklevel=2,
+            )
+        return opened
 
     def _asked_device(self, config: Config) -> str:
         # The run's own device is where it was trained; another machine may have another.

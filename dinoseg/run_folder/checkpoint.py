@@ -165,6 +165,15 @@ class Checkpoint:
             raise ValueError(f"{file}: damaged or not a safetensors file ({error}); {REMEDY}") from None
 
     @property
+    def holds_backbone(self) -> bool:
+        """Whether the weights file holds the whole backbone, so that no other weights are needed.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        return self.metadata.get("backbone_saved") == "true"
+
+    @property
     def progress(self) -> dict[str, Any]:
         """Step, best metric and so on, as they were written.
 
@@ -223,7 +232,7 @@ class Checkpoint:
             ValueError: they are others.
         """
         recorded = self.metadata
-        if recorded.get("backbone_saved") != "true" and recorded.get("backbone_sha256", found_sha256) != found_sha256:
+        if not self.holds_backbone and recorded.get("backbone_sha256", found_sha256) != found_sha256:
             raise ValueError(
                 f"{self.folder}: trained on other weights of {recorded.get('backbone')} than "
                 f"model.weights={weights} holds; give the file it was trained with as model.weights=PATH"

@@ -145,7 +145,7 @@ def load_segmenter(checkpoint: Checkpoint, config: Config, label_space: LabelSpa
     Raises:
         ValueError: the checkpoint is damaged, or the backbone's weights are not to be had.
     """
-    whole = checkpoint.metadata.get("backbone_saved") == "true"
+    whole = checkpoint.holds_backbone
     if whole:
         # The weights come from the checkpoint; "none" would warn of random initialisation for nothing.
         config = with_changes(config, {"model.weights": "none"})

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.tiny import run_cli, train_tiny_run
+from helpers.tiny import run_cli, tiny_settings, train_tiny_run
+from safetensors.torch import load_file, save_file
 
 import dinoseg
 from dinoseg.inference import opening
@@ -75,3 +76,36 @@ def test_the_api_opens_runs_the_same_way(finished: tuple[Path, Path]) -> None:
         dinoseg.evaluate(run, overrides={"eval.cldice": ["vein"]})
     with pytest.raises(AssertionError, match="weights are loaded"):
         dinoseg.load(run)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_weights_that_are_not_used_are_said_in_one_line(
+    verb: str,
+    finished: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # The run's backbone is random and hence in its checkpoint.
+    data, run = finished
+    for settings in ([], ["model.weights=other.pth"]):
+        command = VERBS[verb](data, run, tmp_path / f"out{len(settings)}")
+        capsys.readouterr()
+        assert run_cli([*command, *settings], monkeypatch) == 0
+        note = f"note: model.weights=other.pth is not used: {run / 'checkpoints/best'} holds its own backbone\n"
+        assert capsys.readouterr().err == note * len(settings)
+
+
+def test_weights_that_are_used_are_not_spoken_of(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    state = load_file(run / "checkpoints/best/model.safetensors")
+    weights, second = tmp_path / "weights.safetensors", tmp_path / "run"
+    inside = {name.removeprefix("backbone.model."): state[name] for name in state if name.startswith("backbone.")}
+    save_file(inside, weights)
+    settings = tiny_settings(data, second, "scheduler.total_iter=1", f"model.weights={weights}")
+    assert run_cli(["train", *settings], monkeypatch) == 0
+    capsys.readouterr()
+    assert run_cli(["eval", second, f"model.weights={weights}"], monkeypatch) == 0
+    assert "is not used" not in capsys.readouterr().err

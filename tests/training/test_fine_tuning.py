@@ -139,7 +139,7 @@ def test_an_exported_run_evaluates_alike_and_is_not_resumed(
     assert run_cli(["train", out, "--resume"], monkeypatch) == 1
     assert "exported to predict with and cannot be resumed" in capsys.readouterr().err
     assert run_cli(["export", run, out], monkeypatch) == 1
-    assert "exists and is not an empty folder" in capsys.readouterr().err
+    assert "holds a run or an export already" in capsys.readouterr().err
 
 
 def test_a_frozen_run_exports_the_backbone_it_named_and_names_options_without_effect(
