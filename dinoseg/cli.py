@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from dinoseg import __version__
-from dinoseg.system.messages import memory_advice
+from dinoseg.system.out_of_memory import memory_advice
 
 app = typer.Typer(
     name="dinoseg",
@@ -311,7 +311,7 @@ def main() -> None:
         )
         _fail(message)
     except (RuntimeError, MemoryError) as error:
-        advice = memory_advice(error)
+        advice = memory_advice(error, next((argument for argument in arguments if not argument.startswith("-")), ""))
         if advice is None or debug:
             raise
         _fail(advice)

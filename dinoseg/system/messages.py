@@ -1,14 +1,11 @@
-"""Pieces of messages: lists of names, durations, and errors of exhausted memory in words that help."""
+"""Pieces of messages: lists of names, texts that every terminal takes, and durations."""
 
-import re
 from collections.abc import Iterable
 from typing import Any
 from unicodedata import category
 
-_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 # Control characters, bytes that are no UTF-8, and breaks of lines and paragraphs.
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
-_AMOUNT = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
 
 
 def list_names(names: Iterable[str], most: int = 5) -> str:
@@ -42,20 +39,3 @@ def duration_in_words(seconds: float) -> str:
     """``45 s``, ``12 min`` or ``3.5 h``."""
     minutes, hours = seconds / 60, seconds / 3600
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
-
-
-def memory_advice(error: BaseException) -> str | None:
-    """What was needed and which options need less; None for an error of another kind."""
-    text = str(error)
-    kind = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if not kind and not any(part in text for part in _TEXTS):
-        return None
-    found = _AMOUNT.search(text)
-    amount = f" ({found.group(1)} more were needed)" if found else ""
-    return (
-        f"out of memory{amount}.\n"
-        "Training needs less with a lower bs (raise train.accumulation_steps for it) or transforms.train.crop_size, "
-        "with model_dtype=BFLOAT16, decoder_head.activation_checkpointing=true (m2f) and "
-        "model.gradient_checkpointing=true (lora, full).\n"
-        "Evaluation and prediction need less with a lower eval.batch_size or eval.crop_size, and with eval.mode=slide."
-    )
