@@ -4,11 +4,13 @@ import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from dinoseg.backbone import backbone_hash
-from dinoseg.config import Config, with_changes
+from dinoseg.config import Config, all_keys, get_key, with_changes
 from dinoseg.config.loading import is_given, load_config
+from dinoseg.config.option import show_value
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter, build_segmenter
 from dinoseg.run_folder.checkpoint import PREVIOUS, Checkpoint
@@ -25,6 +27,13 @@ _LABEL_KEYS = (
 
 
 CHECKPOINTS = ("best", "last", PREVIOUS)
+
+
+@cache
+def _model_keys() -> tuple[str, ...]:
+    """What decides which model the weights belong to: another value would give other features without a word."""
+    shaping = (entry for entry in all_keys() if entry.key.startswith(("model.", "lora.", "decoder_head.")))
+    return tuple(entry.key for entry in shaping if entry.option.resume == "fixed")
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,16 @@ class RunFolder:
                 raise ValueError(
                     f"{override}: the label space of a run is fixed (labels.json); train again to change it"
                 )
-        return load_config(overrides, base=load_config([f"config={self.config}"]))
+        recorded = load_config([f"config={self.config}"])
+        config = load_config(overrides, base=recorded)
+        for key in _model_keys():
+            before, now = get_key(recorded, key), get_key(config, key)
+            if before != now:
+                raise ValueError(
+                    f"{key}={show_value(now)}: the model of this run was trained with {show_value(before)} "
+                    f"({self.config}); leave the key out, or train again to change it"
+                )
+        return config
 
     def read_labels(self) -> LabelSpace:
         """The label space that the run was trained with.

@@ -44,6 +44,10 @@ VERBS: dict[str, Callable[[Path, Path, Path], list[str]]] = {
     [
         ("bss=2", "did you mean 'bs'?"),
         ("datasets.classes={0: other}", "the label space of a run is fixed"),
+        ("lora.use_rslora=true", "lora.use_rslora=true: the model of this run was trained with false"),
+        ("lora.r=4", "lora.rank=8 and lora.r=4 disagree"),
+        ("model.backbone_scale=2", "model.backbone_scale=2.0: the model of this run was trained with 1.0"),
+        ("decoder_head.type=dense", "decoder_head.type=dense: the model of this run was trained with linear"),
         ("eval.stride=4000", "eval.stride [4000, 4000] exceeds eval.crop_size"),
     ],
 )
