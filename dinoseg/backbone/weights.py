@@ -14,10 +14,13 @@ from dinoseg.backbone.dialects import Dialect, State, detect_dialect, to_timm
 from dinoseg.system.files import file_sha256, special_kind
 from dinoseg.system.json_files import Record, read_json
 from dinoseg.system.messages import list_names, printable
-from dinoseg.system.state_dicts import named_tensors, read_state, refuse_not_finite
+from dinoseg.system.state_dicts import named_tensors, read_state, refuse_not_finite, show_name
 
 _PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
-_PREFIX = "backbone."
+_INDEX_SUFFIX = ".safetensors.index.json"
+_PREFIX = re.compile(r"(?:model\.)?backbone\.(?:model\.)?")
+# Of trainers that keep the backbone as ``self.model``.
+_INNER = "model."
 _NAMES_SHOWN = 4
 _REMEDY = "give a file with the tensors alone, best as safetensors"
 # Of timm's DINOv3, which has parameters of their own for the biases of queries and values.
@@ -62,7 +65,7 @@ def load_weights(model: nn.Module, path: str | Path, name: str) -> WeightsReport
     if dialect is None:
         raise ValueError(
             f"model.weights={path}: no backbone weights in any known dialect (Meta's, transformers', timm's); "
-            f"its first tensors are {list_names([printable(key) for key in state], _NAMES_SHOWN)}; give the weights "
+            f"its first tensors are {list_names([show_name(key) for key in state], _NAMES_SHOWN)}; give the weights "
             f"of {name}"
         )
     translated = _translate(state, dialect, path, name)
@@ -88,14 +91,14 @@ def _translate(state: State, dialect: Dialect, path: str | Path, name: str) -> S
 
 
 def weight_files(path: Path) -> tuple[Path, ...]:
-    """The files that hold the tensors: ``path`` itself, or in a folder model.safetensors, the shards named by
-    model.safetensors.index.json, or its only file of a known suffix.
+    """The files that hold the tensors: ``path`` itself, the shards that it is the index of, or in a folder
+    model.safetensors, the shards named by model.safetensors.index.json, or its only file of a known suffix.
 
     Raises:
         ValueError: nothing there, or a folder in which no file or more than one would do.
     """
     if path.is_file():
-        return (path,)
+        return _shards(path.parent, path) if path.name.endswith(_INDEX_SUFFIX) else (path,)
     if not path.is_dir():
         if kind := special_kind(path):
             raise ValueError(f"model.weights={path}: {kind}; {_REMEDY}")
@@ -135,9 +138,11 @@ def _read(files: Sequence[Path]) -> State:
     source = f"model.weights={files[0]}"
     state = {key: value for file in files for key, value in read_state(file, f"model.weights={file}", _REMEDY).items()}
     tensors = named_tensors(state, source, _REMEDY)
-    inside = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(_PREFIX)}
-    # Once more: the backbone may have been wrapped by itself.
-    return named_tensors(inside, source, _REMEDY) if inside else tensors
+    # The backbone may have been wrapped by itself, and a run's own checkpoints call its model ``model``.
+    tensors = {_PREFIX.sub("", name): tensor for name, tensor in tensors.items() if _PREFIX.match(name)} or tensors
+    if detect_dialect(tensors) is None and all(name.startswith(_INNER) for name in tensors):
+        return {name.removeprefix(_INNER): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def _fit_optional(state: State, target: Mapping[str, Tensor]) -> State:
@@ -160,7 +165,7 @@ def _is_number_of(tensor: Tensor, target: Tensor) -> bool:
 
 def _refuse_partial(state: State, target: Mapping[str, Tensor], path: str | Path, name: str, dialect: Dialect) -> None:
     missing = [key for key in target if key not in state]
-    unexpected = [key for key in state if key not in target]
+    unexpected = [show_name(key) for key in state if key not in target]
     misshapen = [key for key in target if key in state and state[key].shape != target[key].shape]
     # Integers in the place of weights are quantised ones, which mean nothing without their scales.
     whole = [key for key in target if key in state and not _is_number_of(state[key], target[key])]

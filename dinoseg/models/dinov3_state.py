@@ -106,6 +106,11 @@ def _refuse_mismatch(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], r
             for name, tensor in theirs.items()
             if name in ours and tensor.shape != ours[name].shape
         ],
+        "of whole numbers in place of weights": [
+            name
+            for name, tensor in theirs.items()
+            if name in ours and ours[name].is_floating_point() and not tensor.is_floating_point()
+        ],
     }
     found = [f"{len(names)} {kind} (first: {', '.join(names[:3])})" for kind, names in problems.items() if names]
     if found:

@@ -16,10 +16,12 @@ from dinoseg.system.files import special_kind
 from dinoseg.system.messages import list_names, printable
 
 # Keys under which training codes put the model's state dict.
-_WRAPPERS = ("teacher", "model", "state_dict")
+_WRAPPERS = ("teacher", "model", "state_dict", "model_state_dict")
 # What wrappers of a model (compiled, distributed, checkpointed) put into the names of its tensors, in any order and at
 # any depth: single blocks are wrapped, too.
 _PREFIXES = re.compile(r"(?<![^.])(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+# What torch says of the class that it would have to import; its advice around it is to run the code.
+_FOREIGN_CLASS = re.compile(r"GLOBAL (\S+)")
 _KEYS_SHOWN = 4
 _LONGEST_NAME = 300
 
@@ -49,11 +51,15 @@ def read_state(file: Path, source: str, remedy: str) -> Mapping[Any, Any]:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{source}: refused, it holds more than tensors (a pickle that runs code when loaded, or no checkpoint at "
-            f"all), and code in it is not run ({_reason(error)}); {remedy}"
+            f"all), and code in it is not run{_foreign_class(error)}; {remedy}"
         ) from None
     except Exception as error:  # the libraries raise many types for a damaged file
         format_name = "safetensors file" if file.suffix == ".safetensors" else "checkpoint"
-        why = "it is empty" if not file.stat().st_size else f"perhaps cut short ({_reason(error)})"
+        why = f"perhaps cut short ({_reason(error)})"
+        if "TorchScript" in str(error):
+            why = "but a TorchScript program, which is not run"
+        if not file.stat().st_size:
+            why = "it is empty"
         raise ValueError(f"{source}: not a readable {format_name}, {why}; {remedy}") from None
     if not isinstance(loaded, Mapping):
         raise ValueError(f"{source}: holds a {type(loaded).__name__}, not named tensors; {remedy}")
@@ -159,6 +165,11 @@ def _unwrap(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
 
 def _same(first: Tensor, second: Tensor) -> bool:
     return first is second or (first.shape == second.shape and first.dtype == second.dtype and first.equal(second))
+
+
+def _foreign_class(error: BaseException) -> str:
+    found = _FOREIGN_CLASS.search(str(error))
+    return f" (it asks for {show_name(found[1])})" if found else ""
 
 
 def _reason(error: BaseException) -> str:

@@ -13,10 +13,12 @@ from dinoseg.models.head import Head
 from dinoseg.models.mask2former_head import Mask2FormerHead
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.folder import RunFolder
-from dinoseg.system.state_dicts import named_tensors, read_state, refuse_not_finite
+from dinoseg.system.messages import list_names
+from dinoseg.system.state_dicts import named_tensors, read_state, refuse_not_finite, show_name
 from dinoseg.training.class_rows import ClassRows, fits
 
 _DINOV3_HEAD = "segmentation_model.1."
+_NAMES_SHOWN = 4
 _BACKBONE = "adapter.backbone."
 _REMEDY = "give a run folder, or a state dict with a head like the one that is trained"
 
@@ -86,6 +88,9 @@ def _load_file(segmenter: Segmenter, source: Path, names: tuple[str, ...]) -> st
         return f"{report}; {ClassRows(None, names, report.classes_in_state)}"
     # DINOv3's linear training saves the head as the second part of its model.
     head = {name.split(_DINOV3_HEAD)[1]: tensor for name, tensor in state.items() if _DINOV3_HEAD in name}
+    if not head:
+        shown = list_names((show_name(name) for name in state), _NAMES_SHOWN)
+        raise ValueError(f"{said}: holds no head of DINOv3's code ({_DINOV3_HEAD}*), but {shown}; {_REMEDY}")
     head.pop("batchnorm_layer.num_batches_tracked", None)
     refuse_not_finite(head, said, _REMEDY)
     bias = head.get("conv.bias")
@@ -103,12 +108,14 @@ def _load_own(head: Head[Any], state: Mapping[str, Tensor], source: Path, classe
         for name, tensor in state.items()
         if name not in ours
         or (not fits(ours[name], tensor, extra) if name in class_tensors else ours[name].shape != tensor.shape)
+        or tensor.is_floating_point() != ours[name].is_floating_point()
         or (name in class_tensors and len(tensor) != classes.their_count + extra)
     ]
     missing = [name for name in ours if name not in state and not name.endswith("num_batches_tracked")]
     if unfit or missing:
         raise ValueError(
-            f"load_from={source}: the head there does not fit: missing {missing[:3]}, not fitting {unfit[:3]}; "
+            f"load_from={source}: the head there does not fit: missing {missing[:3]}, not fitting "
+            f"{[show_name(name) for name in unfit[:3]]}; "
             "give the same decoder_head options and backbone as it was trained with"
         )
     carried = {name: classes.carry_over(ours[name], state[name]) for name in class_tensors}

@@ -206,3 +206,61 @@ def test_heads_of_other_shapes(head: str, shape: tuple[int, ...], tmp_path: Path
         with pytest.raises(ValueError, match=rf"load_from={tmp_path}/head\.pth: .*"):
             load_from(segmenter, tmp_path / "head.pth", SPACE)
     assert all(torch.equal(before[name], tensor) for name, tensor in segmenter.state_dict().items())
+
+
+def test_an_index_given_as_the_file_loads(backbone_state: State, tmp_path: Path) -> None:
+    folder = write_index(tmp_path / "folder", {"weight_map": dict.fromkeys(backbone_state, "b.safetensors")})
+    save_file(dict(backbone_state), folder / "b.safetensors")
+    loaded = build_backbone("tiny_vit8", str(folder / "model.safetensors.index.json")).model.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in backbone_state.items())
+
+
+@pytest.mark.parametrize("prefix", ["backbone.model.", "model.", "model.backbone.", "module.backbone._orig_mod.model."])
+def test_backbones_within_another_model_load(prefix: str, backbone_state: State, tmp_path: Path) -> None:
+    # The first is how a run's own checkpoint names them; its head is passed over.
+    state = {f"{prefix}{name}": tensor for name, tensor in backbone_state.items()}
+    other = {"head.conv.weight": torch.zeros(2)} if "backbone." in prefix else {}
+    save_file(state | other, tmp_path / "a.safetensors")
+    loaded = build_backbone("tiny_vit8", str(tmp_path / "a.safetensors")).model.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in backbone_state.items())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_whole_model_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:
+    torch.save(build_backbone("tiny_vit8", "none").model, tmp_path / "model.pth")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "program.pth")
+    for name, reason in (
+        ("model.pth", "code in it is not run (it asks for timm.models.vision_transformer.VisionTransformer); give a"),
+        ("program.pth", "not a readable checkpoint, but a TorchScript program, which is not run; give a file with"),
+    ):
+        with pytest.raises(ValueError) as met:
+            build_backbone("tiny_vit8", str(tmp_path / name))
+        assert reason in str(met.value) and "weights_only" not in str(met.value)
+
+
+@pytest.mark.parametrize("name", ["x\n\x1b[31m", "x" * 100_000])
+def test_names_of_tensors_stay_on_one_line(name: str, backbone_state: State, tmp_path: Path) -> None:
+    for state in ({name: torch.zeros(2)}, {**backbone_state, name: torch.zeros(2)}):
+        torch.save(state, tmp_path / "a.pth")
+        with pytest.raises(ValueError) as met:
+            build_backbone("tiny_vit8", str(tmp_path / "a.pth"))
+        assert len(str(met.value)) < 1500 and str(met.value).isprintable()
+
+
+@pytest.mark.parametrize("head", ["linear", "m2f"])
+def test_whole_numbers_are_no_head(head: str, tmp_path: Path) -> None:
+    more = [f"decoder_head.type={head}", *(f"decoder_head.{option}" for option in M2F if head == "m2f")]
+    segmenter = _segmenter(*more)
+    state = dict(_head_state(segmenter))
+    name = next(name for name in state if name.endswith(("1.conv.weight", "class_embed.weight")))
+    torch.save({**state, name: state[name].to(torch.int8)}, tmp_path / "head.pth")
+    with pytest.raises(ValueError, match=r"load_from=.*head\.pth: .*(not fitting|whole numbers in place of weights)"):
+        load_from(segmenter, tmp_path / "head.pth", SPACE)
+
+
+def test_weights_of_a_backbone_are_no_head(backbone_state: State, tmp_path: Path) -> None:
+    torch.save(backbone_state, tmp_path / "a.pth")
+    with pytest.raises(
+        ValueError, match=r"load_from=.*a\.pth: holds no head of DINOv3's code .*, but cls_token, .*give a"
+    ):
+        load_from(_segmenter(), tmp_path / "a.pth", SPACE)
