@@ -40,18 +40,20 @@ class ChosenRun:
         Warns where ``model.weights`` is given to a run that holds its own backbone.
 
         Raises:
-            ValueError: not a run folder, no such checkpoint, a wrong option, or two devices.
+            ValueError: not a run folder, no such checkpoint, a wrong option, two devices, or a config or labels that
+                the checkpoint was not trained with.
         """
         folder = RunFolder(Path(self.path))
         config = folder.read_config(self.overrides)
         device = self._asked_device(config)
-        opened = OpenedRun(folder, folder.open_checkpoint(self.checkpoint), config, folder.read_labels(), device)
-        if is_given("model.weights", self.overrides) and opened.checkpoint.holds_backbone:
+        label_space, checkpoint = folder.read_labels(), folder.open_checkpoint(self.checkpoint)
+        folder.refuse_other_training(checkpoint)
+        if is_given("model.weights", self.overrides) and checkpoint.holds_backbone:
             warnings.warn(
-                f"model.weights={config.model.weights} is not used: {opened.checkpoint.folder} holds its own backbone",
+                f"model.weights={config.model.weights} is not used: {checkpoint.folder} holds its own backbone",
                 stacklevel=2,
             )
-        return opened
+        return OpenedRun(folder, checkpoint, config, label_space, device)
 
     def _asked_device(self, config: Config) -> str:
         # The run's own device is where it was trained; another machine may have another.

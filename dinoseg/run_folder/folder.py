@@ -14,6 +14,7 @@ from dinoseg.config.option import show_value
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter, build_segmenter
 from dinoseg.run_folder.checkpoint import PREVIOUS, Checkpoint
+from dinoseg.run_folder.trained_with import refuse_other_labels, refuse_other_settings
 
 # What decides the meaning of the model's outputs.
 _LABEL_KEYS = (
@@ -104,7 +105,7 @@ class RunFolder:
                 raise ValueError(
                     f"{override}: the label space of a run is fixed (labels.json); train again to change it"
                 )
-        recorded = load_config([f"config={self.config}"])
+        recorded = self._recorded_config()
         config = load_config(overrides, base=recorded)
         for key in _model_keys():
             before, now = get_key(recorded, key), get_key(config, key)
@@ -115,6 +116,15 @@ class RunFolder:
                 )
         return config
 
+    def _recorded_config(self) -> Config:
+        remedy = "copy the whole folder of the run again"
+        if not self.config.stat().st_size:
+            raise ValueError(f"{self.config}: damaged (it is empty); {remedy}")
+        try:
+            return load_config([f"config={self.config}"])
+        except ValueError as error:
+            raise ValueError(f"{error}; {remedy}") from None
+
     def read_labels(self) -> LabelSpace:
         """The label space that the run was trained with.
 
@@ -124,6 +134,18 @@ class RunFolder:
         if not self.labels.is_file():
             raise ValueError(f"{self.path}: labels.json is missing; copy the whole run folder")
         return LabelSpace.load(self.labels)
+
+    def refuse_other_training(self, checkpoint: Checkpoint, resumed: bool = False) -> None:
+        """Compares config.yaml and labels.json with what the checkpoint was trained with.
+
+        Args:
+            resumed: the training goes on, so that every setting counts that shapes it.
+
+        Raises:
+            ValueError: one of them is another run's, or was edited since; names file and key.
+        """
+        refuse_other_labels(checkpoint.metadata, self.read_labels(), self.labels)
+        refuse_other_settings(checkpoint.metadata, self.read_config(), self.config, resumed)
 
 
 def settings_of_run(arguments: Iterable[str]) -> list[str]:

@@ -49,6 +49,7 @@ def _load_run(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> st
     run = RunFolder(source)
     mode, names = run.read_config().model.mode, run.read_labels().class_names
     checkpoint = run.open_checkpoint("best")
+    run.refuse_other_training(checkpoint)
     state = checkpoint.weights()
     head = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
     text = _load_own(segmenter.head, head, source, ClassRows(names, label_space.class_names, len(names)))

@@ -13,6 +13,7 @@ from dinoseg.labels import LabelSpace
 from dinoseg.losses.criterion import build_criterion
 from dinoseg.models.segmenter import build_segmenter
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.trained_with import describe_training
 from dinoseg.system.processes import process_count
 from dinoseg.training.feature_cache import settle_feature_cache
 from dinoseg.training.loop import Trainer
@@ -45,6 +46,7 @@ def build_trainer(
     train_data = SegmentationDataset(train_pairs, label_space, train_transform, config.seed, white_level)
     val_data = EvaluationDataset(val_pairs, label_space, build_eval_transform(config.transforms), white_level)
     config, features, words = settle_feature_cache(config, segmenter.backbone, train_data, val_data)
+    metadata |= describe_training(config, label_space)
     return Trainer(
         config=config,
         run_folder=run,

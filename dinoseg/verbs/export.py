@@ -13,6 +13,7 @@ from dinoseg.inference.opening import ChosenRun, OpenedRun
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.checkpoint import MODEL_FILE, model_state, write_checkpoint
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.trained_with import describe_training
 
 
 def export_run(run: ChosenRun, out: Path, console: Console) -> None:
@@ -54,15 +55,17 @@ def _refuse_used(out: Path) -> None:
 
 def _write_folder(opened: OpenedRun, segmenter: Segmenter, out: Path) -> None:
     """The folder appears whole or not at all."""
+    config = _config_of_export(opened.config)
     metadata = opened.checkpoint.metadata | {
         "backbone_saved": "true",
         "backbone_sha256": backbone_hash(segmenter.backbone.state_dict()),
+        **describe_training(config, opened.label_space),
     }
     # Complete under another name first: what stands at ``out`` can be used. Another export may be on its way there.
     target = RunFolder(out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.new"))
     try:
         write_checkpoint(target.checkpoint("best"), model_state(segmenter, whole=True), metadata, None, {})
-        save_config(_config_of_export(opened.config), target.config)
+        save_config(config, target.config)
         opened.label_space.save(target.labels)
         _move(target.path, out)
     finally:

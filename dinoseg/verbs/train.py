@@ -161,6 +161,7 @@ def _resume_point(run: RunFolder, config: Config, resume: str | None) -> tuple[C
     found = {key: get_key(recorded, key) for key in _FOUND_AT_START if get_key(config, key) is None}
     config = with_changes(config, found)
     refuse_changed_config(run, config)
+    run.refuse_other_training(checkpoint, resumed=True)
     if config.train.cache_features is None:
         # A run from before there was a cache.
         config = with_changes(config, {"train.cache_features": False})

@@ -41,6 +41,13 @@ def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path, monkeypatc
     assert _hashes(Path("fourth")) == found[0]
 
 
+def test_an_export_with_other_settings_is_evaluated_with_them(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_cli(["export", run, tmp_path / "out", "transforms.mean=[0.5, 0.5, 0.5]"], monkeypatch) == 0
+    assert run_cli(["eval", tmp_path / "out"], monkeypatch) == 0
+
+
 def test_a_second_export_into_a_folder_says_why_not(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
