@@ -133,7 +133,10 @@ class Checkpoint:
         """
         found = Checkpoint.find(folder)
         if found is None:
-            raise ValueError(f"{folder}: no checkpoint there; train first, or name another with --checkpoint last|best")
+            raise ValueError(
+                f"{folder}: no checkpoint there (no file {MODEL_FILE}); train first, or name another with --checkpoint "
+                "last|best"
+            )
         return found
 
     @staticmethod

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from dinoseg.system.files import special_kind
 from dinoseg.system.json_files import Record, check_document, parse_json
 
 
@@ -21,6 +22,8 @@ def read_training_records(path: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: the file cannot be read, or a whole line is no record; names file, line and key.
     """
+    if kind := special_kind(path):
+        raise ValueError(f"{path}: cannot be read ({kind}); remove it, which costs the curves only")
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
