@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 
+import torch
+
 from dinoseg.config import Config, all_keys, get_key
 from dinoseg.config.option import show_value
 from dinoseg.data.folders import Pair
@@ -111,11 +113,20 @@ def _restore_optimizer(trainer: Trainer, checkpoint: Checkpoint) -> None:
     state = checkpoint.trainer_state()
     try:
         trainer.optimizer.load_state_dict(state["optimizer"])
+        _refuse_other_averages(trainer.optimizer)
         if trainer.average is not None:
             trainer.average.resume(state["trained"])
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
         file = checkpoint.folder / TRAINER_FILE
         raise ValueError(f"{file}: not the state of this training ({error!r}); {REMEDY}") from None
+
+
+def _refuse_other_averages(optimizer: torch.optim.Optimizer) -> None:
+    """torch takes averages of any shape, and stumbles over them at the next step."""
+    for parameter, values in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if values[name].shape != parameter.shape:
+                raise ValueError(f"{name} {tuple(values[name].shape)} in place of {tuple(parameter.shape)}")
 
 
 def describe_inputs(train_pairs: Sequence[Pair], val_pairs: Sequence[Pair], images_per_batch: int) -> dict[str, str]:
