@@ -39,13 +39,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
-@pytest.fixture
-def folder(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it to be spoilt, the working directory."""
-    copy = tmp_path / "here"
-    shutil.copytree(original, copy)
-    monkeypatch.chdir(copy)
-    return copy
+def _working_folder(case: WrongInput, original: Path, copy: Path) -> Path:
+    """The original, which a refused command leaves as it is; a copy of it where the case spoils it first."""
+    return shutil.copytree(original, copy, symlinks=True) if case.spoil else original
 
 
 @pytest.fixture(autouse=True)
@@ -62,19 +58,31 @@ def no_hang() -> Iterator[None]:
 
 @pytest.mark.parametrize("case", CASES, ids=[case.title for case in CASES])
 def test_it_is_refused_with_the_name_and_a_remedy_and_nothing_is_left(
-    case: WrongInput, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    case: WrongInput,
+    original: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    folder = _working_folder(case, original, tmp_path_factory.getbasetemp() / "spoilt")
+    monkeypatch.chdir(folder)
     if case.spoil:
         case.spoil()
     before = _snapshot(folder)
-    code = run_cli([*case.verb.split()[:1], *case.arguments], monkeypatch)
+    try:
+        code = run_cli([*case.verb.split()[:1], *case.arguments], monkeypatch)
+        left = _snapshot(folder)
+    finally:
+        if case.spoil:
+            monkeypatch.chdir(original)
+            shutil.rmtree(folder)
     printed = capsys.readouterr()
     said = printed.out + printed.err
     assert code in (1, 2), said
     assert "Traceback" not in said and 'File "' not in said
     assert any(name in said for name in case.names), said
     assert _REMEDY.search(said), said
-    assert _snapshot(folder) == before
+    assert left == before
 
 
 def test_there_are_enough_of_them() -> None:

@@ -101,6 +101,6 @@ def _checked_targets(model: Any, targets: Sequence[str]) -> list[str]:
     unknown = [target for target in targets if target not in linear]
     if unknown or not targets:
         raise ValueError(
-            f"lora.targets is {list(targets)}; the linear layers of this backbone's blocks are {', '.join(linear)}"
+            f"lora.targets is {list(targets)}; use the linear layers of this backbone's blocks: {', '.join(linear)}"
         )
     return list(dict.fromkeys(targets))
