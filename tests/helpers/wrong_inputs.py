@@ -394,7 +394,7 @@ def _outputs() -> Iterator[WrongInput]:
     yield WrongInput("export", "output equal input", ("run", "run"), ("run",))
     yield WrongInput("export", "output over a folder", ("run", "data"), ("data",))
     yield WrongInput("compare", "output over a folder", ("run", "run", "--out", "data"), ("data",))
-    yield WrongInput("train", "output equal input", TRAIN[:1] + ("output_dir=run",) + TRAIN[2:], ("run",))
+    yield WrongInput("train", "output equal input", (*TRAIN[:1], "output_dir=run", *TRAIN[2:]), ("run",))
 
 
 def _options() -> Iterator[WrongInput]:
