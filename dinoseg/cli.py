@@ -3,10 +3,12 @@
 Heavy imports stand inside the verbs, so that ``--help`` answers at once.
 """
 
+import difflib
 import os
 import sys
 import traceback
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +17,7 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from dinoseg import __version__
+from dinoseg.system.messages import system_error
 from dinoseg.system.out_of_memory import memory_advice
 
 app = typer.Typer(
@@ -32,7 +35,23 @@ class CommandWithKeys(TyperCommand):
         if "--help-all" in args:
             self._print_help(ctx, whole=True)
             ctx.exit()
+        self._refuse_keys_as_options(ctx, args)
         return super().parse_args(ctx, args)
+
+    def _refuse_keys_as_options(self, ctx: Any, args: list[str]) -> None:
+        """``--bs 4``, as other tools have it, is answered with ``bs=4``."""
+        own = {name for parameter in self.get_params(ctx) for name in (*parameter.opts, *parameter.secondary_opts)}
+        for word, following in pairwise([*args, ""]):
+            name, equals, value = word.partition("=")
+            if word == "--":
+                return
+            if name.startswith("--") and name not in own and not difflib.get_close_matches(name, own, 1, 0.8):
+                from dinoseg.config.loading import likely_keys
+
+                likely = likely_keys(name[2:].replace("-", "_"))
+                if likely:
+                    given = value if equals else following if following[:1] not in ("", "-") else "VALUE"
+                    raise ValueError(f"{name}: no such option; settings are key=value: write {likely[0]}={given}")
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         self._print_help(ctx, whole=False)
@@ -306,10 +325,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if debug:
             traceback.print_exc()
-        message: Any = (
-            error if isinstance(error, ValueError) else f"{error.filename or 'file'}: {error.strerror or error}"
-        )
-        _fail(message)
+        _fail(system_error(error) if isinstance(error, OSError) else error)
     except (RuntimeError, MemoryError) as error:
         advice = memory_advice(error, next((argument for argument in arguments if not argument.startswith("-")), ""))
         if advice is None or debug:

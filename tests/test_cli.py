@@ -91,6 +91,8 @@ def test_an_unreadable_image_is_reported_and_the_others_go_on(
     ("arguments", "parts"),
     [
         (["train", "bss=2"], ["bss", "did you mean 'bs'"]),
+        (["train", "--bs", "4"], ["--bs", "write bs=4"]),
+        (["train", "--crop-size=64"], ["--crop-size", "write transforms.train.crop_size=64"]),
         (["train", "model.dino_hub=dinov3_vits17"], ["datasets.root"]),
         (["eval", "nowhere"], ["nowhere", "not a run folder"]),
         (["predict", "nowhere", "missing.png"], ["missing.png", "no image there"]),

@@ -130,6 +130,6 @@ def _checked_targets(model: Any, targets: Sequence[str]) -> list[str]:
     }
     if not targets or not all(found.values()):
         raise ValueError(
-            f"lora.targets is {list(targets)}; the linear layers of this backbone's blocks are {', '.join(linear)}"
+            f"lora.targets is {list(targets)}; use the linear layers of this backbone's blocks: {', '.join(linear)}"
         )
     return list(dict.fromkeys(name for names in found.values() for name in names))

@@ -102,7 +102,7 @@ def weight_files(path: Path) -> tuple[Path, ...]:
     if not path.is_dir():
         if kind := special_kind(path):
             raise ValueError(f"model.weights={path}: {kind}; {_REMEDY}")
-        raise ValueError(f"model.weights={path}: no such file or folder (beside a path, 'hub' and 'none' are known)")
+        raise ValueError(f"model.weights={path}: no such file or folder (beside a path, give 'hub' or 'none')")
     if (path / "model.safetensors").is_file():
         return (path / "model.safetensors",)
     index = path / "model.safetensors.index.json"

@@ -4,6 +4,8 @@ from typing import Any
 
 from dinoseg.config.schema import Config, LoraConfig, get_key
 
+# More than any use, fewer than a mistake.
+_MOST_SCALES = 32
 _LR_FACTOR = {"lora": 1.0, "full": 0.1}
 
 # Options of lora, peft's spelling of each, and what it is when neither is given.
@@ -134,6 +136,11 @@ def _check_agreement(config: Config) -> None:
         )
     if not config.transforms.eval.tta_ratios:
         raise ValueError("transforms.eval.tta_ratios is empty; give at least one scale, e.g. [1.0]")
+    if len(config.transforms.eval.tta_ratios) > _MOST_SCALES:
+        raise ValueError(
+            f"transforms.eval.tta_ratios has {len(config.transforms.eval.tta_ratios)} scales, and each is a whole "
+            f"prediction; give at most {_MOST_SCALES}"
+        )
     if config.transforms.eval.tta_right_angle_rotations and not config.eval.use_tta:
         raise ValueError(
             "transforms.eval.tta_right_angle_rotations=true has no effect without eval.use_tta=true; add it"

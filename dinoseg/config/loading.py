@@ -117,7 +117,7 @@ def _read_yaml(file: str) -> DictConfig:
     except RecursionError:
         raise ValueError(f"config={file}: nested too deep to be a config; give `key: value` lines") from None
     except (YAMLError, OmegaConfBaseException, ValueError, TypeError) as error:
-        raise ValueError(f"config={file}: not valid YAML: {error}; give `key: value` lines") from None
+        raise ValueError(f"config={file}: not valid YAML; repair it, or give another file: {error}") from None
     if not isinstance(loaded, DictConfig):
         raise ValueError(f"config={file}: expected `key: value` lines, found a list")
     return loaded

@@ -52,6 +52,8 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
         if not matched:
             raise ValueError(f"{entry}: no image there; give image files, a folder of images, or a quoted glob")
         found.update((image.path.resolve(), image) for image in matched)
+    if not found:
+        raise ValueError("no image is named to predict; give image files, a folder of images, or a quoted glob")
     owners: dict[str, Path] = {}
     for image in found.values():
         if image.name in owners:
@@ -69,6 +71,8 @@ def with_masks(images: Iterable[InputImage], folder: Path) -> list[InputImage]:
     Raises:
         ValueError: no such folder, or two masks of one name in it.
     """
+    if folder.is_file():
+        raise ValueError(f"--mask-ignored {folder}: a file, not a folder; give the folder of the true masks")
     images = list(images)
     mask_of = masks_of_images({image.name: image.path for image in images}, folder)
     return [replace(image, mask=mask_of.get(image.name)) for image in images]

@@ -1,5 +1,6 @@
 """The criterion of a head, from the config."""
 
+import math
 from typing import Any
 
 import torch
@@ -66,8 +67,10 @@ def class_weights(setting: Any, label_space: LabelSpace, class_pixels: list[int]
     for name, weight in setting.items():
         if name not in label_space.class_names:
             known = ", ".join(label_space.class_names)
-            raise ValueError(f"train.class_weights names {name!r}, which is no class; classes are {known}")
-        if not isinstance(weight, int | float) or weight < 0:
-            raise ValueError(f"train.class_weights.{name}={weight!r}; give a number of 0 or more")
+            raise ValueError(f"train.class_weights names {name!r}, which is no class; use one of {known}")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise ValueError(f"train.class_weights.{name}={weight!r}; give a finite number of 0 or more")
         weights[label_space.class_names.index(name)] = float(weight)
+    if not weights.any():
+        raise ValueError(f"train.class_weights={setting}: all are 0, nothing to learn; raise one of them")
     return weights

@@ -146,4 +146,4 @@ def _check(in_channels: tuple[int, ...], options: Mask2FormerOptions) -> None:
         )
     hidden_dim, num_heads = options.hidden_dim, options.num_heads
     if hidden_dim % _LARGEST_STRIDE or hidden_dim % num_heads:
-        raise ValueError(f"decoder_head.hidden_dim={hidden_dim} must be a multiple of 32 and of num_heads={num_heads}")
+        raise ValueError(f"decoder_head.hidden_dim={hidden_dim}: give a multiple of 32 and of num_heads={num_heads}")

@@ -1,11 +1,26 @@
 """Pieces of messages: lists of names, texts that every terminal takes, and durations."""
 
+import errno
 from collections.abc import Iterable
 from typing import Any
 from unicodedata import category
 
 # Control characters, bytes that are no UTF-8, and breaks of lines and paragraphs.
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+_ADVICE = {
+    errno.ENOSPC: "free space on that disk, or give a path on another; what was finished before is whole",
+    errno.EDQUOT: "free space within your quota, or give a path on another disk; what was finished before is whole",
+    errno.EFBIG: "the limit of file sizes is reached: raise it (ulimit -f); what was finished before is whole",
+    errno.ENOENT: "check the path; if the folder was removed in the meantime, make it again and run it again",
+    errno.ENOTDIR: "a file stands where a folder is needed; give another path, or move the file away",
+    errno.EEXIST: "a file stands where a folder is needed; give another path, or move the file away",
+    errno.EISDIR: "a folder stands where a file is needed; give the path of a file",
+    errno.EACCES: "give a path that you may read and write, or change its permissions",
+    errno.EPERM: "give a path that you may read and write, or change its permissions",
+    errno.EROFS: "give a path on a disk that can be written to",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n), or lower num_workers",
+}
 
 
 def list_names(names: Iterable[str], most: int = 5) -> str:
@@ -39,3 +54,9 @@ def duration_in_words(seconds: float) -> str:
     """``45 s``, ``12 min`` or ``3.5 h``."""
     minutes, hours = seconds / 60, seconds / 3600
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
+
+
+def system_error(error: OSError) -> str:
+    """Which file the system refused, why, and what to do."""
+    said = f"{printable(error.filename or 'file')}: {error.strerror or error}"
+    return f"{said}; {_ADVICE.get(error.errno or 0, 'check the path and its permissions, and run it again')}"

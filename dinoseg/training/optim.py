@@ -69,7 +69,8 @@ def build_schedule(config: SchedulerConfig) -> Schedule:
     for key in options:
         if key not in accepted:
             raise ValueError(
-                f"scheduler.constructor_kwargs.{key}: {config.type} has no such option; it has {', '.join(accepted)}"
+                f"scheduler.constructor_kwargs.{key}: {config.type} has no such option; use one of "
+                f"{', '.join(accepted)}"
             )
     total = config.total_iter
     # 1500 steps as in the DINOv3 configs, 5 % of a run too short for that.

@@ -37,9 +37,11 @@ def clear_cache(root: Path, name: str | None, console: Console) -> None:
     Raises:
         ValueError: no such folder, or one with something else in it.
     """
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"--folder {root}: a file, not a folder; give the folder of the feature cache")
     folders = [folder for folder in list_folders(root) if name in (None, folder.path.name)]
     if name is not None and not folders:
-        raise ValueError(f"{root}: no folder {name} in the feature cache; `dinoseg cache` lists them")
+        raise ValueError(f"{root}: no folder {name} in the feature cache; choose one: `dinoseg cache` lists them")
     for folder in folders:
         clear_folder(folder.path)
     console.print(_words(root, folders), markup=False, highlight=False, soft_wrap=True)

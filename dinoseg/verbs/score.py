@@ -117,8 +117,8 @@ def _find(predictions: Path, masks: Path) -> SplitListing:
     if problems:
         raise ValueError(
             f"--predictions {predictions} and --masks {masks} do not fit: {'; '.join(problems)}; both must hold the "
-            "same file stems, up to an affix that is the same for all, no more and no fewer: a quoted glob leaves "
-            "others out, such as --masks 'gt/**/*_labelIds.png'"
+            "same file stems, up to an affix that is the same for all, no more and no fewer: add or rename what is "
+            "missing, or leave others out with a quoted glob such as --masks 'gt/**/*_labelIds.png'"
         )
     if not listing.pairs:
         raise ValueError(f"--predictions {predictions}: no label map there (PNG, TIFF, NPY, ...)")

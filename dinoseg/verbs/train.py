@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from dinoseg.check.check import CheckReport, check_dataset, check_own_data
+from dinoseg.check.file_findings import Finding
 from dinoseg.config import Config, get_key, with_changes
 from dinoseg.config.loading import save_config
 from dinoseg.console.check_report import render_findings
@@ -21,6 +22,7 @@ from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.lock import locked_run
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device, refuse_sharded_weights
+from dinoseg.system.messages import list_names
 from dinoseg.system.processes import failing_together, process_count, process_rank
 from dinoseg.tracking.trackers import refuse_missing_packages
 from dinoseg.training.feature_cache import fill_feature_cache
@@ -199,11 +201,17 @@ def _check_data(config: Config, console: Console, own_data: OwnData | None) -> t
     if not report.ok or report.label_space is None:
         errors = [finding for finding in report.findings if finding.severity == "error"]
         if len(errors) == 1 or console.quiet:
-            raise ValueError("\n".join("; ".join(text for text in (e.message, e.advice) if text) for e in errors))
+            raise ValueError("\n".join(_in_words(error) for error in errors))
         if main:
             console.print(render_findings(report))
         raise ValueError(f"the data set is not fit for training ({len(errors)} errors, listed above)")
     return report.label_space, report
+
+
+def _in_words(finding: Finding) -> str:
+    words = "; ".join(text for text in (finding.message, finding.advice) if text)
+    named = [file for file in finding.files if file not in words]
+    return f"{words} ({list_names(named)})" if named else words
 
 
 def _announce(journal: Journal, trainer: Trainer, report: CheckReport, estimate: Estimate, remark: str) -> None:

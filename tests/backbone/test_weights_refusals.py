@@ -145,7 +145,7 @@ def test_empty_and_foreign_files(tmp_path: Path) -> None:
 
 
 def test_missing_path_and_ambiguous_folder(tmp_path: Path) -> None:
-    assert "no such file or folder (beside a path, 'hub' and 'none' are known)" in refusal("tiny_vit8", tmp_path / "x")
+    assert "no such file or folder (beside a path, give 'hub' or 'none')" in refusal("tiny_vit8", tmp_path / "x")
     assert "found: none; name the file" in refusal("tiny_vit8", tmp_path)
     for name in ("a.pth", "b.safetensors"):
         (tmp_path / name).touch()

@@ -291,7 +291,7 @@ def test_semantic_scores_hold_nothing_large_beside_the_result() -> None:
 def test_wrong_sizes_are_explained() -> None:
     with pytest.raises(ValueError, match=r"the m2f head taps four layers, found 1; give FOUR_EVEN_INTERVALS"):
         Mask2FormerHead(in_channels=(32,), num_classes=3, options=SMALL)
-    with pytest.raises(ValueError, match=r"hidden_dim=48 must be a multiple of 32 and of num_heads=8"):
+    with pytest.raises(ValueError, match=r"hidden_dim=48: give a multiple of 32 and of num_heads=8"):
         Mask2FormerHead(in_channels=(32,) * 4, num_classes=3, options=Mask2FormerOptions(hidden_dim=48))
 
 

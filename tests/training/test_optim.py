@@ -65,7 +65,7 @@ def test_warmup_is_five_percent_of_a_short_run_and_1500_steps_of_a_long_one() ->
 
 def test_mistakes_name_the_option() -> None:
     with pytest.raises(
-        ValueError, match=r"constructor_kwargs\.warmup: WarmupOneCycleLR has no such option; it has warmup_iters"
+        ValueError, match=r"constructor_kwargs\.warmup: WarmupOneCycleLR has no such option; use one of warmup_iters"
     ):
         build_schedule(SchedulerConfig(constructor_kwargs={"warmup": 3}))
     with pytest.raises(ValueError, match=r"warmup_iters=30 does not fit scheduler\.total_iter=20"):

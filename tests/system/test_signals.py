@@ -1,0 +1,91 @@
+"""SIGINT and SIGTERM before the first step: the signal's exit code, one line, nothing left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers.tiny import tiny_settings, write_tiny_dataset
+
+from dinoseg.system.signals import Ended, ending_at_signals
+
+
+@pytest.mark.parametrize(
+    ("number", "seconds"), [(signal.SIGINT, 0.3), (signal.SIGTERM, 0.6), (signal.SIGINT, 1.5), (signal.SIGTERM, 2.5)]
+)
+def test_a_signal_at_the_start_ends_with_its_code_and_one_line(
+    number: signal.Signals, seconds: float, tmp_path: Path
+) -> None:
+    data, run = write_tiny_dataset(tmp_path / "data", {"train": 2, "val": 1}), tmp_path / "run"
+    # A test run in the background ignores SIGINT, and its children with it.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from dinoseg.__main__ import main; main()"
+    arguments = [sys.executable, "-c", code, "train", *tiny_settings(data, run, "scheduler.total_iter=100000")]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    process.send_signal(number)
+    out, error = process.communicate(timeout=60)
+    assert "Traceback" not in out + error
+    if run.exists():
+        return  # a fast machine was training already, and stops as a training does
+    assert process.returncode == 128 + number
+    assert [line for line in error.splitlines() if "stopped" in line] == [f"stopped by {number.name}"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_error_that_a_library_makes_of_it_is_not_shown(number: signal.Signals, code: int) -> None:
+    assert _in_a_fork(f"_convert({number})") == (code, f"\nstopped by {signal.Signals(number).name}\n")
+
+
+def test_a_signal_that_a_library_swallowed_is_raised_again() -> None:
+    status, said = _in_a_fork(f"_swallow({signal.SIGINT})")
+    assert status == 130
+    assert said == "\nstopped by SIGINT\n"
+
+
+def test_an_ignored_ctrl_c_stays_ignored() -> None:
+    assert _in_a_fork("_ignored()") == (0, "")
+
+
+def _in_a_fork(call: str) -> tuple[int, str]:
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_signals as here; here.{call}"
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": paths},
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def _convert(number: int) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with ending_at_signals():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+        except Ended:
+            raise RuntimeError("an error of the library's own") from None
+
+
+def _swallow(number: int) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with ending_at_signals():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+        except BaseException:
+            pass
+        time.sleep(30)
+
+
+def _ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with ending_at_signals():
+        os.kill(os.getpid(), signal.SIGINT)
