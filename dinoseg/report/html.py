@@ -58,15 +58,27 @@ def build_report(run: Path, split: str, console: Console, max_images: int = 24, 
     folder, overrides = RunFolder(run), tuple(overrides)
     config, label_space = folder.read_config(overrides), folder.read_labels()
     recorded = read_evaluation(folder, split, label_space)
+    # Whatever is damaged is found before the first picture is written.
+    charts = _charts(folder)
     rows = choose_images(recorded.counts, max_images)
     pictures = _draw(folder, config, recorded, rows, console, overrides) if rows else []
-    context = _context(folder, config, label_space, recorded, pictures, overrides)
+    context = _context(folder, config, label_space, recorded, pictures, overrides) | {"charts": charts}
     page = folder.path / ("report.html" if split == "val" else f"report-{split}.html")
     replace_text(page, _environment().get_template("report.html").render(context))
     if context["redrawn_differently"]:
         console.print(f"note: {context['redrawn_differently']}", markup=False, highlight=False)
     console.print(f"written: {page}", markup=False, soft_wrap=True)
     return page
+
+
+def _charts(folder: RunFolder) -> list[dict[str, Any]]:
+    """The curves of the training."""
+    records = read_training_records(folder.metrics)
+    last_step = max([1, *(record["step"] for record in records)])
+    return [
+        {"title": chart.title, "log": chart.log_scale, "series": chart.series, "svg": chart_svg(chart, last_step)}
+        for chart in training_charts(records)
+    ]
 
 
 def _context(
@@ -77,17 +89,11 @@ def _context(
     pictures: list[Picture],
     overrides: tuple[str, ...],
 ) -> dict[str, Any]:
-    """What the template shows."""
-    records = read_training_records(folder.metrics)
-    last_step = max([1, *(record["step"] for record in records)])
+    """What the template shows beside the charts."""
     return {
         "run": folder.path.resolve().name,
         "split": recorded.split,
         "head": report_head(folder, config, recorded, label_space.kind, overrides),
-        "charts": [
-            {"title": chart.title, "log": chart.log_scale, "series": chart.series, "svg": chart_svg(chart, last_step)}
-            for chart in training_charts(records)
-        ],
         "learned": learned_images(folder) if recorded.split == "val" else [],
         "figures": _figure_names(recorded),
         "classes": _class_rows(recorded, label_space),

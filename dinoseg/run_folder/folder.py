@@ -28,6 +28,7 @@ _LABEL_KEYS = (
 
 
 CHECKPOINTS = ("best", "last", PREVIOUS)
+SPLITS = ("train", "val", "test")
 
 
 @cache
@@ -87,7 +88,13 @@ class RunFolder:
         return Checkpoint.open(self.checkpoint(name))
 
     def evaluation(self, split: str) -> Path:
-        """Folder of the figures of one split."""
+        """Folder of the figures of one split.
+
+        Raises:
+            ValueError: no split of that name: a name may not lead out of the run folder.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"--split {split}: choose {', '.join(SPLITS)}")
         return self.path / "eval" / split
 
     def read_config(self, overrides: Iterable[str] = ()) -> Config:
@@ -144,8 +151,13 @@ class RunFolder:
         Raises:
             ValueError: one of them is another run's, or was edited since; names file and key.
         """
-        refuse_other_labels(checkpoint.metadata, self.read_labels(), self.labels)
-        refuse_other_settings(checkpoint.metadata, self.read_config(), self.config, resumed)
+        try:
+            refuse_other_labels(checkpoint.metadata, self.read_labels(), self.labels)
+            refuse_other_settings(checkpoint.metadata, self.read_config(), self.config, resumed)
+        except ValueError:
+            # It may be the weights that are another run's: their hash says so.
+            _ = checkpoint.weights_sha256
+            raise
 
 
 def settings_of_run(arguments: Iterable[str]) -> list[str]:

@@ -327,9 +327,9 @@ def test_a_command_names_a_damaged_file_and_changes_nothing(
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (COMMANDS[0], "does not fit the run's config"),
+        (COMMANDS[0], "labels.json: not the labels that the checkpoint was trained with"),
         (COMMANDS[2], "are not those of labels.json"),
-        (COMMANDS[4], "the masks now give other labels than labels.json"),
+        (COMMANDS[4], "labels.json: not the labels that the checkpoint was trained with"),
         (COMMANDS[5], "model.safetensors: damaged"),
         (COMMANDS[7], "are not those of labels.json"),
         (COMMANDS[8], "are not those of labels.json"),

@@ -337,3 +337,28 @@ def _manifest(folder: Path) -> dict[str, Any]:
     del contents["sha256"]
     digest = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
     return contents | {"sha256": digest}
+
+
+OUTWARD = ("../../other/eval/val", "..", "/etc", "val/../val", "", "val\n")
+
+
+@pytest.mark.parametrize("name", OUTWARD)
+def test_names_of_splits_and_checkpoints_do_not_lead_out_of_the_run_folder(name: str, spoilt: Spoilt) -> None:
+    before = _hashes(spoilt.run.parent)
+    for command in (
+        ["eval", spoilt.run, "--split", name],
+        ["eval", spoilt.run, "--split", name, "--shard", "1/2"],
+        ["eval", spoilt.run, "--split", name, "--merge"],
+        ["report", spoilt.run, "--split", name],
+        ["compare", spoilt.run, spoilt.run, "--split", name],
+    ):
+        assert run_cli(command, spoilt.patch) == 1
+        assert f"error: --split {name}: choose train, val, test" in spoilt.capsys.readouterr().err
+    for command in (
+        ["eval", spoilt.run, "--checkpoint", name],
+        ["predict", spoilt.run, spoilt.runs.data / "test/images", "--out", spoilt.run / "out", "--checkpoint", name],
+        ["export", spoilt.run, spoilt.run / "out", "--checkpoint", name],
+    ):
+        assert run_cli(command, spoilt.patch) == 1
+        assert "choose best, last, previous" in spoilt.capsys.readouterr().err
+    assert _hashes(spoilt.run.parent) == before
