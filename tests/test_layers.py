@@ -22,6 +22,7 @@ FLOORS = [
     ["report", "training"],
     ["verbs"],
     ["api", "cli"],
+    ["__main__"],
 ]
 FLOOR_OF = {folder: floor for floor, folders in enumerate(FLOORS) for folder in folders}
 # The package itself stands outside: its names are the public ones, wherever they live.
