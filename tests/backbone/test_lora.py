@@ -265,7 +265,7 @@ def test_gradient_checkpointing_of_a_convnext() -> None:
         ({"layers": []}, r"lora\.layers is \[\]"),
         (
             {"targets": ["attn.query"]},
-            r"lora\.targets is \['attn\.query'\]; the linear layers .* are attn\.qkv, attn\.pr",
+            r"lora\.targets is \['attn\.query'\]; use the linear layers .* blocks: attn\.qkv, attn\.pr",
         ),
         ({"targets": []}, r"lora\.targets is \[\]"),
     ],
