@@ -90,13 +90,14 @@ def _unknown_keys() -> Iterator[WrongInput]:
 
 
 def _values() -> Iterator[WrongInput]:
-    """Of every key a value of another type, and those just outside its range; the verb is one that uses the key."""
+    """Of every other key a value of another type, of each one just outside its range; the verb is one that uses it."""
     for number, key in enumerate(all_keys()):
         verbs = [verb for verb in SETTINGS_AFTER if key.is_used_by(verb) and not key.key.startswith("datasets.")]
         verb = verbs[number % len(verbs)] if verbs else "train"
-        if key.type != "a value":
+        if key.type != "a value" and number % 2:
             yield _with(verb, "wrong type", f"{key.key}={{a: [1]}}", names=(key.key,))
-        for value in _out_of_range(key):
+        # One a key: all of them are refused by one rule, which has tests of its own.
+        for value in list(_out_of_range(key))[-1:]:
             yield _with(verb, "out of range", f"{key.key}={value}", names=(key.key,))
 
 
