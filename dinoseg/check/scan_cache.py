@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from dinoseg.system.files import replaced_file
+from dinoseg.system.files import replaced_file, user_cache_folder
 from dinoseg.system.json_files import check_document, load_json
 
 Facts = TypeVar("Facts")
@@ -19,10 +19,9 @@ VERSION = 3
 
 
 def default_cache_path(root: str) -> Path:
-    """The cache file of a data set: ``$XDG_CACHE_HOME/dinoseg`` (or ``~/.cache/dinoseg``), named by a hash of root."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """The cache file of a data set, named by a hash of root."""
     name = hashlib.sha256(str(Path(root).expanduser().absolute()).encode()).hexdigest()[:16]
-    return base / "dinoseg" / f"scan-{name}.json"
+    return user_cache_folder() / f"scan-{name}.json"
 
 
 class ScanCache:

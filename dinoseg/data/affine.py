@@ -15,9 +15,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from dinoseg.config import TrainTransformConfig
+from dinoseg.data.crop_choice import CROP_TRIES, largest_share, uniform
 from dinoseg.data.placement import Placement, Window, is_inside, sampled
 
-CROP_TRIES = 10
 # Points along a side of the grid on which an elastic deformation is drawn.
 _ELASTIC_POINTS = 5
 
@@ -50,7 +50,7 @@ class AffineTransform:
         share = self.options.max_class_share
         for _ in range(CROP_TRIES if share < 1 else 1):
             placement = self._draw_once(class_map)
-            if share == 1 or self._largest_share(placement, class_map) <= share:
+            if share == 1 or largest_share(self._labels(placement, class_map).numpy(), self.ignore_index) <= share:
                 break
         return placement
 
@@ -85,16 +85,11 @@ class AffineTransform:
         labels = torch.from_numpy(found.astype(np.int64))
         return labels.masked_fill(~is_inside(positions), self.ignore_index)
 
-    def _largest_share(self, placement: Placement, class_map: UInt[np.ndarray, "height width"]) -> float:
-        counts = torch.bincount(self._labels(placement, class_map).flatten())[: self.ignore_index]
-        total = int(counts.sum())
-        return float(counts.max()) / total if total else 1.0
-
     def _draw_once(self, class_map: UInt[np.ndarray, "height width"]) -> Placement:
         options = self.options
         height, width = class_map.shape
         base = 1.0 if options.img_size is None else options.img_size / min(height, width)
-        scale = base * _uniform(*options.random_img_size_ratio_range)
+        scale = base * uniform(*options.random_img_size_ratio_range)
         matrix = self._draw_matrix() / scale
         return Placement(
             size=(height, width),
@@ -106,10 +101,10 @@ class AffineTransform:
 
     def _draw_matrix(self) -> Float[Tensor, "2 2"]:
         options = self.options
-        angle = math.radians(_uniform(-options.rotation, options.rotation))
+        angle = math.radians(uniform(-options.rotation, options.rotation))
         if options.right_angle_rotations:
             angle += math.pi / 2 * int(torch.randint(4, ()).item())
-        shear = math.tan(math.radians(_uniform(-options.shear, options.shear)))
+        shear = math.tan(math.radians(uniform(-options.shear, options.shear)))
         across = -1.0 if torch.rand(()).item() < options.flip_prob else 1.0
         down = -1.0 if torch.rand(()).item() < options.vertical_flip_prob else 1.0
         turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -124,7 +119,7 @@ class AffineTransform:
         # As much of the crop as there can be lies in the image, where it is not turned.
         for side, length in zip((self.crop_size[1], self.crop_size[0]), class_map.shape[::-1], strict=True):
             half = side / scale / 2
-            centre.append(_uniform(min(half, length / 2), max(length - half, length / 2)))
+            centre.append(uniform(min(half, length / 2), max(length - half, length / 2)))
         return centre[0], centre[1]
 
     def _draw_foreground(self, class_map: UInt[np.ndarray, "height width"]) -> tuple[float, float] | None:
@@ -144,7 +139,3 @@ class AffineTransform:
         if not self.options.elastic:
             return None
         return self.options.elastic * (2 * torch.rand(1, 2, _ELASTIC_POINTS, _ELASTIC_POINTS) - 1)
-
-
-def _uniform(low: float, high: float) -> float:
-    return low + (high - low) * torch.rand(()).item()

@@ -29,59 +29,46 @@ def photometric_distortion() -> v2.Transform:
 
 def degradations(options: TrainTransformConfig) -> list[nn.Module]:
     """What ``transforms.train`` asks for beside colours; of float images, 0..1."""
-    steps: list[nn.Module] = []
-    if options.gamma:
-        steps.append(RandomGamma(options.gamma))
-    if options.blur:
-        steps.append(v2.RandomApply([v2.GaussianBlur(_odd(options.blur), (0.1, options.blur))], p=_PROBABILITY))
-    if options.low_resolution > 1:
-        steps.append(RandomLowResolution(options.low_resolution))
-    if options.noise:
-        steps.append(RandomNoise(options.noise))
-    if options.cutout:
-        steps.append(RandomCutout(options.cutout))
-    return steps
+    blur = v2.GaussianBlur(_odd(options.blur), (0.1, options.blur)) if options.blur else None
+    sometimes: list[nn.Module | None] = [
+        Gamma(options.gamma) if options.gamma else None,
+        blur,
+        LowResolution(options.low_resolution) if options.low_resolution > 1 else None,
+        Noise(options.noise) if options.noise else None,
+    ]
+    steps: list[nn.Module] = [v2.RandomApply([step], p=_PROBABILITY) for step in sometimes if step is not None]
+    return [*steps, RandomCutout(options.cutout)] if options.cutout else steps
 
 
-class RandomGamma(nn.Module):
-    """The image to the power of exp(u), u uniform within ``most``, with probability 0.3."""
+class _UpTo(nn.Module):
+    """A change of an image of random strength, ``most`` at most."""
 
     def __init__(self, most: float) -> None:
         super().__init__()
         self.most = most
+
+
+class Gamma(_UpTo):
+    """The image to the power of exp(u), u uniform within ``most``."""
 
     def forward(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
         """The image, 0..1, darker or brighter."""
-        if _spared():
-            return image
         return image.clamp(0, 1) ** float(torch.exp(self.most * (2 * torch.rand(()) - 1)))
 
 
-class RandomNoise(nn.Module):
-    """Gaussian noise of a deviation up to ``most``, with probability 0.3."""
-
-    def __init__(self, most: float) -> None:
-        super().__init__()
-        self.most = most
+class Noise(_UpTo):
+    """Gaussian noise of a deviation up to ``most``."""
 
     def forward(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
         """The image, 0..1, with noise."""
-        if _spared():
-            return image
         return (image + self.most * torch.rand(()) * torch.randn_like(image)).clamp(0, 1)
 
 
-class RandomLowResolution(nn.Module):
-    """The image as if it had been taken with up to ``most`` times fewer pixels a side, with probability 0.3."""
-
-    def __init__(self, most: float) -> None:
-        super().__init__()
-        self.most = most
+class LowResolution(_UpTo):
+    """The image as if it had been taken with up to ``most`` times fewer pixels a side."""
 
     def forward(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
         """An image of the same size."""
-        if _spared():
-            return image
         factor = 1 + (self.most - 1) * float(torch.rand(()))
         size = [max(1, round(side / factor)) for side in image.shape[-2:]]
         small = functional.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)
@@ -105,10 +92,6 @@ class RandomCutout(nn.Module):
             top, left = (int(torch.randint(side, ())) for side in (height, width))
             image[:, top : top + hole[0], left : left + hole[1]] = 0.5
         return image
-
-
-def _spared() -> bool:
-    return torch.rand(()).item() >= _PROBABILITY
 
 
 def _odd(sigma: float) -> int:

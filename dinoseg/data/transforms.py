@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int64, UInt
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
@@ -17,14 +18,22 @@ from torchvision.transforms.v2 import functional as F
 from dinoseg.config import TransformsConfig
 from dinoseg.data.affine import AffineTransform
 from dinoseg.data.appearance import degradations, photometric_distortion
-
-CROP_TRIES = 10
+from dinoseg.data.crop_choice import CROP_TRIES, largest_share, uniform
 
 
 def as_size(value: int | list[int]) -> tuple[int, int]:
     """Height and width, in pixels, of a config value that is a whole number (square) or ``[height, width]``."""
     height, width = value if isinstance(value, list) else (value, value)
     return height, width
+
+
+def resize_image(
+    image: Float[Tensor, "3 height width"], size: tuple[int, int]
+) -> Float[Tensor, "3 new_height new_width"]:
+    """Bilinear with antialiasing; the image itself where the size is its own."""
+    if tuple(image.shape[-2:]) == size:
+        return image
+    return functional.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
 def _integer_map(class_map: UInt[np.ndarray, "height width"]) -> tv_tensors.Mask:
@@ -47,17 +56,6 @@ def _window_and_size(native: int, crop: int, scale: float) -> tuple[int, int]:
     if scaled <= crop:
         return native, scaled
     return min(native, max(1, round(crop / scale))), crop
-
-
-def _uniform(low: float, high: float) -> float:
-    return low + (high - low) * torch.rand(()).item()
-
-
-def _largest_share(mask: tv_tensors.Mask, ignore_index: int) -> float:
-    """Share, 0..1, of the most frequent class among the pixels that count; 1 where none counts."""
-    counts = np.bincount(mask.numpy().reshape(-1))
-    counts[ignore_index:] = 0
-    return float(counts.max() / counts.sum()) if counts.any() else 1.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class TrainTransform:
 
     def _draw_scale(self, native_height: int, native_width: int) -> float:
         base = 1.0 if self.img_size is None else self.img_size / min(native_height, native_width)
-        return base * _uniform(*self.ratio_range)
+        return base * uniform(*self.ratio_range)
 
     def _draw_crop(
         self, mask: tv_tensors.Mask, window: tuple[int, int], size: tuple[int, int]
@@ -110,7 +108,7 @@ class TrainTransform:
         for _ in range(tries):
             top, left = int(torch.randint(rows, ()).item()), int(torch.randint(columns, ()).item())
             crop = _resize_mask(F.crop(mask, top, left, *window), size)
-            if tries > 1 and _largest_share(crop, self.ignore_index) <= self.max_class_share:
+            if tries > 1 and largest_share(crop.numpy(), self.ignore_index) <= self.max_class_share:
                 break
         return top, left, crop
 

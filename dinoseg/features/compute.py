@@ -5,9 +5,9 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from dinoseg.backbone import Backbone, FeatureMap, fit_to_patches
+from dinoseg.data.transforms import resize_image
 from dinoseg.features.recipe import FeatureRecipe
 
 # Of a tile that its neighbour covers, too.
@@ -23,9 +23,7 @@ def compute_features(
         dtype: of the forward pass; None or float32 for fp32.
     """
     device = next(backbone.parameters()).device
-    size = recipe.resized((image.shape[-2], image.shape[-1]))
-    if size != tuple(image.shape[-2:]):
-        image = functional.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
+    image = resize_image(image, recipe.resized((image.shape[-2], image.shape[-1])))
     patch = backbone.spec.patch_size
     fitted = fit_to_patches(image[None].to(device), patch, backbone.scale)
     precision = torch.autocast(device.type, dtype, enabled=dtype not in (None, torch.float32))

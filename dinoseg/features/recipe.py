@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from dinoseg.backbone import Backbone, backbone_hash, fitted_size
 from dinoseg.config import Config
 from dinoseg.data.transforms import as_size
+from dinoseg.system.files import user_cache_folder
 
 # Raised whenever the same recipe gives other numbers, or files another form.
 VERSION = 1
@@ -87,5 +87,5 @@ class FeatureRecipe:
 
 
 def default_cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/dinoseg/features``, or ``~/.cache/dinoseg/features``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dinoseg" / "features"
+    """Where features are kept unless ``train.cache_folder`` says otherwise."""
+    return user_cache_folder() / "features"

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dinoseg.inference.resampling import resize_image
+from dinoseg.data.transforms import resize_image
 from dinoseg.models.segmenter import Segmenter
 
 

@@ -1,19 +1,9 @@
-"""An image at the size at which it is scored, and the class index of each pixel from its scores."""
+"""The class index of each pixel from its scores."""
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from torch.nn import functional
-
-
-def resize_image(
-    image: Float[Tensor, "3 height width"], size: tuple[int, int]
-) -> Float[Tensor, "3 new_height new_width"]:
-    """Bilinear with antialiasing; the image itself where the size is its own."""
-    if tuple(image.shape[-2:]) == size:
-        return image
-    return functional.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
 def argmax_classes(

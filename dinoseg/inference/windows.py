@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from dinoseg.data.transforms import resize_image
 from dinoseg.inference.accumulator import RowAccumulator, WindowGrid
 from dinoseg.inference.policy import WindowPolicy
-from dinoseg.inference.resampling import argmax_classes, resize_image
+from dinoseg.inference.resampling import argmax_classes
 from dinoseg.inference.tta import Orientation, SemanticModel, WindowScorer
 from dinoseg.models.bilinear import AxisMap, resample_columns, resample_rows
 

@@ -41,6 +41,11 @@ def replaced_file(path: Path, shared: bool = False) -> Iterator[Path]:
             raise
 
 
+def user_cache_folder() -> Path:
+    """Where things are kept that can be computed anew: ``$XDG_CACHE_HOME/dinoseg``, or ``~/.cache/dinoseg``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dinoseg"
+
+
 def replace_text(path: Path, text: str) -> None:
     """Writes a whole text file, UTF-8; see ``replaced_file``."""
     with replaced_file(path) as temporary:
