@@ -29,13 +29,17 @@ def interleaved(functions: dict[str, Callable[[], object]], repeats: int) -> dic
 
 def report(figure: str, value: float, unit: str, **facts: object) -> None:
     """One JSON line: the figure, what it was measured with, and the machine."""
-    machine = {
+    print(json.dumps({"figure": figure, "value": round(value, 4), "unit": unit, **facts, **machine()}), flush=True)
+
+
+def machine() -> dict[str, object]:
+    """What a figure was measured on."""
+    return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "cores": os.cpu_count(),
     }
-    print(json.dumps({"figure": figure, "value": round(value, 4), "unit": unit, **facts, **machine}), flush=True)
 
 
 def peak_kilobytes() -> int:

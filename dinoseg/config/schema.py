@@ -279,6 +279,10 @@ class TrainConfig(Section):
         None, "linear, dense: weight of Dice loss; 0 for linear, 1 for dense when left out", least=0
     )
     auxiliary_weight: float = option(0.4, "dense: weight of the same loss on each of the two coarser levels", least=0)
+    cldice_weight: float = option(
+        0.0, "linear, dense: weight of the clDice loss, which minds gaps in thin classes", least=0
+    )
+    cldice_classes: list[str] | None = option(None, "names of those classes; all but the most frequent when left out")
     cache_features: bool | None = option(
         None,
         "compute the backbone's features of whole images once and keep them on disk; when left out: where it is frozen "
@@ -289,6 +293,13 @@ class TrainConfig(Section):
     )
     cache_limit: float = option(
         20.0, "the most that features of one training may take; it goes on without a cache above", above=0, unit="GB"
+    )
+    cached_views: int = option(
+        0,
+        "features of so many variants of each training image, in brightness, contrast, saturation and hue, are "
+        "kept beside its own; the pass over the images takes as many times longer",
+        least=0,
+        most=100,
     )
     class_weights: Any = option("none", "none | auto (inverse square root of pixel share) | {name: weight}")
     accumulation_steps: int = option(1, "batches per optimiser step", least=1, most=10**6)

@@ -127,7 +127,7 @@ class SegmentationDataset(Dataset[Sample]):
             assert isinstance(self.transform, AffineTransform)
             placement = self.transform.draw(class_map)
             image_tensor, class_tensor = self.transform.at(placement, image, class_map)
-        maps, tokens = self.features.sample(index, placement)
+            maps, tokens = self.features.sample(index, placement)
         return Sample(
             image=image_tensor,
             class_map=class_tensor,

@@ -1,15 +1,19 @@
 """The pass over the images of a training that computes what the cache lacks."""
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from filelock import FileLock, Timeout
 from PIL import Image
 
 from dinoseg.backbone import Backbone
 from dinoseg.config import Config
+from dinoseg.data.appearance import photometric_distortion
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset, read_picture
+from dinoseg.data.sampler import mixed_seed, spread_subset
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.features.compute import compute_features
 from dinoseg.features.recipe import FeatureRecipe, default_cache_folder
@@ -18,6 +22,19 @@ from dinoseg.system.device import DTYPES
 from dinoseg.system.processes import process_count, process_rank
 
 Images = SegmentationDataset | EvaluationDataset
+
+
+@dataclass(frozen=True)
+class View:
+    """An image of a data set as the backbone is shown it.
+
+    Attributes:
+        index: of the image.
+        number: 0 for the image as it is; others are variants in brightness, contrast, saturation and hue.
+    """
+
+    index: int
+    number: int
 
 
 @dataclass(frozen=True)
@@ -44,29 +61,38 @@ class FeatureCache:
         return FeatureCache(config, backbone, folder)
 
     def gigabytes(self, sizes: Sequence[tuple[int, int]]) -> float:
-        """What the features of images of these sizes (height, width) take."""
+        """What the features of pictures of these sizes (height, width) take."""
         return sum(self.folder.recipe.bytes_for(size, self.backbone) for size in sizes) / 1e9
 
-    def missing(self, data: Images, advance: Callable[[], None] = lambda: None) -> tuple[list[Path], list[int]]:
-        """The file of each image, and the indices of those that are not there or damaged.
+    def views(self, data: Images) -> list[View]:
+        """What is computed of a data set: of each training image and its variants, or of the images evaluated."""
+        if isinstance(data, SegmentationDataset):
+            numbers = range(1 + self.config.train.cached_views)
+            return [View(index, number) for index in range(len(data)) for number in numbers]
+        return [View(index, 0) for index in spread_subset(len(data), self.config.eval.max_val_samples)]
+
+    def missing(self, data: Images, advance: Callable[[], None] = lambda: None) -> tuple[dict[View, Path], list[View]]:
+        """The file of each view, and the views whose files are not there or damaged.
 
         Args:
             advance: called after each.
         """
-        files, indices = [], []
-        for index in range(len(data)):
-            files.append(self.folder.file_of(_picture(data, index)))
-            if not self.folder.is_whole(files[-1]):
-                indices.append(index)
+        files, views = {}, []
+        for view in self.views(data):
+            files[view] = self.folder.file_of(_picture(data, view))
+            if not self.folder.is_whole(files[view]):
+                views.append(view)
             advance()
-        return files, indices
+        return files, views
 
-    def fill(self, data: Images, files: Sequence[Path], indices: Sequence[int], advance: Callable[[], None]) -> None:
+    def fill(
+        self, data: Images, files: Mapping[View, Path], views: Sequence[View], advance: Callable[[], None]
+    ) -> None:
         """Computes features; what another process computes meanwhile is waited for, not computed again.
 
         Args:
-            files: of all images, as ``missing`` gives them.
-            indices: of those to compute.
+            files: of all views, as ``missing`` gives them.
+            views: those to compute.
             advance: called after each.
 
         Raises:
@@ -74,36 +100,46 @@ class FeatureCache:
         """
         self.folder.path.mkdir(parents=True, exist_ok=True)
         # Processes of one training begin at different places, and take over from each other.
-        first = len(indices) * process_rank() // process_count()
-        waiting = [*indices[first:], *indices[:first]]
+        first = len(views) * process_rank() // process_count()
+        waiting = [*views[first:], *views[:first]]
         for blocking in (False, True):
             left = []
-            for index in waiting:
+            for view in waiting:
                 # 256 locks for any number of images; a lock that is held by a dead process is free.
-                lock = FileLock(self.folder.path / f".{files[index].name[:2]}.lock")
+                lock = FileLock(self.folder.path / f".{files[view].name[:2]}.lock")
                 try:
                     with lock.acquire(timeout=-1 if blocking else 0):
-                        if not self.folder.is_whole(files[index]):
-                            self._compute(data, index, files[index])
+                        if not self.folder.is_whole(files[view]):
+                            self._compute(data, view, files[view])
                 except Timeout:
-                    left.append(index)
+                    left.append(view)
                     continue
                 advance()
             waiting = left
 
-    def _compute(self, data: Images, index: int, file: Path) -> None:
-        image = build_eval_transform(self.config.transforms).normalise(_picture(data, index))
+    def _compute(self, data: Images, view: View, file: Path) -> None:
+        image = build_eval_transform(self.config.transforms).normalise(_picture(data, view))
         dtype = DTYPES[self.config.model_dtype]
         self.folder.write(file, compute_features(self.backbone, image, self.folder.recipe, dtype))
 
-    def source(self, files: Sequence[Path]) -> CachedFeatures:
+    def source(self, files: Mapping[View, Path]) -> CachedFeatures:
         """What data sets read."""
         cells = tuple(stride / self.backbone.scale for stride in self.backbone.strides)
-        return CachedFeatures(tuple(files), cells)
+        by_image: dict[int, tuple[Path, ...]] = {}
+        for view, file in files.items():
+            by_image[view.index] = (*by_image.get(view.index, ()), file)
+        return CachedFeatures(by_image, cells)
 
 
-def _picture(data: Images, index: int) -> Image.Image:
-    return read_picture(data.pairs[index], data.label_space, data.white_level)
+def _picture(data: Images, view: View) -> Image.Image:
+    picture = read_picture(data.pairs[view.index], data.label_space, data.white_level)
+    if view.number == 0:
+        return picture
+    # Of the picture and the number alone, so that every run has the same variants.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(mixed_seed(zlib.crc32(picture.tobytes()), 0, view.number))
+        distorted: Image.Image = photometric_distortion()(picture)
+    return distorted
 
 
 def fits_evaluation(config: Config) -> bool:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,22 +80,26 @@ class CachedFeatures:
     """Features of the images of a data set, by index.
 
     Attributes:
-        files: of each image.
+        files: of the views of each image, the image as it is first.
         cells: pixels of a crop that one cell covers, down and across, for each layer: as when the backbone sees it.
     """
 
-    files: tuple[Path, ...]
+    files: Mapping[int, tuple[Path, ...]]
     cells: tuple[float, ...]
 
     def sample(self, index: int, placement: Placement) -> LayerTensors:
         """What lies below a crop, on a grid of its own, as if the backbone had seen the crop.
+
+        Of a view drawn from torch's random state, where the image has several.
 
         Raises:
             ValueError: the file is gone or damaged.
         """
         maps, tokens = [], []
         height, width = placement.crop
-        with _opened(self.files[index]) as opened:
+        views = self.files[index]
+        file = views[int(torch.randint(len(views), ()).item())] if len(views) > 1 else views[0]
+        with _opened(file) as opened:
             for layer, cell in enumerate(self.cells):
                 rows, columns = (max(1, int(np.ceil(round(side / cell, 6)))) for side in (height, width))
                 positions = placement.positions(rows, columns)
@@ -109,7 +113,7 @@ class CachedFeatures:
         Raises:
             ValueError: the file is gone or damaged.
         """
-        with _opened(self.files[index]) as opened:
+        with _opened(self.files[index][0]) as opened:
             stored = [opened.get_tensor(f"map_{layer}") for layer in range(len(self.cells))]
             maps = [torch.from_numpy(values).permute(2, 0, 1).float() for values in stored]
             return maps, [token for layer in range(len(maps)) for token in _class_token(opened, layer)]

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dinoseg.config import Config
+from dinoseg.config import Config, TrainConfig
 from dinoseg.labels import LabelSpace
+from dinoseg.losses.cldice import SoftClDice
 from dinoseg.losses.mask_classification import MaskClassificationLoss
 from dinoseg.losses.matching import check_query_count
 from dinoseg.losses.pixel import PixelLoss
@@ -24,8 +25,8 @@ def build_criterion(
         most_classes: the most classes that one training image holds.
 
     Raises:
-        ValueError: an image holds more classes than there are queries, or ``train.class_weights`` is neither none, auto
-            nor a mapping of known class names to numbers.
+        ValueError: an image holds more classes than there are queries, ``train.class_weights`` is neither none, auto
+            nor a mapping of known class names to numbers, or ``train.cldice_classes`` names no class.
     """
     weights = class_weights(config.train.class_weights, label_space, class_pixels)
     if HEADS[config.decoder_head.type].predicts == "masks":
@@ -44,7 +45,31 @@ def build_criterion(
         diceloss_weight=config.train.diceloss_weight,
         class_weights=weights,
         auxiliary_weight=config.train.auxiliary_weight,
+        cldice=_cldice(config.train, label_space, class_pixels),
     )
+
+
+def _cldice(train: TrainConfig, label_space: LabelSpace, class_pixels: list[int]) -> SoftClDice | None:
+    if not train.cldice_weight:
+        return None
+    classes = thin_classes(train.cldice_classes, label_space, class_pixels)
+    return SoftClDice(classes, label_space.ignore_index, train.cldice_weight)
+
+
+def thin_classes(names: list[str] | None, label_space: LabelSpace, class_pixels: list[int]) -> tuple[int, ...]:
+    """Indices of the classes whose centre lines count; all but the most frequent where none is named.
+
+    Raises:
+        ValueError: a name that is no class.
+    """
+    if names is None:
+        most = max(range(label_space.num_classes), key=lambda index: class_pixels[index])
+        return tuple(index for index in range(label_space.num_classes) if index != most)
+    for name in names:
+        if name not in label_space.class_names:
+            known = ", ".join(label_space.class_names)
+            raise ValueError(f"train.cldice_classes names {name!r}, which is no class; use some of {known}")
+    return tuple(label_space.class_names.index(name) for name in names)
 
 
 def class_weights(setting: Any, label_space: LabelSpace, class_pixels: list[int]) -> Tensor | None:

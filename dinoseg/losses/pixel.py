@@ -1,10 +1,12 @@
 """Pixel-wise losses: cross-entropy and Dice, averaged over valid pixels only."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dinoseg.losses.cldice import SoftClDice
+from dinoseg.losses.one_hot import one_hot_of_valid
 from dinoseg.models.head import PixelOutput
 from dinoseg.system.processes import mean_over_processes
 
@@ -18,6 +20,7 @@ class PixelLoss(nn.Module):
         diceloss_weight: weight of the Dice loss.
         class_weights: one weight a class for the cross-entropy, or None for equal weights.
         auxiliary_weight: weight of the same loss on each coarser level that a head gives in training.
+        cldice: a loss on centre lines, of the finest level alone, if any.
     """
 
     class_weights: Tensor | None
@@ -30,12 +33,14 @@ class PixelLoss(nn.Module):
         diceloss_weight: float = 0.0,
         class_weights: Float[Tensor, " classes"] | None = None,
         auxiliary_weight: float = 0.4,
+        cldice: SoftClDice | None = None,
     ) -> None:
         super().__init__()
         self.ignore_index = ignore_index
         self.celoss_weight = celoss_weight
         self.diceloss_weight = diceloss_weight
         self.auxiliary_weight = auxiliary_weight
+        self.cldice = cldice
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, output: PixelOutput, class_map: Int[Tensor, "batch height width"]) -> dict[str, Tensor]:
@@ -44,6 +49,8 @@ class PixelLoss(nn.Module):
         Scores are resized bilinearly to the class map, so that thin structures are supervised at their own resolution.
         """
         terms = self._terms(output.logits, class_map)
+        if self.cldice is not None:
+            terms["loss_cldice"] = self.cldice(_fitted(output.logits, class_map), class_map)
         if output.auxiliary and self.auxiliary_weight:
             coarser = [self._terms(logits, class_map) for logits in output.auxiliary]
             summed = torch.stack([value for level in coarser for value in level.values()]).sum()
@@ -53,9 +60,7 @@ class PixelLoss(nn.Module):
     def _terms(
         self, scores: Float[Tensor, "batch classes _ _"], class_map: Int[Tensor, "batch height width"]
     ) -> dict[str, Tensor]:
-        logits = scores.float()
-        if logits.shape[-2:] != class_map.shape[-2:]:
-            logits = functional.interpolate(logits, size=class_map.shape[-2:], mode="bilinear", align_corners=False)
+        logits = _fitted(scores, class_map)
         terms = {}
         if self.celoss_weight:
             loss = cross_entropy(logits, class_map, self.ignore_index, self.class_weights)
@@ -99,7 +104,7 @@ def dice(
     """
     valid = class_map != ignore_index
     probabilities = logits.softmax(dim=1) * valid[:, None]
-    truth = _one_hot(class_map.masked_fill(~valid, 0), valid, logits.shape[1])
+    truth = one_hot_of_valid(class_map, valid, logits.shape[1])
     overlap = (probabilities * truth).sum(dim=(2, 3))
     total = (probabilities + truth).sum(dim=(2, 3))
     present = truth.any(dim=3).any(dim=2)
@@ -108,10 +113,10 @@ def dice(
     return loss.sum() / count.clamp(min=1.0)
 
 
-def _one_hot(
-    class_map: Int[Tensor, "batch height width"], valid: Bool[Tensor, "batch height width"], num_classes: int
+def _fitted(
+    scores: Float[Tensor, "batch classes _ _"], class_map: Int[Tensor, "batch height width"]
 ) -> Float[Tensor, "batch classes height width"]:
-    truth = torch.zeros(
-        class_map.shape[0], num_classes, *class_map.shape[1:], device=class_map.device, dtype=torch.float32
-    )
-    return truth.scatter_(1, class_map[:, None], valid[:, None].to(truth.dtype))
+    logits = scores.float()
+    if logits.shape[-2:] == class_map.shape[-2:]:
+        return logits
+    return functional.interpolate(logits, size=class_map.shape[-2:], mode="bilinear", align_corners=False)

@@ -18,16 +18,28 @@ def settle_feature_cache(
     """The config with ``train.cache_features`` decided, the cache if there is to be one, and what the plan says of it.
 
     The decision depends on the config and the sizes of the images alone, so that a resumed training comes to it again.
+
+    Raises:
+        ValueError: ``train.cached_views`` where nothing is kept.
     """
     wanted = config.train.cache_features
     if wanted is None:
         # A random backbone is another one with every seed: its features would be of use once.
         wanted = config.model.mode == "freeze" and config.model.weights != "none"
+    if config.train.cached_views and not wanted:
+        raise ValueError(
+            f"train.cached_views={config.train.cached_views} is of features that are kept, and this training computes "
+            "them in every step; set train.cache_features=true or leave train.cached_views out"
+        )
     if not wanted:
         return with_changes(config, {"train.cache_features": False}), None, "computed in every step"
     cache = FeatureCache.of(config, backbone)
     data_sets: list[Images] = [train_data, val_data] if fits_evaluation(config) else [train_data]
-    sizes = [stored_size(pair, data.label_space, data.white_level) for data in data_sets for pair in data.pairs]
+    sizes = [
+        stored_size(data.pairs[view.index], data.label_space, data.white_level)
+        for data in data_sets
+        for view in cache.views(data)
+    ]
     needed, limit = cache.gigabytes(sizes), config.train.cache_limit
     if needed > limit:
         words = f"computed in every step: those of all images take {needed:.1f} GB, train.cache_limit is {limit:g}"
@@ -51,12 +63,13 @@ def fill_feature_cache(trainer: Trainer, console: Console) -> None:
     with failing_together():
         try:
             shown = console if process_rank() == 0 else Console(quiet=True)
-            with image_progress(shown, sum(map(len, data_sets)), "features looked for") as advance:
+            views = sum(len(cache.views(data)) for data in data_sets)
+            with image_progress(shown, views, "features looked for") as advance:
                 found = [(data, *cache.missing(data, advance)) for data in data_sets]
-            total = sum(len(indices) for _, _, indices in found)
+            total = sum(len(lacking) for _, _, lacking in found)
             with image_progress(shown if total else Console(quiet=True), total, "features") as advance:
-                for data, files, indices in found:
-                    cache.fill(data, files, indices, advance)
+                for data, files, lacking in found:
+                    cache.fill(data, files, lacking, advance)
                     data.features = cache.source(files)
         except OSError as error:
             raise ValueError(

@@ -18,11 +18,12 @@ from PIL import Image
 from dinoseg.backbone import FeatureMap, build_backbone
 from dinoseg.config import Config
 from dinoseg.config.loading import load_config
-from dinoseg.data.dataset import EvaluationDataset
+from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
 from dinoseg.data.folders import Pair
 from dinoseg.data.placement import Placement
-from dinoseg.data.transforms import build_eval_transform
-from dinoseg.features.fill import FeatureCache
+from dinoseg.data.sampler import spread_subset
+from dinoseg.data.transforms import build_eval_transform, build_train_transform
+from dinoseg.features.fill import FeatureCache, Images
 from dinoseg.features.store import CachedFeatures, FeatureFolder, clear_folder, list_folders
 from dinoseg.labels import LabelSpace
 from dinoseg.training.feature_cache import settle_feature_cache
@@ -62,7 +63,7 @@ def build(config: Config) -> FeatureCache:
     return FeatureCache.of(config, backbone.eval())
 
 
-def filled(cache: FeatureCache, data: EvaluationDataset) -> tuple[CachedFeatures, int]:
+def filled(cache: FeatureCache, data: Images) -> tuple[CachedFeatures, int]:
     """What data sets read, and how many images were computed for it."""
     files, missing = cache.missing(data)
     done: list[None] = []
@@ -102,6 +103,39 @@ def test_a_crop_reads_the_cells_below_it(images: EvaluationDataset, tmp_path: Pa
     assert not beyond[0].any()
 
 
+def training(images: EvaluationDataset, config: Config) -> SegmentationDataset:
+    transform = build_train_transform(config.transforms, SPACE.ignore_index, samples_features=True)
+    return SegmentationDataset(images.pairs, SPACE, transform, seed=3)
+
+
+def test_variants_in_colour_are_kept_beside_each_training_image(images: EvaluationDataset, tmp_path: Path) -> None:
+    config = config_for(tmp_path / "cache", "train.cached_views=3", "transforms.train.crop_size=16")
+    cache = build(config)
+    data = training(images, config)
+    source, computed = filled(cache, data)
+    assert all(len(set(source.files[index])) > 2 for index in range(3))
+    assert computed == 12 and filled(build(config), data)[1] == 0
+    plain, _ = filled(build(config_for(tmp_path / "cache")), images)
+    assert [files[0] for files in source.files.values()] == [files[0] for files in plain.files.values()]
+    # A sample is a function of seed, epoch and index; over the epochs it comes from each of the variants.
+    data.features = source
+    maps = [data[epoch, 1]["features"][0] for epoch in range(12)]
+    assert all(torch.equal(data[epoch, 1]["features"][0], maps[epoch]) for epoch in range(12))
+    data.features = plain
+    assert 1 <= sum(torch.equal(data[epoch, 1]["features"][0], maps[epoch]) for epoch in range(12)) <= 9
+
+
+def test_only_the_images_that_are_evaluated_are_computed(images: EvaluationDataset, tmp_path: Path) -> None:
+    source, computed = filled(build(config_for(tmp_path / "cache", "eval.max_val_samples=1")), images)
+    assert computed == 1 and list(source.files) == spread_subset(3, 1)
+
+
+def test_variants_want_a_cache(images: EvaluationDataset, tmp_path: Path) -> None:
+    config = config_for(tmp_path / "cache", "train.cached_views=2", "train.cache_features=false")
+    with pytest.raises(ValueError, match=r"train\.cached_views=2 is of features that are kept.*train\.cache_features"):
+        settle_feature_cache(config, build(config).backbone, images, images)
+
+
 def test_a_second_training_computes_nothing_and_other_settings_all(images: EvaluationDataset, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     assert filled(build(config_for(folder)), images)[1] == 3
@@ -137,13 +171,13 @@ def test_a_damaged_entry_is_computed_anew(
 ) -> None:
     cache = build(config_for(tmp_path / "cache"))
     source, _ = filled(cache, images)
-    before = source.files[1].read_bytes()
-    damage(source.files[1])
+    before = source.files[1][0].read_bytes()
+    damage(source.files[1][0])
     if damage is not _flip:  # read while a training runs, a flipped bit is not seen; at its start it is
-        with pytest.raises(ValueError, match=rf"{source.files[1].name}: .*--resume"):
+        with pytest.raises(ValueError, match=rf"{source.files[1][0].name}: .*--resume"):
             source.whole(1)
     assert filled(cache, images)[1] == 1
-    assert source.files[1].read_bytes() == before
+    assert source.files[1][0].read_bytes() == before
 
 
 def test_large_images_go_in_tiles_as_evaluation_cuts_them(images: EvaluationDataset, tmp_path: Path) -> None:
