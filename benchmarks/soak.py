@@ -1,10 +1,11 @@
 """A training that is killed again and again against one that is left alone. Prints one JSON line per figure.
 
-    python benchmarks/soak.py [--ends 30] [--steps 2000] [--head linear|m2f] [--seed 0]
+    python benchmarks/soak.py [--ends 30] [--steps 2000] [--kind linear|m2f|dense|everything] [--seed 0]
 
-Both train the same tiny model on the same pictures. The second is ended at random moments, by SIGKILL or SIGTERM, and
-started again with ``--resume auto`` each time. In the end weights, metrics.jsonl and figures must be equal, and no file
-may lie in one run folder alone.
+Both train the same tiny model on the same pictures. The second is ended at random moments, by SIGKILL, SIGTERM or
+SIGINT, and started again with ``--resume auto`` each time; in one life of ten another training of the same folder is
+started beside it, which must be refused. In the end weights, metrics.jsonl and figures must be equal, and no file may
+lie in one run folder alone.
 """
 
 import argparse
@@ -24,17 +25,33 @@ from measure import report
 from PIL import Image
 from safetensors.torch import load_file
 
-HEADS = {
-    "linear": [],
-    "m2f": [
-        "decoder_head.type=m2f",
-        "decoder_head.hidden_dim=32",
-        "decoder_head.num_queries=6",
-        "decoder_head.encoder_layers=1",
-        "decoder_head.decoder_layers=2",
-        "decoder_head.adapter_inplane=4",
-        "m2f_train.num_points=64",
-    ],
+_M2F = (
+    "decoder_head.type=m2f",
+    "decoder_head.hidden_dim=32",
+    "decoder_head.num_queries=6",
+    "decoder_head.encoder_layers=1",
+    "decoder_head.decoder_layers=2",
+    "decoder_head.adapter_inplane=4",
+    "m2f_train.num_points=64",
+)
+KINDS = {
+    "linear": (),
+    "m2f": _M2F,
+    "dense": (
+        "decoder_head.type=dense",
+        "decoder_head.stem_widths=[8,8,16,16]",
+        "train.cache_features=true",
+        "eval.mode=whole",
+    ),
+    "everything": (
+        *_M2F,
+        "model.mode=lora",
+        "lora.rank=2",
+        "lora.dropout=0.1",
+        "train.ema_decay=0.9",
+        "train.accumulation_steps=2",
+        "num_workers=2",
+    ),
 }
 CLOCK = ("images_per_second", "data_wait_share")
 
@@ -55,7 +72,7 @@ def write_pictures(root: Path) -> Path:
     return root
 
 
-def settings(data: Path, run: Path, head: str, steps: int) -> list[str]:
+def settings(data: Path, run: Path, kind: str, steps: int) -> list[str]:
     return [
         f"datasets.root={data}",
         f"output_dir={run}",
@@ -65,10 +82,11 @@ def settings(data: Path, run: Path, head: str, steps: int) -> list[str]:
         "device=cpu",
         "transforms.train.crop_size=32",
         f"scheduler.total_iter={steps}",
-        f"eval.eval_interval={steps // 30}",
-        f"train.checkpoint_interval={steps // 100}",
+        f"eval.eval_interval={max(1, steps // 20)}",
+        f"train.checkpoint_interval={max(1, steps // 100)}",
         "train.log_interval=1",
-        *HEADS[head],
+        f"train.cache_folder={run.parent / 'features'}",
+        *KINDS[kind],
     ]
 
 
@@ -91,7 +109,8 @@ class Lives:
         self.context.set_forkserver_preload(["dinoseg.verbs.train"])
         self.arguments, self.metrics, self.log = arguments, metrics, log
         self.random = random.Random(seed)
-        self.ends: dict[str, int] = {"SIGKILL": 0, "SIGTERM": 0}
+        self.ends: dict[str, int] = {"SIGKILL": 0, "SIGTERM": 0, "SIGINT": 0}
+        self.refused = 0
         self.slowest_answer = 0.0
 
     def whole(self) -> float:
@@ -111,6 +130,8 @@ class Lives:
             while self._stamp() == before and process.is_alive():
                 time.sleep(0.01)
             time.sleep(self.random.uniform(0, longest))
+        if self.random.random() < 0.1 and process.is_alive() and self._stamp() != before:
+            self._be_refused()
         name = self.random.choice(sorted(self.ends))
         if not process.is_alive():
             advice = "give more --steps" if process.exitcode == 0 else "its log ends:"
@@ -121,11 +142,23 @@ class Lives:
         os.kill(process.pid, getattr(signal, name))
         process.join()
         self.ends[name] += 1
-        if name == "SIGTERM":
+        if name != "SIGKILL":
             self.slowest_answer = max(self.slowest_answer, time.perf_counter() - sent)
-            # Before the loop starts there is nothing to save, and SIGTERM ends the process as it ends any other.
-            if process.exitcode not in (0, -signal.SIGTERM):
-                raise SystemExit(f"SIGTERM: ended with {process.exitcode}:\n{self.log.read_text()[-2000:]}")
+            number = getattr(signal, name)
+            # 0: a checkpoint was written. Else there was nothing to save: before the loop starts the signal ends the
+            # process, as it ends any other.
+            if process.exitcode not in (0, 128 + number, -number):
+                raise SystemExit(f"{name}: ended with {process.exitcode}:\n{self.log.read_text()[-2000:]}")
+
+    def _be_refused(self) -> None:
+        """A second training of the same folder ends with exit code 1, and says that another one is at work."""
+        log = self.log.with_name("second.log")
+        second = self.context.Process(target=train, args=(self.arguments, log))
+        second.start()
+        second.join()
+        if second.exitcode != 1 or "process" not in log.read_text():
+            raise SystemExit(f"two at once: the second ended with {second.exitcode}:\n{log.read_text()[-2000:]}")
+        self.refused += 1
 
     def _start(self) -> Any:
         process = self.context.Process(target=train, args=(self.arguments, self.log))
@@ -162,7 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--ends", type=int, default=30)
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--head", choices=HEADS, default="linear")
+    parser.add_argument("--kind", choices=KINDS, default="linear")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -170,7 +203,7 @@ def main() -> None:
         data, whole, parts = write_pictures(root / "data"), root / "whole", root / "parts"
         runs = {
             run: Lives(
-                settings(data, run, options.head, options.steps),
+                settings(data, run, options.kind, options.steps),
                 run / "metrics.jsonl",
                 root / f"{run.name}.log",
                 options.seed,
@@ -182,7 +215,13 @@ def main() -> None:
             # The lives together must be shorter than the training.
             runs[parts].cut_short(1.2 * seconds / options.ends)
         runs[parts].whole()
-        facts = {"head": options.head, "steps": options.steps, **runs[parts].ends, "whole_seconds": round(seconds, 1)}
+        facts = {
+            "kind": options.kind,
+            "steps": options.steps,
+            **runs[parts].ends,
+            "second_refused": runs[parts].refused,
+            "whole_seconds": round(seconds, 1),
+        }
         first, second = records(whole), records(parts)
         report("tensors of last and best that differ", different_tensors(whole, parts), "tensors", **facts)
         differing = abs(len(first) - len(second)) + sum(a != b for a, b in zip(first, second, strict=False))
@@ -193,7 +232,7 @@ def main() -> None:
             for run in runs
         )
         report("metrics.json that differ", int(not same), "files", **facts)
-        report("slowest answer to SIGTERM", runs[parts].slowest_answer, "s", **facts)
+        report("slowest answer to SIGTERM or SIGINT", runs[parts].slowest_answer, "s", **facts)
 
 
 if __name__ == "__main__":
