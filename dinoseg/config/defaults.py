@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from dinoseg.config.schema import Config, LoraConfig, get_key
+from dinoseg.config.model_options import LoraConfig
+from dinoseg.config.schema import Config, get_key
 
 # More than any use, fewer than a mistake.
 _MOST_SCALES = 32

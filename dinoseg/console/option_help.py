@@ -65,7 +65,7 @@ def options_markdown() -> str:
         "Every key of a config file and of `key=value` on the command line. `dinoseg options WORD` finds one. When a",
         "training goes on (`--resume`), a key marked *free* may change; the others may not.",
         "",
-        "This page is made from the declarations in `dinoseg/config/schema.py` by `dinoseg options --markdown`.",
+        "This page is made from the declarations in `dinoseg/config/*_options.py` by `dinoseg options --markdown`.",
     ]
     for section, entries in _by_section(all_keys()).items():
         lines += ["", f"## {_TITLES[section]}", "", "| key | default | values | meaning | at resume |"]

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from dinoseg.config import TrainTransformConfig
 from dinoseg.config.loading import load_config
-from dinoseg.config.schema import TrainTransformConfig
 from dinoseg.data.affine import AffineTransform
 from dinoseg.data.placement import Placement, Window, sampled
 from dinoseg.data.transforms import TrainTransform, build_train_transform

@@ -1,0 +1,124 @@
+"""Options of the data and of what is done to images: ``datasets.`` and ``transforms.``."""
+
+from typing import Any
+
+from pydantic import Field
+
+from dinoseg.config.option import PREDICTS, READS_DATA, Section, option
+
+_LARGEST_SIDE = 65536
+
+
+class DatasetsConfig(Section):
+    """Where images and masks lie, and what the masks mean."""
+
+    root: str = option(
+        "",
+        "folder with {train,val,test}/{images,masks}, or an ADE20K root",
+        resume="free",
+        verbs=READS_DATA,
+        first=True,
+    )
+    train: str = option("train", "split folder, or a descriptor such as ADE20K:split=TRAIN", verbs=READS_DATA)
+    val: str = option("val", "split folder, or a descriptor such as ADE20K:split=VAL", verbs=READS_DATA)
+    test: str = option("test", "split folder, or a descriptor", resume="free", verbs=READS_DATA)
+    images: Any = option(
+        None, "glob of images, or {train: glob, val: glob, test: glob}, relative to root", verbs=READS_DATA
+    )
+    masks: Any = option(None, "glob of masks, paired with images by stem; same form as images", verbs=READS_DATA)
+    classes: Any = option(
+        None,
+        "{label id or '#rrggbb': name}; a name given twice merges; left out: scanned from the masks",
+        verbs=("check",),
+        first=True,
+    )
+    ignore: int | str | list[int | str] | None = option(
+        None, "label ids or colours that count nowhere; 255 by default", verbs=("check",), first=True
+    )
+    reduce_zero_label: bool | None = option(
+        None, "ADE20K shorthand: 0 is ignored, the rest shift down by one", verbs=("check",), first=True
+    )
+    colour_tolerance: int = option(
+        0,
+        "RGB masks: largest channel distance at which a stray colour is taken as the nearest",
+        least=0,
+        most=255,
+        verbs=("check",),
+    )
+    white_level: int | None = option(
+        None,
+        "value that is white in pictures with 16 bits; found by the scan of the data when left out",
+        least=255,
+        most=65535,
+        verbs=("check", *PREDICTS),
+    )
+
+
+class TrainTransformConfig(Section):
+    """What a training image goes through."""
+
+    img_size: int | None = option(
+        None,
+        "short side before the random ratio; native size when left out",
+        least=1,
+        most=_LARGEST_SIDE,
+        unit="pixels",
+    )
+    random_img_size_ratio_range: list[float] = option(
+        [0.5, 2.0], "range of the random resize", above=0, most=100, length=2
+    )
+    crop_size: int | list[int] = option(
+        512, "what the model sees of an image", size=True, most=_LARGEST_SIDE, unit="pixels", first=True
+    )
+    flip_prob: float = option(0.5, "probability of a horizontal flip", least=0, most=1)
+    vertical_flip_prob: float = option(0.0, "probability of a vertical flip", least=0, most=1)
+    right_angle_rotations: bool = option(False, "rotate by a random multiple of 90 degrees")
+    max_class_share: float = option(
+        0.75, "redraw a crop (10 tries) in which one class covers more than this", above=0, most=1
+    )
+    photometric_distortion: bool = option(True, "random brightness, contrast, saturation and hue")
+    rotation: float = option(0.0, "largest random rotation, either way", least=0, most=180, unit="degrees")
+    shear: float = option(0.0, "largest random shear, either way", least=0, most=45, unit="degrees")
+    elastic: float = option(
+        0.0, "largest random displacement of an elastic deformation", least=0, most=1000, unit="pixels"
+    )
+    foreground_share: float = option(
+        0.0, "share of crops around a pixel of a class that is not the image's most frequent", least=0, most=1
+    )
+    gamma: float = option(0.0, "random gamma of exp(-gamma) to exp(gamma), e.g. 0.4", least=0, most=3)
+    noise: float = option(0.0, "largest deviation of random noise, of images in 0..1, e.g. 0.05", least=0, most=1)
+    blur: float = option(0.0, "largest deviation of a random blur", least=0, most=100, unit="pixels")
+    low_resolution: float = option(1.0, "largest factor by which the resolution is lowered at random", least=1, most=16)
+    cutout: float = option(0.0, "share of a crop covered by grey rectangles", least=0, most=1)
+
+
+class EvalTransformConfig(Section):
+    """What an image goes through before inference."""
+
+    img_size: int | None = option(
+        None,
+        "resize the short side to this before inference; native size when left out",
+        least=1,
+        most=_LARGEST_SIDE,
+        unit="pixels",
+        resume="decides best",
+        verbs=PREDICTS,
+    )
+    tta_ratios: list[float] = option(
+        [1.0], "scales of test-time augmentation", above=0, most=100, resume="decides best", verbs=PREDICTS
+    )
+    tta_right_angle_rotations: bool = option(
+        False,
+        "turn by 90, 180 and 270 degrees, too; for images without an up",
+        resume="decides best",
+        verbs=PREDICTS,
+    )
+
+
+class TransformsConfig(Section):
+    """Augmentation, resizing and normalisation."""
+
+    train: TrainTransformConfig = Field(default_factory=TrainTransformConfig)
+    eval: EvalTransformConfig = Field(default_factory=EvalTransformConfig)
+    mean: list[float] = option([0.485, 0.456, 0.406], "per channel, of images in 0..1", least=0, most=1, length=3)
+    std: list[float] = option([0.229, 0.224, 0.225], "per channel, of images in 0..1", above=0, most=1, length=3)
