@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 from dinoseg.config import TrainTransformConfig
 from dinoseg.data.crop_choice import CROP_TRIES, largest_share, uniform
-from dinoseg.data.placement import Placement, Window, is_inside, sampled
+from dinoseg.data.placement import Placement, Positions, Window, is_inside, sampled
 
 # Points along a side of the grid on which an elastic deformation is drawn.
 _ELASTIC_POINTS = 5
@@ -48,9 +48,14 @@ class AffineTransform:
     def draw(self, class_map: UInt[np.ndarray, "height width"]) -> Placement:
         """A random placement; anew, 9 times at most, where one class covers more than ``max_class_share`` of it."""
         share = self.options.max_class_share
+        # A share is told from every fourth pixel each way as well as from all.
+        coarse = [max(1, side // 4) for side in self.crop_size]
         for _ in range(CROP_TRIES if share < 1 else 1):
             placement = self._draw_once(class_map)
-            if share == 1 or largest_share(self._labels(placement, class_map).numpy(), self.ignore_index) <= share:
+            if share == 1:
+                break
+            labels = self._labels(placement.size, placement.positions(*coarse), class_map)
+            if largest_share(labels.numpy(), self.ignore_index) <= share:
                 break
         return placement
 
@@ -60,7 +65,7 @@ class AffineTransform:
         """What the crop shows when it is placed so."""
         positions = placement.positions(*self.crop_size)
         inside = is_inside(positions)
-        labels = self._labels(placement, class_map)
+        labels = self._labels(placement.size, positions, class_map)
         window = Window.around(positions, placement.size)
         if window is None:
             return torch.zeros(3, *self.crop_size), labels
@@ -74,13 +79,18 @@ class AffineTransform:
             pixels = F.resize(pixels, size, antialias=True)
         return self.appearance(sampled(pixels, local)) * inside, labels
 
-    def _labels(
+    def labels_at(
         self, placement: Placement, class_map: UInt[np.ndarray, "height width"]
     ) -> Int64[Tensor, "crop_height crop_width"]:
-        positions = placement.positions(*self.crop_size)
-        places = (positions + 1) * (torch.tensor([placement.size[1], placement.size[0]]) / 2)
+        """The class map of the crop when it is placed so; for a head that does not look at the image."""
+        return self._labels(placement.size, placement.positions(*self.crop_size), class_map)
+
+    def _labels(
+        self, size: tuple[int, int], positions: Positions, class_map: UInt[np.ndarray, "height width"]
+    ) -> Int64[Tensor, "rows columns"]:
+        places = (positions + 1) * (torch.tensor([size[1], size[0]]) / 2)
         columns, rows = places.floor().long().unbind(dim=-1)
-        height, width = placement.size
+        height, width = size
         found = class_map[rows.clamp(0, height - 1).numpy(), columns.clamp(0, width - 1).numpy()]
         labels = torch.from_numpy(found.astype(np.int64))
         return labels.masked_fill(~is_inside(positions), self.ignore_index)

@@ -110,6 +110,8 @@ class SegmentationDataset(Dataset[Sample]):
         self.white_level = white_level
         # Given once they are computed; the transform must then be one that places crops.
         self.features: FeatureSource | None = None
+        # False where the model looks at features alone: crops are then zeros, which take no time.
+        self.shows_images = True
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -126,7 +128,11 @@ class SegmentationDataset(Dataset[Sample]):
                 return Sample(image=image_tensor, class_map=class_tensor, index=index, name=pair.name)
             assert isinstance(self.transform, AffineTransform)
             placement = self.transform.draw(class_map)
-            image_tensor, class_tensor = self.transform.at(placement, image, class_map)
+            if self.shows_images:
+                image_tensor, class_tensor = self.transform.at(placement, image, class_map)
+            else:
+                image_tensor = torch.zeros(3, *self.transform.crop_size)
+                class_tensor = self.transform.labels_at(placement, class_map)
             maps, tokens = self.features.sample(index, placement)
         return Sample(
             image=image_tensor,
@@ -186,19 +192,26 @@ def samples_of(loader: DataLoader[Any]) -> Iterator[Any]:
     """What the loader yields; an error of a worker without the worker's traceback.
 
     Raises:
-        ValueError: a file cannot be read, or holds a label id outside the label space.
+        ValueError: a file cannot be read, or holds a label id outside the label space; or a worker was killed.
     """
     # At once, not at the first sample: starting the workers draws from the random state, which a step seeds.
-    return _plain_errors(iter(loader))
+    return _plain_errors(iter(loader), loader.num_workers)
 
 
-def _plain_errors(iterator: Iterator[Any]) -> Iterator[Any]:
+def _plain_errors(iterator: Iterator[Any], workers: int) -> Iterator[Any]:
     try:
         yield from iterator
         return
     except (ValueError, OSError) as error:
         # PyTorch wraps the message of a worker in its traceback; the last "...Error: " starts the message itself.
         message = str(error).rstrip().rsplit("Error: ", 1)[-1]
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        message = (
+            f"{str(error).rstrip('. ')}: a data loading process was ended from outside, most often because memory, or "
+            f"shared memory in a container, ran out; lower num_workers (now {workers}), or give the container more"
+        )
     # Only now nothing holds the iterator any more, and its workers end.
     del iterator
     raise ValueError(message)

@@ -45,11 +45,13 @@ class Head(nn.Module, ABC, Generic[Output]):
             loss is chosen.
         class_layers: names of the layers that have one row a class, and for masks one more, "no object".
         scores_are_probabilities: whether ``semantic_logits`` can be averaged as they are, or want a softmax first.
+        sees_image: whether ``forward`` looks at more of the image than its size.
     """
 
     predicts: ClassVar[Literal["pixels", "masks"]]
     class_layers: ClassVar[tuple[str, ...]]
     scores_are_probabilities: ClassVar[bool]
+    sees_image: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod

@@ -38,6 +38,7 @@ class LinearHead(Head[PixelOutput]):
     predicts = "pixels"
     class_layers = ("conv",)
     scores_are_probabilities = False
+    sees_image = False
 
     def __init__(self, *, in_channels: tuple[int, ...], num_classes: int, options: LinearOptions) -> None:
         super().__init__()

@@ -76,6 +76,7 @@ def fill_feature_cache(trainer: Trainer, console: Console) -> None:
                 f"{error.filename or cache.folder.path}: {error.strerror or error}; make room there, set "
                 "train.cache_folder to another disk, or train.cache_features=false"
             ) from None
+    train.shows_images = trainer.segmenter.head.sees_image
     train.transform = build_train_transform(
         trainer.config.transforms, trainer.label_space.ignore_index, samples_features=True
     )

@@ -1,5 +1,7 @@
 """Samples: determinism whatever the worker, encoding exactly once, and errors that name the file."""
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from dinoseg.config import TrainTransformConfig, TransformsConfig
-from dinoseg.data.dataset import EvaluationDataset, Sample, SegmentationDataset
+from dinoseg.data.dataset import EvaluationDataset, Sample, SegmentationDataset, samples_of
 from dinoseg.data.folders import Pair
 from dinoseg.data.sampler import EpochBatchSampler
 from dinoseg.data.transforms import build_eval_transform, build_train_transform
@@ -166,3 +168,22 @@ def test_images_without_a_mask_are_refused(pairs: list[Pair]) -> None:
         training_set(unpaired)
     with pytest.raises(ValueError, match=r"image1\.png: no mask.*1 of 2"):
         evaluation_set(unpaired)
+
+
+class _Killed(Dataset[int]):
+    """A data set whose workers are killed at the second sample, as the kernel does where memory runs out."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        if index:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_worker_that_is_killed_is_told_in_one_message() -> None:
+    samples = samples_of(DataLoader(_Killed(), batch_size=None, num_workers=1))
+    with pytest.raises(ValueError, match=r"DataLoader worker.*memory.*ran out; lower num_workers \(now 1\)"):
+        list(samples)

@@ -26,6 +26,9 @@ from dinoseg.data.transforms import build_eval_transform, build_train_transform
 from dinoseg.features.fill import FeatureCache, Images
 from dinoseg.features.store import CachedFeatures, FeatureFolder, clear_folder, list_folders
 from dinoseg.labels import LabelSpace
+from dinoseg.models.dense_head import DenseHead
+from dinoseg.models.linear_head import LinearHead
+from dinoseg.models.mask2former_head import Mask2FormerHead
 from dinoseg.training.feature_cache import settle_feature_cache
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation")
@@ -123,6 +126,21 @@ def test_variants_in_colour_are_kept_beside_each_training_image(images: Evaluati
     assert all(torch.equal(data[epoch, 1]["features"][0], maps[epoch]) for epoch in range(12))
     data.features = plain
     assert 1 <= sum(torch.equal(data[epoch, 1]["features"][0], maps[epoch]) for epoch in range(12)) <= 9
+
+
+def test_a_head_that_looks_at_features_alone_is_shown_no_pixels(images: EvaluationDataset, tmp_path: Path) -> None:
+    config = config_for(tmp_path / "cache", "transforms.train.crop_size=16")
+    data = training(images, config)
+    data.features, _ = filled(build(config), data)
+    seen = [data[epoch, 1] for epoch in range(3)]
+    data.shows_images = False
+    for epoch, before in enumerate(seen):
+        sample = data[epoch, 1]
+        assert before["image"].any() and not sample["image"].any()
+        assert sample["image"].shape == before["image"].shape
+        assert torch.equal(sample["class_map"], before["class_map"])
+        assert torch.equal(sample["features"][0], before["features"][0])
+    assert not LinearHead.sees_image and DenseHead.sees_image and Mask2FormerHead.sees_image
 
 
 def test_only_the_images_that_are_evaluated_are_computed(images: EvaluationDataset, tmp_path: Path) -> None:
