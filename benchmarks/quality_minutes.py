@@ -40,6 +40,7 @@ from dinoseg.evaluation.evaluate import evaluate
 from dinoseg.evaluation.settings import evaluation_settings
 from dinoseg.features.fill import FeatureCache
 from dinoseg.inference.opening import ChosenRun, OpenedRun
+from dinoseg.training.feature_cache import fits_evaluation
 
 MARKS = (2, 5, 10, 20, 30, 60)
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -195,7 +196,7 @@ def _scored(
             opened.label_space,
             build_eval_transform(opened.config.transforms),
         )
-        if opened.config.train.cache_features and not changes:
+        if opened.config.train.cache_features and fits_evaluation(opened.config):
             _give_features(data, opened, segmenter.backbone, folder / "test-cache")
         f1: list[float] = []
         settings = evaluation_settings(opened.config, opened.label_space)
@@ -207,7 +208,7 @@ def _scored(
             on_image=_collect_f1(f1, options.fields) if options.fields else None,
         )
     contents = evaluation.to_dict()
-    found = {"mIoU": contents["mIoU"], "interval": contents["mIoU_interval"]}
+    found: dict[str, Any] = {"mIoU": contents["mIoU"], "interval": contents["confidence"]["mIoU"]}
     found["per_class"] = {row["name"]: row["IoU"] for row in contents["per_class"]}
     return found | ({"weighted_f1": round(float(np.mean(f1)), 2)} if f1 else {})
 

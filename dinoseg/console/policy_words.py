@@ -69,7 +69,8 @@ def _window(window: dict[str, Any]) -> list[str]:
     tta = window.get("tta")
     if tta:
         scales = ", ".join(f"{scale:g}" for scale in tta.get("scales", [1.0]))
-        extras = [name.replace("_", " ") for name in ("horizontal_flip", "right_angle_rotations") if tta.get(name)]
+        names = ("horizontal_flip", "right_angle_rotations", "backbone_once")
+        extras = [name.replace("_", " ") for name in names if tta.get(name)]
         sentences.append(f"Test-time augmentation: scales {scales}{''.join(f', {extra}' for extra in extras)}.")
     elif window:
         sentences.append("No test-time augmentation.")

@@ -153,9 +153,13 @@ class _Informed:
         self._segmenter = segmenter
         self._features = [feature.to(device) for feature in features]
 
-    def semantic_logits(self, image: Tensor) -> Tensor:
+    def features(self, image: Tensor) -> list[FeatureMap]:
+        """Those of the whole image."""
+        return self._features
+
+    def semantic_logits(self, image: Tensor, features: list[FeatureMap] | None = None) -> Tensor:
         """Scores of the whole image."""
-        return self._segmenter.semantic_logits(image, self._features)
+        return self._segmenter.semantic_logits(image, features or self._features)
 
 
 def _origin(window: WindowPolicy) -> dict[str, Any]:

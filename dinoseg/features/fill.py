@@ -140,8 +140,3 @@ def _picture(data: Images, view: View) -> Image.Image:
         torch.default_generator.manual_seed(mixed_seed(zlib.crc32(picture.tobytes()), 0, view.number))
         distorted: Image.Image = photometric_distortion()(picture)
     return distorted
-
-
-def fits_evaluation(config: Config) -> bool:
-    """Whether evaluation feeds the backbone just what the cache holds: whole images, as they are."""
-    return config.eval.mode == "whole" and not config.eval.use_tta

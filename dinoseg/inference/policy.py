@@ -8,6 +8,7 @@ from dinoseg.data.transforms import as_size
 from dinoseg.inference.accumulator import WindowGrid
 from dinoseg.inference.blending import Blend
 from dinoseg.inference.tta import TtaPolicy
+from dinoseg.models.segmenter import HEADS
 
 Mode = Literal["whole", "slide"]
 
@@ -80,6 +81,7 @@ class WindowPolicy:
             "scales": list(self.tta.scales),
             "horizontal_flip": self.tta.horizontal_flip,
             "right_angle_rotations": self.tta.right_angle_rotations,
+            "backbone_once": self.tta.backbone_once,
         }
         return description
 
@@ -88,7 +90,11 @@ def window_policy(config: Config) -> WindowPolicy:
     """Windows, blending, resizing and test-time augmentation from the ``eval`` and ``transforms.eval`` sections."""
     views = config.transforms.eval
     assert config.eval.crop_size is not None and config.eval.stride is not None  # filled in when it was loaded
-    tta = TtaPolicy(tuple(views.tta_ratios), right_angle_rotations=views.tta_right_angle_rotations)
+    tta = TtaPolicy(
+        tuple(views.tta_ratios),
+        right_angle_rotations=views.tta_right_angle_rotations,
+        backbone_once=_backbone_sees_once(config),
+    )
     return WindowPolicy(
         mode=cast(Mode, config.eval.mode),
         crop=as_size(config.eval.crop_size),
@@ -98,6 +104,15 @@ def window_policy(config: Config) -> WindowPolicy:
         img_size=views.img_size,
         tta=tta if config.eval.use_tta else None,
     )
+
+
+def _backbone_sees_once(config: Config) -> bool:
+    asked = config.transforms.eval.tta_backbone
+    if asked is not None:
+        return asked == "once"
+    # A head that was trained on features turned with the crop has never met those of a turned image. One that looks
+    # at nothing else would say the same of both, and gains by what the backbone sees anew.
+    return config.train.cache_features is True and HEADS[config.decoder_head.type].sees_image
 
 
 def _require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:

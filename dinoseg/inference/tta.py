@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dinoseg.backbone import FeatureMap
+
 
 @runtime_checkable
 class SemanticModel(Protocol):
@@ -21,6 +23,17 @@ class SemanticModel(Protocol):
 
     def semantic_logits(self, image: Tensor) -> Tensor:
         """Images (batch, 3, height, width) to scores (batch, num_classes, height, width)."""
+
+
+@runtime_checkable
+class TwoPartModel(SemanticModel, Protocol):
+    """A model whose features can be had apart from its scores."""
+
+    def features(self, image: Tensor) -> list[FeatureMap]:
+        """Maps over the extent of the images."""
+
+    def semantic_logits(self, image: Tensor, features: list[FeatureMap] | None = None) -> Tensor:
+        """As above, from these features; they are computed when left out."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,8 @@ class TtaPolicy:
         scales: factors on the size of the image (after ``img_size``).
         horizontal_flip: each view also mirrored.
         right_angle_rotations: each view also turned by 90, 180 and 270 degrees.
+        backbone_once: the backbone sees each scale upright alone, and its features are mirrored and turned along with
+            the image.
 
     Raises:
         ValueError: no scale, or one that is not positive.
@@ -57,6 +72,7 @@ class TtaPolicy:
     scales: tuple[float, ...] = (1.0,)
     horizontal_flip: bool = True
     right_angle_rotations: bool = False
+    backbone_once: bool = False
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0:
@@ -82,6 +98,7 @@ class WindowScorer:
     Attributes:
         model: see ``SemanticModel``.
         orientations: averaged; without augmentation the upright one alone.
+        backbone_once: features of the window as it is serve all orientations; of a ``TwoPartModel``.
         as_probabilities: softmax over classes first, where the model's scores are not probabilities already.
         device: where the model runs.
         autocast_dtype: of the forward pass; None or float32 for whatever the caller has set.
@@ -92,21 +109,36 @@ class WindowScorer:
     as_probabilities: bool
     device: torch.device
     autocast_dtype: torch.dtype | None = None
+    backbone_once: bool = False
 
     def __call__(self, windows: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes height width"]:
         """Windows to fp32 scores. What the model gave may be a buffer of its own, so nothing is changed in place."""
         first, *others = self.orientations
-        scores = first.undo(self._scores(first.apply(windows)))
         if not others:
-            return scores
-        total = scores / len(self.orientations)
-        for orientation in others:
-            total += orientation.undo(self._scores(orientation.apply(windows))) / len(self.orientations)
+            return first.undo(self._scores(first.apply(windows), None))
+        features = self._features(windows) if self.backbone_once else None
+        total: Tensor | None = None
+        for orientation in self.orientations:
+            turned = None if features is None else [_turned(feature, orientation) for feature in features]
+            scores = orientation.undo(self._scores(orientation.apply(windows), turned)) / len(self.orientations)
+            total = scores if total is None else total.add_(scores)
+        assert total is not None
         return total
 
-    def _scores(self, windows: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes height width"]:
+    def _features(self, windows: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
+        assert isinstance(self.model, TwoPartModel)
         with self._precision():
-            scores = self.model.semantic_logits(windows)
+            return self.model.features(windows)
+
+    def _scores(
+        self, windows: Float[Tensor, "batch 3 height width"], features: list[FeatureMap] | None
+    ) -> Float[Tensor, "batch classes height width"]:
+        with self._precision():
+            if features is None:
+                scores = self.model.semantic_logits(windows)
+            else:
+                assert isinstance(self.model, TwoPartModel)
+                scores = self.model.semantic_logits(windows, features)
         expected = (len(windows), self.model.num_classes, *windows.shape[-2:])
         if scores.shape != expected:
             raise ValueError(f"semantic_logits gave {tuple(scores.shape)} for windows that want {expected}")
@@ -117,3 +149,8 @@ class WindowScorer:
         if self.autocast_dtype in (None, torch.float32):
             return nullcontext()  # not a disabled autocast: that would undo one of the caller's
         return torch.autocast(self.device.type, dtype=self.autocast_dtype)
+
+
+def _turned(feature: FeatureMap, orientation: Orientation) -> FeatureMap:
+    """The features moved as the image is; a class token is of the whole image."""
+    return FeatureMap(orientation.apply(feature.map), feature.cls)

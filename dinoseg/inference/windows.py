@@ -100,8 +100,9 @@ class _StripeMemory:
 def _scorer(
     model: SemanticModel, policy: WindowPolicy, device: torch.device, autocast_dtype: torch.dtype | None
 ) -> WindowScorer:
-    orientations = policy.tta.orientations if policy.tta else (Orientation(),)
-    return WindowScorer(model, orientations, policy.tta is not None, device, autocast_dtype)
+    if policy.tta is None:
+        return WindowScorer(model, (Orientation(),), False, device, autocast_dtype)
+    return WindowScorer(model, policy.tta.orientations, True, device, autocast_dtype, policy.tta.backbone_once)
 
 
 class _StripedScores:

@@ -55,6 +55,10 @@ class Segmenter(nn.Module):
         """
         return self.head(image, self.backbone(image) if features is None else features)
 
+    def features(self, image: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
+        """The backbone's features, one map a tapped layer over the extent of the images."""
+        return self.backbone(image)
+
     def semantic_logits(
         self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap] | None = None
     ) -> Float[Tensor, "batch classes height width"]:

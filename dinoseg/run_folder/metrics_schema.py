@@ -65,6 +65,7 @@ class Augmentation(Record):
     scales: list[Annotated[float, Field(gt=0)]] = Field(default_factory=list)
     horizontal_flip: bool = False
     right_angle_rotations: bool = False
+    backbone_once: bool = False
 
 
 class Window(Record):

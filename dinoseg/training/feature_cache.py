@@ -6,7 +6,8 @@ from dinoseg.backbone import Backbone
 from dinoseg.config import Config, with_changes
 from dinoseg.data.dataset import stored_size
 from dinoseg.data.transforms import build_train_transform
-from dinoseg.features.fill import FeatureCache, Images, fits_evaluation
+from dinoseg.features.fill import FeatureCache, Images
+from dinoseg.inference.policy import window_policy
 from dinoseg.system.bars import image_progress
 from dinoseg.system.processes import failing_together, process_rank
 from dinoseg.training.loop import Trainer
@@ -80,3 +81,11 @@ def fill_feature_cache(trainer: Trainer, console: Console) -> None:
     train.transform = build_train_transform(
         trainer.config.transforms, trainer.label_space.ignore_index, samples_features=True
     )
+
+
+def fits_evaluation(config: Config) -> bool:
+    """Whether evaluation feeds the backbone just what the cache holds: whole images, upright, at one scale."""
+    policy = window_policy(with_changes(config, {"train.cache_features": True}))
+    if policy.mode != "whole":
+        return False
+    return policy.tta is None or (policy.tta.backbone_once and policy.tta.scales == (1.0,))

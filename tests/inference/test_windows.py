@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dinoseg.backbone import FeatureMap
 from dinoseg.config.loading import load_config
 from dinoseg.inference.accumulator import WindowGrid
 from dinoseg.inference.blending import pixel_weights, total_weights, window_starts
@@ -217,6 +218,48 @@ def test_augmentation_averages_probabilities_over_orientations(rotations: bool, 
     assert len(model.windows_seen) == views
 
 
+class TwoParts(PixelModel):
+    """Scores of a pixel from the image and from features that say where the backbone stood."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def features(self, image: Tensor) -> list[FeatureMap]:
+        self.calls += 1
+        rows = torch.arange(image.shape[-2]).float()[None, None, :, None].expand(len(image), 4, -1, image.shape[-1])
+        return [FeatureMap(rows / 10, None)]
+
+    def semantic_logits(self, image: Tensor, features: list[FeatureMap] | None = None) -> Tensor:
+        known = self.features(image) if features is None else features
+        return super().semantic_logits(image) * known[0].map
+
+
+def test_a_backbone_that_sees_once_has_its_features_turned_along() -> None:
+    model, image = TwoParts(), picture(24, 16)
+    upright = model.features(image[None])[0].map
+    expected = (PixelModel.semantic_logits(model, image[None]) * upright).softmax(dim=1)[0]
+    model.calls = 0
+    tta = TtaPolicy(right_angle_rotations=True, backbone_once=True)
+    # Turned together and turned back, a model of single pixels says the same in every orientation.
+    torch.testing.assert_close(infer_scores(model, image, WindowPolicy(mode="whole", tta=tta)), expected)
+    assert model.calls == 1
+    each = infer_scores(model, image, WindowPolicy(mode="whole", tta=TtaPolicy(right_angle_rotations=True)))
+    assert model.calls == 9 and not torch.allclose(each, expected, atol=0.01)
+
+
+def test_the_backbone_sees_once_where_training_turned_its_features() -> None:
+    def once(*settings: str) -> bool:
+        policy = window_policy(load_config(["datasets.root=.", "eval.use_tta=true", *settings]))
+        assert policy.tta is not None
+        return policy.tta.backbone_once
+
+    dense, cached = "decoder_head.type=dense", "train.cache_features=true"
+    assert once(dense, cached)
+    assert not once(dense) and not once(dense, "train.cache_features=false") and not once(cached)
+    assert once("transforms.eval.tta_backbone=once") and not once(dense, cached, "transforms.eval.tta_backbone=each")
+
+
 def test_augmentation_averages_scales_at_native_size() -> None:
     model, image = PatchModel(), picture(64, 96)
     policy = WindowPolicy(mode="whole", tta=TtaPolicy((0.5, 1.0), horizontal_flip=False))
@@ -315,7 +358,12 @@ def test_the_description_has_only_what_applies() -> None:
     assert WindowPolicy(mode="whole").describe() == {"mode": "whole", "img_size": None, "tta": None}
     description = WindowPolicy(tta=TtaPolicy((1.0, 1.5))).describe()
     assert description["crop"] == [512, 512] and description["blend"] == "uniform"
-    assert description["tta"] == {"scales": [1.0, 1.5], "horizontal_flip": True, "right_angle_rotations": False}
+    assert description["tta"] == {
+        "scales": [1.0, 1.5],
+        "horizontal_flip": True,
+        "right_angle_rotations": False,
+        "backbone_once": False,
+    }
 
 
 @pytest.mark.gpu
