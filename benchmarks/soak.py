@@ -121,8 +121,12 @@ class Lives:
             raise SystemExit(f"ended with {process.exitcode}:\n{self.log.read_text()[-2000:]}")
         return time.perf_counter() - started
 
-    def cut_short(self, longest: float) -> None:
-        """One life of at most ``longest`` seconds from its first step; one in five is ended before that."""
+    def cut_short(self, longest: float) -> bool:
+        """One life of at most ``longest`` seconds from its first step; one in five is ended before that.
+
+        Returns:
+            False if it came to its end first.
+        """
         before, process = self._stamp(), self._start()
         if self.random.random() < 0.2:
             time.sleep(self.random.uniform(0, 1))
@@ -134,9 +138,9 @@ class Lives:
             self._be_refused()
         name = self.random.choice(sorted(self.ends))
         if not process.is_alive():
-            advice = "give more --steps" if process.exitcode == 0 else "its log ends:"
-            tail = self.log.read_text()[-2000:]
-            raise SystemExit(f"the training ended by itself, with {process.exitcode}; {advice}\n{tail}")
+            if process.exitcode == 0:
+                return False
+            raise SystemExit(f"a training ended with {process.exitcode}:\n{self.log.read_text()[-2000:]}")
         sent = time.perf_counter()
         assert process.pid > 0, "signal 0 would end this program's own process group"
         os.kill(process.pid, getattr(signal, name))
@@ -149,6 +153,7 @@ class Lives:
             # process, as it ends any other.
             if process.exitcode not in (0, 128 + number, -number):
                 raise SystemExit(f"{name}: ended with {process.exitcode}:\n{self.log.read_text()[-2000:]}")
+        return True
 
     def _be_refused(self) -> None:
         """A second training of the same folder ends with exit code 1, and says that another one is at work."""
@@ -213,7 +218,8 @@ def main() -> None:
         seconds = runs[whole].whole()
         for _ in range(options.ends):
             # The lives together must be shorter than the training.
-            runs[parts].cut_short(1.2 * seconds / options.ends)
+            if not runs[parts].cut_short(seconds / options.ends):
+                break
         runs[parts].whole()
         facts = {
             "kind": options.kind,

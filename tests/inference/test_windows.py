@@ -358,12 +358,8 @@ def test_the_description_has_only_what_applies() -> None:
     assert WindowPolicy(mode="whole").describe() == {"mode": "whole", "img_size": None, "tta": None}
     description = WindowPolicy(tta=TtaPolicy((1.0, 1.5))).describe()
     assert description["crop"] == [512, 512] and description["blend"] == "uniform"
-    assert description["tta"] == {
-        "scales": [1.0, 1.5],
-        "horizontal_flip": True,
-        "right_angle_rotations": False,
-        "backbone_once": False,
-    }
+    orientations = {"horizontal_flip": True, "right_angle_rotations": False, "backbone_once": False}
+    assert description["tta"] == {"scales": [1.0, 1.5], **orientations}
 
 
 @pytest.mark.gpu
