@@ -178,7 +178,7 @@ def test_a_glob_that_begins_with_the_split_needs_no_quotes() -> None:
         ("crop_size", "transforms.train.crop_size"),
         ("eval.crop_sze", "eval.crop_size"),
         ("train.lr", "optimizer.lr"),
-        ("optimizer.beta", "optimizer.beta1"),
+        ("optimizer.weightdecay", "optimizer.weight_decay"),
         ("learning_rate", "optimizer.lr"),
         ("cropsize", "transforms.train.crop_size"),
         ("crop_sze", "transforms.train.crop_size"),
