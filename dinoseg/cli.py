@@ -46,12 +46,14 @@ class CommandWithKeys(TyperCommand):
             if word == "--":
                 return
             if name.startswith("--") and name not in own and not difflib.get_close_matches(name, own, 1, 0.8):
-                from dinoseg.config.loading import likely_keys
+                from dinoseg.config.likely_keys import likely_keys, unit_remark
 
-                likely = likely_keys(name[2:].replace("-", "_"))
+                key = name[2:].replace("-", "_")
+                likely, remark = likely_keys(key, verb=str(self.name)), unit_remark(key)
                 if likely:
                     given = value if equals else following if following[:1] not in ("", "-") else "VALUE"
-                    raise ValueError(f"{name}: no such option; settings are key=value: write {likely[0]}={given}")
+                    said = f"write {likely[0]}={'STEPS' if remark else given}{remark and f'.{remark}'}"
+                    raise ValueError(f"{name}: no such option; settings are key=value: {said}")
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         self._print_help(ctx, whole=False)

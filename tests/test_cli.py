@@ -91,7 +91,10 @@ def test_an_unreadable_image_is_reported_and_the_others_go_on(
     ("arguments", "parts"),
     [
         (["train", "bss=2"], ["bss", "did you mean 'bs'"]),
+        (["train", "bz=2"], ["unknown key 'bz'", "did you mean 'bs'?"]),
         (["train", "--bs", "4"], ["--bs", "write bs=4"]),
+        (["train", "--batch-size", "4"], ["--batch-size", "write bs=4"]),
+        (["train", "--epochs=9"], ["--epochs", "write scheduler.total_iter=STEPS", "not epochs"]),
         (["train", "--crop-size=64"], ["--crop-size", "write transforms.train.crop_size=64"]),
         (["train", "model.dino_hub=dinov3_vits17"], ["datasets.root"]),
         (["eval", "nowhere"], ["nowhere", "not a run folder"]),

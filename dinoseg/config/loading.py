@@ -4,7 +4,6 @@ An unknown key names the likeliest known one; a wrong type or value names where 
 what was expected.
 """
 
-import difflib
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from yaml import YAMLError
 
 from dinoseg.config.defaults import settle
 from dinoseg.config.dinov3_dialect import scale_to_unit_range, translate
+from dinoseg.config.likely_keys import unknown_key_hint
 from dinoseg.config.option import OptionError
 from dinoseg.config.schema import Config, all_keys
 from dinoseg.system.files import refuse_special_file, replace_text
@@ -79,17 +79,6 @@ def is_given(key: str, settings: Iterable[str]) -> bool:
     return any(setting.partition("=")[0] == key for setting in settings)
 
 
-def likely_keys(word: str, most: int = 3) -> list[str]:
-    """The known keys that somebody who wrote ``word`` most likely meant, the likeliest first."""
-    keys = [entry.key for entry in all_keys()]
-    # The last word of a key is what people remember; among several the ones changed first come first.
-    ranked = sorted(all_keys(), key=lambda entry: not entry.option.first)
-    ends = [entry.key for entry in ranked if entry.key.rsplit(".", 1)[-1] == word]
-    last_words = {entry.key.rsplit(".", 1)[-1]: entry.key for entry in reversed(ranked)}
-    near = [last_words[name] for name in difflib.get_close_matches(word, last_words, most, 0.75)]
-    return list(dict.fromkeys([*ends, *difflib.get_close_matches(word, keys, most, 0.6), *near]))[:most]
-
-
 def _split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
     files, overrides = [], []
     for argument in arguments:
@@ -145,9 +134,7 @@ def _merge(base: DictConfig, addition: DictConfig, source: str, given_by: dict[s
         given_by[key] = source
         owner = next((entry for entry in known if key == entry or key.startswith(entry + ".")), None)
         if owner is None and key not in sections:
-            likely = likely_keys(key)
-            hint = f"did you mean {likely[0]!r}?" if likely else "`dinoseg options WORD` finds keys"
-            raise ValueError(f"{source}: unknown key {key!r}; {hint}")
+            raise ValueError(f"{source}: unknown key {key!r}; {unknown_key_hint(key)}")
     for key in _REPLACED:
         # Given whole: classes of a recipe must not stay among one's own.
         named = source.startswith("config=") or source.partition("=")[0] == key

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterable
 
 from dinoseg.config import all_keys
-from dinoseg.config.loading import likely_keys
+from dinoseg.config.likely_keys import likely_keys
 from dinoseg.config.option import Key
 
 _INDENT = "      "

@@ -14,6 +14,7 @@ from dinoseg.inference.fingerprint import output_fingerprint
 from dinoseg.inference.outputs import Outcome, OutputFolder
 from dinoseg.inference.predictor import Prediction, Predictor
 from dinoseg.system.files import refuse_special_file
+from dinoseg.system.messages import system_error
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ class PredictionJob:
                 return OpenedImage(image, read_image(image.path, white_level), None, fingerprint)
             pair = read_pair(Pair(image.name, image.path, mask), predictor.label_space.kind, white_level)
             return OpenedImage(image, *pair, fingerprint)
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            return Outcome(image, error=system_error(error))
+        except ValueError as error:
             return Outcome(image, error=str(error))
 
     def predict(self, opened: OpenedImage) -> Prediction | Outcome:

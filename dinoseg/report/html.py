@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from rich.console import Console
 
 from dinoseg.config import Config
+from dinoseg.config.loading import is_given
 from dinoseg.data.folders import Pair, Split, find_pairs
 from dinoseg.evaluation.metrics import image_iou, iou
 from dinoseg.inference.opening import ChosenRun
@@ -21,7 +22,8 @@ from dinoseg.report.curves import chart_svg, training_charts
 from dinoseg.report.learning import learned_images
 from dinoseg.report.pictures import VIEWS, Picture, choose_images, data_uris, draw_pictures
 from dinoseg.report.summary import is_figure, report_head
-from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.checkpoint import Checkpoint
+from dinoseg.run_folder.folder import CHECKPOINTS, RunFolder
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation, read_evaluation
 from dinoseg.run_folder.training_records import read_training_records
 from dinoseg.system.bars import image_progress
@@ -37,27 +39,30 @@ _SAME_IOU = 0.5
 def build_report(run: Path, split: str, console: Console, max_images: int = 24, overrides: Iterable[str] = ()) -> Path:
     """Writes ``report.html`` (``report-<split>.html`` for a split other than val) and ``overlays/<split>/``.
 
-    The figures are those of ``eval/<split>/``; the pictures are predicted anew with the checkpoint that was evaluated.
+    The figures are those of ``eval/<split>/``; the pictures are predicted anew with the checkpoint that was evaluated,
+    and with the settings it was evaluated with.
 
     Args:
         max_images: how many images the page shows; with 0 neither data nor checkpoint is needed.
-        overrides: ``key=value`` changes of the run's config: where the data or the weights lie now, and whatever was
-            given to ``eval``.
+        overrides: ``key=value`` changes of the run's config beside those that ``eval`` was given: where the data or the
+            weights lie now.
 
     Returns:
         The page.
 
     Raises:
-        ValueError: not a run folder, the split is not evaluated or its files are damaged, data or checkpoint cannot be
-            read, or the pictures do not fit.
+        ValueError: not a run folder, the split is not evaluated or its files are damaged, config or labels are not
+            those of the checkpoint, data or checkpoint cannot be read, or the pictures do not fit.
     """
     if split not in _SPLITS:
         raise ValueError(f"--split {split}: choose {', '.join(_SPLITS)}")
     if max_images < 0:
         raise ValueError(f"--max-images {max_images}: give 0 or more")
     folder, overrides = RunFolder(run), tuple(overrides)
-    config, label_space = folder.read_config(overrides), folder.read_labels()
+    _, label_space = folder.read_config(overrides), folder.read_labels()
     recorded = read_evaluation(folder, split, label_space)
+    config, overrides = _as_evaluated(folder, recorded, overrides)
+    _refuse_other_training(folder, recorded)
     # Whatever is damaged is found before the first picture is written.
     charts = _charts(folder)
     rows = choose_images(recorded.counts, max_images)
@@ -69,6 +74,31 @@ def build_report(run: Path, split: str, console: Console, max_images: int = 24, 
         console.print(f"note: {context['redrawn_differently']}", markup=False, highlight=False)
     console.print(f"written: {page}", markup=False, soft_wrap=True)
     return page
+
+
+def _as_evaluated(
+    folder: RunFolder, recorded: RecordedEvaluation, overrides: tuple[str, ...]
+) -> tuple[Config, tuple[str, ...]]:
+    """The config that the figures were measured with, and its ``key=value`` changes; those given here come last."""
+    # Another machine may have another device.
+    before = [override for override in recorded.overrides if not is_given("device", [override])]
+    given = {override.partition("=")[0] for override in overrides}
+    kept = [override for override in before if override.partition("=")[0] not in given]
+    try:
+        folder.read_config(kept)
+    except ValueError as error:
+        raise ValueError(
+            f"{folder.evaluation(recorded.split) / 'metrics.json'}: overrides: {error}; run `dinoseg eval` again"
+        ) from None
+    changes = (*kept, *overrides)
+    return folder.read_config(changes), changes
+
+
+def _refuse_other_training(folder: RunFolder, recorded: RecordedEvaluation) -> None:
+    """Compares labels.json and config.yaml with the checkpoint, which a page without pictures can do without."""
+    checkpoint = Checkpoint.find(folder.checkpoint(recorded.checkpoint)) if recorded.checkpoint in CHECKPOINTS else None
+    if checkpoint is not None:
+        folder.refuse_other_training(checkpoint)
 
 
 def _charts(folder: RunFolder) -> list[dict[str, Any]]:
@@ -171,7 +201,7 @@ def _draw(
     overrides: tuple[str, ...],
 ) -> list[Picture]:
     pairs = _find_evaluated(config, recorded, rows)
-    opened = ChosenRun(folder.path, recorded.metrics.get("checkpoint", "best"), None, overrides).open()
+    opened = ChosenRun(folder.path, recorded.checkpoint, None, overrides).open()
     with warnings.catch_warnings():
         # The run was trained, whatever its weights were initialised with.
         warnings.filterwarnings("ignore", message=".*random.*")
@@ -208,7 +238,7 @@ def _redrawn_differently(recorded: RecordedEvaluation, pictures: list[Picture]) 
     return (
         f"{other} of {len(pictures)} pictures are not what was scored (image IoU differs by up to "
         f"{difference.max():.1f} points): the checkpoint or the settings changed since; run "
-        f"`dinoseg eval` again, or give the report the same key=value overrides"
+        f"`dinoseg eval` again, or leave out key=value settings that it was not given"
     )
 
 

@@ -54,7 +54,7 @@ def report_head(
 
 
 def _model_in_words(folder: RunFolder, config: Config, recorded: RecordedEvaluation) -> list[str]:
-    checkpoint = recorded.metrics.get("checkpoint", "best")
+    checkpoint = recorded.checkpoint
     step = recorded.metrics.get("step")
     # A page without pictures can be made where the checkpoint is not.
     with suppress(ValueError):
@@ -65,7 +65,7 @@ def _model_in_words(folder: RunFolder, config: Config, recorded: RecordedEvaluat
 
 
 def _commands(folder: RunFolder, recorded: RecordedEvaluation, overrides: tuple[str, ...]) -> list[str]:
-    run, checkpoint = shlex.quote(str(folder.path)), recorded.metrics.get("checkpoint", "best")
+    run, checkpoint = shlex.quote(str(folder.path)), recorded.checkpoint
     given = "".join(f" {shlex.quote(override)}" for override in overrides)
     chosen = "" if checkpoint == "best" else f" --checkpoint {checkpoint}"
     images = recorded.policy["images"]

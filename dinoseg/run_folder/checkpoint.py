@@ -42,6 +42,23 @@ TRAINER_FILE = "trainer.pt"
 PREVIOUS = "previous"
 
 
+class UnwrittenError(ValueError):
+    """A checkpoint that cannot be written, in the words of a training; an export has others.
+
+    Attributes:
+        reason: in words of the system where it has some.
+        room: what is needed and what is free.
+        errno: of the system; None where a library says no more than that it failed.
+    """
+
+    def __init__(self, file: Path, reason: str, room: str, errno: int | None) -> None:
+        super().__init__(
+            f"{file}: cannot be written ({reason}); {room}. The checkpoints before it are whole: make room, or make "
+            "the folder writable, and go on with --resume"
+        )
+        self.reason, self.room, self.errno = reason, room, errno
+
+
 def model_state(segmenter: Segmenter, whole: bool) -> dict[str, Tensor]:
     """What a checkpoint holds: everything when ``whole``, else all but the frozen part of the backbone."""
     trained = {f"backbone.{name}" for name, value in segmenter.backbone.named_parameters() if value.requires_grad}
@@ -69,7 +86,7 @@ def write_checkpoint(
         progress: plain values for ``checkpoint.json``.
 
     Raises:
-        ValueError: the disk is full or the folder cannot be written; names the file and the room it needs.
+        UnwrittenError: the disk is full or the folder cannot be written; names the file and the room it needs.
     """
     temporary = folder.with_name(f".{folder.name}.new")
     try:
@@ -275,22 +292,25 @@ def _writing(file: Path, contents: Any) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        room = next(folder for folder in file.parents if folder.exists())
-        raise ValueError(
-            f"{file}: cannot be written ({_reason(error)}); it needs {_bytes_of(contents) / 1e6:.1f} MB, and "
-            f"{shutil.disk_usage(room).free / 1e6:.1f} MB are free there. The checkpoints before it are whole: "
-            "make room, or make the folder writable, and go on with --resume"
+        cause = _system_error(error)
+        existing = next(folder for folder in file.parents if folder.exists())
+        free = f"{shutil.disk_usage(existing).free / 1e6:.1f} MB are free there"
+        raise UnwrittenError(
+            file,
+            str(error).splitlines()[0] if cause is None else str(cause.strerror),
+            f"it needs {_bytes_of(contents) / 1e6:.1f} MB, and {free}",
+            None if cause is None else cause.errno,
         ) from error
 
 
-def _reason(error: BaseException) -> str:
-    """In words of the system where it has some: torch's own error hides that the disk is full."""
+def _system_error(error: BaseException) -> OSError | None:
+    """What the system said, where it did: torch's own error hides that the disk is full."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
+            return cause
         cause = cause.__context__
-    return str(error).splitlines()[0]
+    return None
 
 
 def _bytes_of(contents: Any) -> int:

@@ -26,9 +26,9 @@ def locked_run(folder: Path) -> Iterator[None]:
         ValueError: another process holds it; names process, machine and time.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK_FILE)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         _acquire(lock, folder)
         try:
             yield
@@ -37,6 +37,11 @@ def locked_run(folder: Path) -> Iterator[None]:
             lock.release()
     finally:
         _remove_empty(folder, made)
+
+
+def is_of_lock(path: Path) -> bool:
+    """Whether a file of a run folder belongs to its lock."""
+    return path.name in (LOCK_FILE, _HOLDER_FILE)
 
 
 def _acquire(lock: FileLock, folder: Path) -> None:
@@ -61,7 +66,7 @@ def _holder(folder: Path) -> str:
 
 def _remove_empty(folder: Path, made: list[Path]) -> None:
     """Removes the folders that were made for a training that wrote nothing."""
-    if not made or {path.name for path in folder.iterdir()} - {LOCK_FILE}:
+    if not made or not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK_FILE}:
         return
     (folder / LOCK_FILE).unlink(missing_ok=True)
     for path in made:

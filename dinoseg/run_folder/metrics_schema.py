@@ -142,4 +142,5 @@ class MetricsRecord(Record):
     policy: Policy
     per_image: PerImage | None = None
     checkpoint: Annotated[str, Field(min_length=1)] = "best"
+    overrides: list[str] = Field(default_factory=list)
     step: Annotated[int, Field(ge=0)] = 0

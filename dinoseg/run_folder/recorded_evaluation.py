@@ -42,6 +42,17 @@ class RecordedEvaluation:
         """What the figures were measured with."""
         return self.metrics["policy"]
 
+    @property
+    def checkpoint(self) -> str:
+        """Name of the checkpoint that was evaluated."""
+        return self.metrics.get("checkpoint", "best")
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The ``key=value`` changes of the run's config that it was evaluated with."""
+        # Those of label maps that were scored without a checkpoint are no changes of a run.
+        return tuple(self.metrics.get("overrides", ())) if "checkpoint" in self.metrics else ()
+
 
 def read_evaluation(run: RunFolder, split: str, label_space: LabelSpace) -> RecordedEvaluation:
     """Reads the evaluation of one split.

@@ -63,6 +63,16 @@ def named_errors(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def refused_folder(folder: Path, error: OSError) -> str:
+    """Why nothing can be written in a folder that is there or was to be made, in words: what stands in its way."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not os.path.isdir(existing):
+        return f"{existing} is {'a file, not a folder' if os.path.exists(existing) else 'a link to nowhere'}"
+    if existing == folder:
+        return f"{existing} cannot be written to ({error.strerror or error})"
+    return f"no folder can be made in {existing} ({error.strerror or error})"
+
+
 def flush_to_disk(path: Path) -> None:
     """Returns when a file's contents, or a folder's entries, would outlive a loss of power."""
     descriptor = os.open(path, os.O_RDONLY)

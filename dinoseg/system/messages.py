@@ -7,6 +7,8 @@ from unicodedata import category
 
 # Control characters, bytes that are no UTF-8, and breaks of lines and paragraphs.
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+# The disk is full, or no more may be written to it.
+OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ADVICE = {
     errno.ENOSPC: "free space on that disk, or give a path on another; what was finished before is whole",
     errno.EDQUOT: "free space within your quota, or give a path on another disk; what was finished before is whole",

@@ -60,7 +60,8 @@ class TensorBoard:
 
     def close(self) -> None:
         """Ends the file."""
-        self._file.close()
+        with named_errors(self._path):
+            self._file.close()
 
     def _add(self, event: Event) -> None:
         event.wall_time = time.time()

@@ -1,5 +1,7 @@
 """Whether a training computes features once, and the pass that does."""
 
+from pathlib import Path
+
 from rich.console import Console
 
 from dinoseg.backbone import Backbone
@@ -9,6 +11,8 @@ from dinoseg.data.transforms import build_train_transform
 from dinoseg.features.fill import FeatureCache, Images
 from dinoseg.inference.policy import window_policy
 from dinoseg.system.bars import image_progress
+from dinoseg.system.files import refused_folder
+from dinoseg.system.messages import OUT_OF_ROOM
 from dinoseg.system.processes import failing_together, process_rank
 from dinoseg.training.loop import Trainer
 
@@ -53,7 +57,7 @@ def fill_feature_cache(trainer: Trainer, console: Console) -> None:
     """Computes what the cache lacks, with a bar, and lets the data sets read it. Nothing without a cache.
 
     Raises:
-        ValueError: an image cannot be read, the disk is full, or the folder cannot be written.
+        ValueError: an image cannot be read, the disk is full, or the folder cannot be made or written.
     """
     cache = trainer.features
     if cache is None:
@@ -73,10 +77,7 @@ def fill_feature_cache(trainer: Trainer, console: Console) -> None:
                     cache.fill(data, files, lacking, advance)
                     data.features = cache.source(files)
         except OSError as error:
-            raise ValueError(
-                f"{error.filename or cache.folder.path}: {error.strerror or error}; make room there, set "
-                "train.cache_folder to another disk, or train.cache_features=false"
-            ) from None
+            raise _unwritten(error, cache.folder.path, trainer.config) from None
     train.shows_images = trainer.segmenter.head.sees_image
     train.transform = build_train_transform(
         trainer.config.transforms, trainer.label_space.ignore_index, samples_features=True
@@ -89,3 +90,19 @@ def fits_evaluation(config: Config) -> bool:
     if policy.mode != "whole":
         return False
     return policy.tta is None or (policy.tta.backbone_once and policy.tta.scales == (1.0,))
+
+
+def _unwritten(error: OSError, folder: Path, config: Config) -> Exception:
+    """What is wrong with the folder of the cache, and what to give; the error itself where it is of another file."""
+    met = Path(error.filename or folder)
+    if met != folder and folder not in met.parents and met not in folder.parents:
+        return error
+    remedy = "or train.cache_features=false, which computes features in every step"
+    named = "train.cache_folder" if config.train.cache_folder else "train.cache_folder (by default)"
+    if error.errno in OUT_OF_ROOM:
+        return ValueError(
+            f"{met}: {error.strerror}; make room there, give a train.cache_folder on another disk, {remedy}"
+        )
+    return ValueError(
+        f"{named} {folder.parent}: {refused_folder(folder, error)}; give another train.cache_folder, {remedy}"
+    )

@@ -160,7 +160,9 @@ class Journal:
         if self._progress is not None:
             self._progress.stop()
         self._trackers.close()
-        self._log.close()
+        # What could not be written before is tried once more, and fails without a name.
+        with named_errors(self._log_path):
+            self._log.close()
 
     def _show(self, line: dict[str, Any]) -> None:
         figures = {name: value for name, value in line.items() if name not in ("kind", "step")}

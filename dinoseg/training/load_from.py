@@ -12,6 +12,8 @@ from dinoseg.models.dinov3_state import load_dinov3_state
 from dinoseg.models.head import Head
 from dinoseg.models.mask2former_head import Mask2FormerHead
 from dinoseg.models.segmenter import Segmenter
+from dinoseg.run_folder.checkpoint import Checkpoint
+from dinoseg.run_folder.checkpoint_manifest import REMEDY
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.system.messages import list_names
 from dinoseg.system.state_dicts import named_tensors, read_state, refuse_not_finite, show_name
@@ -36,7 +38,7 @@ def load_from(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> st
         label_space: of the training that starts.
 
     Raises:
-        ValueError: nothing there, a damaged file, or a head of other sizes.
+        ValueError: nothing there, a folder that is no run, a damaged file, or a head of other sizes.
     """
     return f"load_from={source}: " + (
         _load_run(segmenter, source, label_space)
@@ -46,16 +48,43 @@ def load_from(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> st
 
 
 def _load_run(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> str:
-    run = RunFolder(source)
-    mode, names = run.read_config().model.mode, run.read_labels().class_names
-    checkpoint = run.open_checkpoint("best")
-    run.refuse_other_training(checkpoint)
-    state = checkpoint.weights()
+    mode, names, checkpoint, state = _read_run(source)
     head = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
     text = _load_own(segmenter.head, head, source, ClassRows(names, label_space.class_names, len(names)))
     if mode == "freeze":
         return text
-    return text + "; " + _load_backbone(segmenter, state, str(mode), checkpoint.metadata.get("backbone_sha256"))
+    return text + "; " + _load_backbone(segmenter, state, mode, checkpoint.metadata.get("backbone_sha256"))
+
+
+def _read_run(source: Path) -> tuple[str, tuple[str, ...], Checkpoint, dict[str, Tensor]]:
+    """What the run trains, its classes, its best checkpoint, and the weights in it."""
+    run, said = RunFolder(source), f"load_from={source}"
+    if not run.config.is_file():
+        raise ValueError(f"{said}: not a run folder (no config.yaml in it); {_likely_run(source)}")
+    checkpoint = Checkpoint.find(run.checkpoint("best"))
+    if checkpoint is None:
+        raise ValueError(
+            f"{said}: a run without checkpoints/best, which its first evaluation writes; give a run that got as far"
+        )
+    try:
+        mode, names = run.read_config().model.mode, run.read_labels().class_names
+        run.refuse_other_training(checkpoint)
+        return str(mode), names, checkpoint, checkpoint.weights()
+    except ValueError as error:
+        # Options of verbs on a run are none of a training that starts.
+        text = str(error).removeprefix(f"{source}: ").replace(REMEDY, "copy the whole run again, or give another")
+        raise ValueError(f"{said}: {text}") from None
+
+
+def _likely_run(folder: Path) -> str:
+    """What to give in place of a folder that is no run."""
+    around = next((parent for parent in folder.absolute().parents if RunFolder(parent).config.is_file()), None)
+    if around is not None:
+        return f"it lies in a run: give load_from={around}"
+    within = sorted(entry.name for entry in folder.iterdir() if RunFolder(entry).config.is_file())
+    if within:
+        return f"give one of the runs in it: {list_names(within)}"
+    return "give a run folder (the output_dir of a training), or a file with a state dict"
 
 
 def _load_backbone(segmenter: Segmenter, state: Mapping[str, Tensor], mode: str, frozen_sha256: str | None) -> str:

@@ -74,7 +74,8 @@ class Trainer:
         self.data_watch = DataWatch(self.config.num_workers)
 
     def run(self, interruption: Interruption) -> Progress:
-        """Trains to ``scheduler.total_iter``, an early stop or an interruption; each leaves the last checkpoint.
+        """Trains to ``scheduler.total_iter``, an early stop or an interruption; each leaves the last checkpoint,
+        but for an interruption before the first step.
 
         An interruption ends the running step, or an evaluation after its running image; the evaluation is then done
         when the training goes on.
@@ -92,7 +93,9 @@ class Trainer:
         while not progress.is_finished(total, self.config.train.early_stopping):
             # Agreed on: a process that ended alone would leave the others waiting for it.
             if any_process(interruption.requested):
-                self.save("last")
+                # Before the first step there is nothing to go on with.
+                if progress != Progress():
+                    self.save("last")
                 break
             if progress.is_evaluation_due(self.config.eval.eval_interval, total):
                 try:

@@ -1,7 +1,6 @@
 """``dinoseg export``: a run as one folder that needs nothing else to predict."""
 
 import os
-import shutil
 from pathlib import Path
 
 from rich.console import Console
@@ -11,9 +10,12 @@ from dinoseg.config import Config, with_changes
 from dinoseg.config.loading import save_config
 from dinoseg.inference.opening import ChosenRun, OpenedRun
 from dinoseg.models.segmenter import Segmenter
-from dinoseg.run_folder.checkpoint import MODEL_FILE, model_state, write_checkpoint
+from dinoseg.run_folder.checkpoint import MODEL_FILE, UnwrittenError, model_state, write_checkpoint
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.trained_with import describe_training
+from dinoseg.system.files import refused_folder
+from dinoseg.system.messages import OUT_OF_ROOM
+from dinoseg.system.whole_folder import whole_folder
 
 
 def export_run(run: ChosenRun, out: Path, console: Console) -> None:
@@ -28,7 +30,8 @@ def export_run(run: ChosenRun, out: Path, console: Console) -> None:
         out: the new folder; must not exist, or be empty.
 
     Raises:
-        ValueError: not a run folder, no such checkpoint, weights that are not to be had, or ``out`` is in use.
+        ValueError: not a run folder, no such checkpoint, weights that are not to be had, ``out`` is in use or cannot
+            be written.
     """
     _refuse_used(out)
     opened = run.open()
@@ -61,25 +64,26 @@ def _write_folder(opened: OpenedRun, segmenter: Segmenter, out: Path) -> None:
         "backbone_sha256": backbone_hash(segmenter.backbone.state_dict()),
         **describe_training(config, opened.label_space),
     }
-    # Complete under another name first: what stands at ``out`` can be used. Another export may be on its way there.
-    target = RunFolder(out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.new"))
     try:
-        write_checkpoint(target.checkpoint("best"), model_state(segmenter, whole=True), metadata, None, {})
-        save_config(config, target.config)
-        opened.label_space.save(target.labels)
-        _move(target.path, out)
-    finally:
-        shutil.rmtree(target.path, ignore_errors=True)
-
-
-def _move(written: Path, out: Path) -> None:
-    try:
-        if out.exists():
-            out.rmdir()
-        written.rename(out)
-    except OSError:
+        with whole_folder(out) as written:
+            target = RunFolder(written)
+            write_checkpoint(target.checkpoint("best"), model_state(segmenter, whole=True), metadata, None, {})
+            save_config(config, target.config)
+            opened.label_space.save(target.labels)
+    except (UnwrittenError, OSError) as error:
+        # Another export may have been faster.
         _refuse_used(out)
-        raise
+        raise ValueError(f"{out}: {_why_unwritten(out, error)}") from error
+
+
+def _why_unwritten(out: Path, error: UnwrittenError | OSError) -> str:
+    """What is wrong, and what to give, in words of the folder that was asked for."""
+    known = error.errno is not None and error.errno not in OUT_OF_ROOM
+    if known:
+        refused = OSError(error.errno, error.reason if isinstance(error, UnwrittenError) else error.strerror)
+        return f"cannot be written: {refused_folder(out.parent, refused)}; give another folder"
+    reason, room = (error.reason, f"; {error.room}") if isinstance(error, UnwrittenError) else (error.strerror, "")
+    return f"cannot be written ({reason}){room}; nothing is left of it: make room, or give a folder on another disk"
 
 
 def _config_of_export(config: Config) -> Config:

@@ -17,6 +17,7 @@ from dinoseg.console.check_report import render_findings
 from dinoseg.data.items import OwnDataset
 from dinoseg.data.pictures import LARGEST_WHITE, BrighterThanWhite
 from dinoseg.labels import LabelSpace
+from dinoseg.run_folder.beginning import unchanged_without_a_step
 from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.lock import locked_run
@@ -73,6 +74,7 @@ def train(config: Config, console: Console, resume: str | None = None, own_data:
             _refuse_read_only(run.path)
             if accelerator.is_main_process:
                 held.enter_context(locked_run(run.path))
+                held.enter_context(unchanged_without_a_step(run))
         _train_in(run, config, console, accelerator, resume=resume, own_data=own_data)
     return run
 
@@ -241,6 +243,8 @@ def _open_journal(trainer: Trainer, console: Console, resumed: bool) -> Journal:
 
 def _last_words(run: RunFolder, config: Config, progress: Progress) -> str:
     patience = config.train.early_stopping
+    if progress == Progress():
+        return "stopped before the first step: nothing is kept; the same command starts again"
     if not progress.is_finished(config.scheduler.total_iter, patience):
         return (
             f"stopped after step {progress.step}; saved as {run.path}/checkpoints/last\n"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from dinoseg.config import Config, all_keys, get_key, with_changes
-from dinoseg.config.loading import likely_keys, load_config, save_config
+from dinoseg.config.likely_keys import likely_keys
+from dinoseg.config.loading import load_config, save_config
 
 
 def test_overrides_and_file_in_any_order(tmp_path: Path) -> None:
@@ -45,7 +46,11 @@ def test_window_follows_the_training_crop() -> None:
     [
         (["bss=4"], ["'bss'", "did you mean 'bs'?"]),
         (["eval.crop_sze=3"], ["did you mean 'eval.crop_size'?"]),
-        (["crop_size=3"], ["crop_size'?"]),
+        (["crop_size=3"], ["did you mean 'transforms.train.crop_size' or 'eval.crop_size'?"]),
+        (["bz=4"], ["bz=4: unknown key 'bz'; did you mean 'bs'?"]),
+        (["batch_size=4"], ["did you mean 'bs' or 'eval.batch_size'?"]),
+        (["epochs=4"], ["did you mean 'scheduler.total_iter'? It counts steps of bs images each, not epochs"]),
+        (["zz=4"], ["unknown key 'zz'; `dinoseg options WORD` finds keys"]),
         (["bs=many"], ["bs is 'many'", "a whole number"]),
         (["optimizer.lr=fast"], ["optimizer.lr is 'fast'", "a number"]),
         (["transforms.train.random_img_size_ratio_range=5"], ["random_img_size_ratio_range is 5", "a list of numbers"]),
@@ -172,10 +177,25 @@ def test_a_glob_that_begins_with_the_split_needs_no_quotes() -> None:
     [
         ("crop_size", "transforms.train.crop_size"),
         ("eval.crop_sze", "eval.crop_size"),
-        ("learning_rate", None),
+        ("train.lr", "optimizer.lr"),
+        ("optimizer.weightdecay", "optimizer.weight_decay"),
+        ("learning_rate", "optimizer.lr"),
+        ("cropsize", "transforms.train.crop_size"),
+        ("crop_sze", "transforms.train.crop_size"),
+        ("epochs", "scheduler.total_iter"),
+        ("steps", "scheduler.total_iter"),
+        *((word, "bs") for word in ("bz", "sb", "bsz", "b", "bss", "batch")),
+        *((word, "optimizer.lr") for word in ("lr", "rl", "lt", "l", "llr")),
+        *((word, None) for word in ("zz", "q", "xyz", "purple")),
+        ("sdt", "transforms.std"),
         ("num_class", "decoder_head.num_classes"),
-        ("batch_size", "eval.batch_size"),
+        ("batch_size", "bs"),
     ],
 )
 def test_the_likeliest_key_comes_first(word: str, likely: str | None) -> None:
     assert next(iter(likely_keys(word)), None) == likely
+
+
+def test_keys_that_the_verb_uses_come_first() -> None:
+    assert likely_keys("batch_size", verb="eval")[0] == likely_keys("batchsize", verb="eval")[0] == "eval.batch_size"
+    assert likely_keys("crop_size", verb="predict")[0] == "eval.crop_size"

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
+import dinoseg
 from dinoseg.console.policy_words import policy_in_words
 from dinoseg.evaluation.bootstrap import bootstrap_intervals
 from dinoseg.evaluation.metrics import image_iou
@@ -244,6 +246,80 @@ def test_without_pictures_neither_data_nor_checkpoint_is_needed(copied: Path) ->
     assert "written without pictures" in text and "no metrics.jsonl" in text
     with pytest.raises(ValueError, match=r"datasets\.root=gone.*--max-images 0"):
         build_report(copied, "val", QUIET, overrides=["datasets.root=gone"])
+
+
+EDITS: dict[str, tuple[str, str, str]] = {
+    "label ids": ("labels.json", '"label_ids": [7]', '"label_ids": [7, 9]'),
+    "ignored": ("labels.json", '"ignored_ids": [3, 255]', '"ignored_ids": [3, 77, 255]'),
+    "config": ("config.yaml", "backbone_scale: 1.0", "backbone_scale: 2.0"),
+}
+
+
+@pytest.mark.parametrize("most", [0, 1])
+@pytest.mark.parametrize("edit", EDITS)
+def test_what_the_checkpoint_was_not_trained_with_is_named_with_and_without_pictures(
+    edit: str, most: int, copied: Path
+) -> None:
+    file, old, new = EDITS[edit]
+    path, page = copied / file, copied / "report.html"
+    text = path.read_text() if file == "config.yaml" else json.dumps(json.loads(path.read_text()))
+    assert old in text
+    path.write_text(text.replace(old, new))
+    before = page.read_bytes()
+    with pytest.raises(ValueError, match=rf"{file}: not the \w+ that the checkpoint was trained with"):
+        build_report(copied, "val", QUIET, max_images=most)
+    assert page.read_bytes() == before
+
+
+def _printed_report(run: Path, split: str = "val", overrides: Sequence[str] = ()) -> str:
+    printed = io.StringIO()
+    build_report(run, split, Console(file=printed, width=400), overrides=overrides)
+    return printed.getvalue()
+
+
+# Of a random tiny model each of these changes what is predicted.
+AS_EVALUATED: dict[str, dict[str, Any]] = {
+    "mean": {"transforms.mean": [0.9, 0.1, 0.5]},
+    "size": {"transforms.eval.img_size": 16},
+    "both": {"eval.mode": "slide", "eval.crop_size": 16, "eval.stride": 8, "transforms": {"std": [0.9, 0.9, 0.9]}},
+}
+
+
+@pytest.mark.parametrize("changes", AS_EVALUATED)
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_pictures_are_predicted_as_the_recorded_figures_were(changes: str, split: str, copied: Path) -> None:
+    dinoseg.evaluate(copied, split, overrides=AS_EVALUATED[changes] | {"device": "cpu"}, write=True)
+    assert "not what was scored" not in _printed_report(copied, split)
+    page = Page(copied / ("report.html" if split == "val" else "report-test.html"))
+    key = next(iter(AS_EVALUATED[changes]))
+    command = next(line for line in page.text.split("dinoseg ") if line.startswith("eval "))
+    assert f"{key}=" in command and "device=" not in command
+
+
+def test_settings_given_to_the_report_win_over_the_recorded_ones(copied: Path) -> None:
+    dinoseg.evaluate(copied, "val", overrides={"transforms.mean": [0.9, 0.1, 0.5]}, write=True)
+    assert "pictures are not what was scored" in _printed_report(copied, overrides=["transforms.mean=[0.1, 0.9, 0.5]"])
+
+
+def test_recorded_settings_that_cannot_be_read_are_named(copied: Path) -> None:
+    path = copied / "eval/val/metrics.json"
+    metrics = json.loads(path.read_text())
+    for overrides, said in (
+        (
+            ["config=gone.yaml"],
+            r"metrics\.json: overrides: config=gone\.yaml: cannot be read .*; run `dinoseg eval` again",
+        ),
+        (["bss=4"], r"metrics\.json: overrides: bss=4: unknown key 'bss'"),
+        (["datasets.classes={0: a}"], r"metrics\.json: overrides: datasets\.classes=.*label space of a run is fixed"),
+        ("bs=4", r"metrics\.json: overrides: .* a list expected"),
+    ):
+        path.write_text(json.dumps(metrics | {"overrides": overrides}))
+        with pytest.raises(ValueError, match=said):
+            build_report(copied, "val", QUIET, max_images=0)
+    # Of label maps that were scored without a checkpoint.
+    del metrics["checkpoint"]
+    path.write_text(json.dumps(metrics | {"overrides": ["datasets.classes={0: a}"]}))
+    build_report(copied, "val", QUIET, max_images=0)
 
 
 def test_a_run_without_evaluation_says_what_to_do(copied: Path) -> None:

@@ -1,5 +1,6 @@
 """Trainings that read features from the cache, through the command line."""
 
+import errno
 import os
 import shutil
 import signal
@@ -90,14 +91,66 @@ def test_a_trained_backbone_has_no_cache(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_named(
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("/proc/x/y", "no folder can be made in /proc (No such file or directory)"),
+        ("file", "file is a file, not a folder"),
+        ("file/below/it", "file is a file, not a folder"),
+        ("link/below", "link is a link to nowhere"),
+        ("read-only/new", "read-only (Read-only file system)"),
+    ],
+)
+def test_a_cache_folder_that_cannot_be_made_is_named(
+    folder: str,
+    said: str,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("a file where a folder should be")
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "read-only").mkdir()
+    _refuse_below(tmp_path / "read-only", errno.EROFS, monkeypatch)
+    given = f"train.cache_folder={tmp_path / folder}"
+    assert run_cli(["train", *settings(data, tmp_path / "run", given)], monkeypatch) == 1
+    error = capsys.readouterr().err
+    assert f"error: train.cache_folder {tmp_path / folder}: " in error and said in error
+    assert "; give another train.cache_folder, or train.cache_features=false" in error and "room" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_default_cache_folder_that_cannot_be_made_is_named_with_its_key(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "features").write_text("a file where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/x")
+    assert run_cli(["train", *tiny_settings(data, tmp_path / "run", "train.cache_features=true")], monkeypatch) == 1
+    assert (
+        "error: train.cache_folder (by default) /proc/x/dinoseg/features: no folder can be" in capsys.readouterr().err
+    )
+
+
+def test_a_full_disk_of_the_cache_asks_for_room(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "features").mkdir()
+    _refuse_below(tmp_path / "features", errno.ENOSPC, monkeypatch)
     assert run_cli(["train", *settings(data, tmp_path / "run")], monkeypatch) == 1
-    error = capsys.readouterr().err
-    assert "features" in error and "train.cache_folder" in error and "train.cache_features=false" in error
+    assert "No space left on device; make room there, give a train.cache_folder on another" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def _refuse_below(folder: Path, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system makes no folder below this one, as on a disk that is full or mounted for reading."""
+    mkdir = os.mkdir
+
+    def refused(path: Any, *arguments: Any, **options: Any) -> None:
+        if folder in Path(path).parents:
+            raise OSError(code, os.strerror(code), str(path))
+        mkdir(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "mkdir", refused)
 
 
 def test_the_cache_is_listed_and_cleared(

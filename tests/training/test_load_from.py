@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -221,3 +222,44 @@ def test_what_does_not_fit_or_holds_code_is_refused(tmp_path: Path, monkeypatch:
     torch.save({"segmentation_model.1.conv.weight": torch.zeros(3, 7, 1, 1)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="does not fit: missing"):
         load_from(segmenter, tmp_path / "other.pth", space)
+
+
+def _spoil_labels(run: Path) -> None:
+    (run / "labels.json").unlink()
+
+
+def _spoil_weights(run: Path) -> None:
+    (run / "checkpoints/best/model.safetensors").write_bytes(b"x" * 40)
+
+
+@pytest.mark.parametrize(
+    ("place", "spoil", "said"),
+    [
+        (
+            "void",
+            None,
+            "not a run folder (no config.yaml in it); give a run folder (the output_dir of a training), or a",
+        ),
+        ("runs", None, "not a run folder (no config.yaml in it); give one of the runs in it: first, second"),
+        ("runs/first/checkpoints/best", None, "it lies in a run: give load_from=RUNS/first"),
+        ("runs/first/eval", None, "it lies in a run: give load_from=RUNS/first"),
+        ("runs/second", None, "a run without checkpoints/best, which its first evaluation writes; give a run that got"),
+        ("runs/first", _spoil_labels, "labels.json is missing; copy the whole run folder"),
+        ("runs/first", _spoil_weights, "RUNS/first/checkpoints/best/model.safetensors: damaged"),
+    ],
+)
+def test_a_folder_that_is_no_run_is_named_with_its_key(
+    place: str, spoil: Callable[[Path], None] | None, said: str, tmp_path: Path
+) -> None:
+    space, runs = _space("back", "artery"), tmp_path / "runs"
+    run = _own_run(_segmenter(2), space, runs / "first")
+    save_config(load_config([]), runs / "second" / "config.yaml")
+    for folder in (tmp_path / "void", run / "eval"):
+        folder.mkdir()
+    if spoil is not None:
+        spoil(run)
+    with pytest.raises(ValueError) as met:
+        load_from(_segmenter(2), tmp_path / place, space)
+    error = str(met.value)
+    assert error.startswith(f"load_from={tmp_path / place}: ")
+    assert said.replace("RUNS", str(runs)) in error and "--checkpoint" not in error
