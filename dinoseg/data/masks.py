@@ -9,6 +9,9 @@ from PIL import Image
 from dinoseg.data.folders import Pair
 from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.pictures import SIXTEEN_BIT_MODES, to_rgb
+
+# Stood here in version 0.1, and is still imported from here.
+from dinoseg.data.pictures import read_image as read_image
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind
 
