@@ -15,7 +15,7 @@ demo: $(VENV)/stamp
 	$(BIN)/dinoseg demo
 
 test: $(VENV)/stamp
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/stamp
 	$(BIN)/ruff check .

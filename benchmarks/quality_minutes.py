@@ -43,7 +43,8 @@ from dinoseg.inference.opening import ChosenRun, OpenedRun
 from dinoseg.training.feature_cache import fits_evaluation
 
 MARKS = (2, 5, 10, 20, 30, 60)
-RECIPES = Path(__file__).parent.parent / "recipes"
+ROOT = Path(__file__).parent.parent
+RECIPES = ROOT / "recipes"
 BLIND = "DINOSEG_BENCHMARK_BLIND"
 ORIENTATIONS = ("eval.use_tta=true", "transforms.eval.tta_right_angle_rotations=true")
 
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--fields", type=Path, help="fields of view of the test images, for the weighted F1 of vessels")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "quality_minutes.svg")
     parser.add_argument("--draw", action="store_true")
     options = parser.parse_args()
     results = json.loads(options.out.read_text()) if options.out.exists() else {}
@@ -116,7 +118,7 @@ def main() -> None:
             result = measured(CONTENDERS[options.set][name], options)
             results.setdefault(options.set, {})[name] = result
             options.out.write_text(json.dumps(results, indent=2) + "\n")
-    print(draw(results, options.out.with_suffix(".svg")))
+    print(draw(results, options.picture))
 
 
 def measured(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
