@@ -92,7 +92,7 @@ def settings(data: Path, run: Path, kind: str, steps: int) -> list[str]:
 
 def train(arguments: list[str], log: Path) -> None:
     """The command line in this process; what it prints goes to ``log``."""
-    from dinoseg.cli import main
+    from dinoseg.__main__ import main
 
     with log.open("a") as stream:
         os.dup2(stream.fileno(), 1)
@@ -111,6 +111,7 @@ class Lives:
         self.random = random.Random(seed)
         self.ends: dict[str, int] = {"SIGKILL": 0, "SIGTERM": 0, "SIGINT": 0}
         self.refused = 0
+        self.lost = 0
         self.slowest_answer = 0.0
 
     def whole(self) -> float:
@@ -149,6 +150,8 @@ class Lives:
         if name != "SIGKILL":
             self.slowest_answer = max(self.slowest_answer, time.perf_counter() - sent)
             number = getattr(signal, name)
+            # A signal in the very last moment finds a training that ends anyway.
+            self.lost += process.exitcode == 0 and "stopped after" not in self.log.read_text()[-300:]
             # 0: a checkpoint was written. Else there was nothing to save: before the loop starts the signal ends the
             # process, as it ends any other.
             if process.exitcode not in (0, 128 + number, -number):
@@ -238,6 +241,7 @@ def main() -> None:
             for run in runs
         )
         report("metrics.json that differ", int(not same), "files", **facts)
+        report("signals that a training outlived", runs[parts].lost, "signals", **facts)
         report("slowest answer to SIGTERM or SIGINT", runs[parts].slowest_answer, "s", **facts)
 
 
