@@ -83,7 +83,7 @@ CONTENDERS: dict[str, dict[str, Contender]] = {
             (*_RETINA_CACHED, "transforms.train.img_size=null", "transforms.eval.img_size=null", "bs=8"),
         ),
         "LoRA": Contender("retina_linear.yaml", 450, ("model.mode=lora", "optimizer.backbone_lr_factor=0.1")),
-        "dense": Contender("retina.yaml", 1900),
+        "dense": Contender("retina.yaml", 2100),
         "m2f": Contender("retina_m2f.yaml", 200),
         "dense without backbone": Contender("retina.yaml", 2200, _UNCACHED, blind=True),
     },
