@@ -33,6 +33,7 @@ from quality_chart import draw
 from torch import Tensor
 
 from dinoseg.backbone import Backbone, FeatureMap
+from dinoseg.config import with_changes
 from dinoseg.data.dataset import EvaluationDataset, Sample
 from dinoseg.data.folders import find_pairs
 from dinoseg.data.transforms import build_eval_transform
@@ -123,32 +124,34 @@ def main() -> None:
 
 def measured(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
     """Trains one contender and scores what it had at each mark."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        arguments = [
-            f"config={RECIPES / contender.recipe}",
-            f"datasets.root={options.data}",
-            f"model.weights={options.weights}",
-            "model_dtype=BFLOAT16",
-            "num_workers=1",
-            "trackers=[]",
-            f"output_dir={folder / 'run'}",
-            f"train.cache_folder={folder / 'cache'}",
-            f"scheduler.total_iter={max(20, round(contender.steps * options.minutes / 20))}",
-            "train.checkpoint_interval=20",
-            "eval.max_val_samples=4",
-            "eval.num_visualizations=0",
-            *contender.settings,
-        ]
-        moments = list(_train(arguments, folder, contender.blind))
-        points = []
-        for minutes, kept in moments:
-            points.append({"minutes": round(minutes, 2)} | _scored(kept, folder, contender, options))
-            print(json.dumps(points[-1]), flush=True)
-        last = moments[-1][1]
-        augmented = _scored(last, folder, contender, options, ORIENTATIONS) if options.set == "drive" else None
-        shown = [argument for argument in arguments if not argument.startswith(("output_dir", "datasets.root"))]
-        return {"points": points, "eight_orientations": augmented, "settings": shown, **machine()}
+    # Left there if anything goes wrong: a training is too dear to lose.
+    folder = Path(tempfile.mkdtemp(prefix="quality-"))
+    print(f"work folder {folder}", flush=True)
+    arguments = [
+        f"config={RECIPES / contender.recipe}",
+        f"datasets.root={options.data}",
+        f"model.weights={options.weights}",
+        "model_dtype=BFLOAT16",
+        "num_workers=1",
+        "trackers=[]",
+        f"output_dir={folder / 'run'}",
+        f"train.cache_folder={folder / 'cache'}",
+        f"scheduler.total_iter={max(20, round(contender.steps * options.minutes / 20))}",
+        "train.checkpoint_interval=20",
+        "eval.max_val_samples=4",
+        "eval.num_visualizations=0",
+        *contender.settings,
+    ]
+    moments = list(_train(arguments, folder, contender.blind))
+    points = []
+    for minutes, kept in moments:
+        points.append({"minutes": round(minutes, 2)} | _scored(kept, folder, contender, options))
+        print(json.dumps(points[-1]), flush=True)
+    last = moments[-1][1]
+    augmented = _scored(last, folder, contender, options, ORIENTATIONS) if options.set == "drive" else None
+    shown = [argument for argument in arguments if not argument.startswith(("output_dir", "datasets.root"))]
+    shutil.rmtree(folder)
+    return {"points": points, "eight_orientations": augmented, "settings": shown, **machine()}
 
 
 def _train(arguments: Sequence[str], folder: Path, blind: bool) -> Iterator[tuple[float, Path]]:
@@ -217,8 +220,8 @@ def _scored(
 
 def _give_features(data: EvaluationDataset, opened: OpenedRun, backbone: Backbone, folder: Path) -> None:
     """The test images' features, computed for the first checkpoint and read for the others."""
-    cache = FeatureCache.of(opened.config, backbone)
-    cache = FeatureCache(opened.config, backbone, type(cache.folder)(folder, cache.folder.recipe))
+    config = with_changes(opened.config, {"train.cache_folder": str(folder), "eval.max_val_samples": None})
+    cache = FeatureCache.of(config, backbone)
     files, indices = cache.missing(data)
     cache.fill(data, files, indices, lambda: None)
     data.features = cache.source(files)

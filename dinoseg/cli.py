@@ -141,13 +141,17 @@ def train(
     ] = None,
 ) -> None:
     """Train a head on a backbone, frozen or not, and write a run folder."""
-    from dinoseg.config.loading import load_config
+    from dinoseg.config.loading import is_setting, load_config
+
+    given = settings or []
+    # Before torch is imported, which takes seconds: a wrong key is answered at once.
+    config = load_config(given) if all(map(is_setting, given)) else None
     from dinoseg.run_folder.folder import settings_of_run
     from dinoseg.system.processes import leaving_together
     from dinoseg.verbs.train import train as run_training
 
     with leaving_together():
-        run_training(load_config(settings_of_run(settings or [])), Console(), resume)
+        run_training(config or load_config(settings_of_run(given)), Console(), resume)
 
 
 @app.command("eval", cls=CommandWithKeys)

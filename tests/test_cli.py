@@ -97,8 +97,8 @@ def test_an_unreadable_image_is_reported_and_the_others_go_on(
         (["train", "--epochs=9"], ["--epochs", "write scheduler.total_iter=STEPS", "not epochs"]),
         (["train", "--crop-size=64"], ["--crop-size", "write transforms.train.crop_size=64"]),
         (["train", "model.dino_hub=dinov3_vits17"], ["datasets.root"]),
-        (["eval", "nowhere"], ["nowhere", "not a run folder"]),
-        (["predict", "nowhere", "missing.png"], ["missing.png", "no image there"]),
+        (["eval", "nowhere"], ["nowhere", "no such folder"]),
+        (["predict", "nowhere", "missing.png"], ["missing.png", "no such file or folder"]),
         (["train", "--resume", "output_dir=nowhere"], ["nowhere", "nothing to resume"]),
     ],
 )

@@ -127,6 +127,17 @@ def _check_agreement(config: Config) -> None:
         raise ValueError(
             "train.celoss_weight and train.diceloss_weight are both 0: nothing to learn; raise one of them"
         )
+    if config.train.cldice_weight and config.decoder_head.type == "m2f":
+        raise ValueError(
+            f"train.cldice_weight={config.train.cldice_weight:g} is for heads that score pixels, and has no effect on "
+            "decoder_head.type=m2f; leave it out"
+        )
+    elastic, crop_side = config.transforms.train.elastic, min(_sides(config.transforms.train.crop_size))
+    if elastic > crop_side / 4:
+        raise ValueError(
+            f"transforms.train.elastic={elastic:g} moves points by more than a quarter of a crop of {crop_side} px: "
+            f"little of the image would be left in it; give at most {crop_side / 4:g}"
+        )
     for index, name in enumerate(config.trackers):
         if name in config.trackers[:index]:
             raise ValueError(f"trackers={name!r} is given twice; give it once")

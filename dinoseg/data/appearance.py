@@ -1,10 +1,13 @@
 """What changes the look of a training image and moves nothing: colour, gamma, noise, blur, low resolution, cutout."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 from dinoseg.config import TrainTransformConfig
 
@@ -29,10 +32,9 @@ def photometric_distortion() -> v2.Transform:
 
 def degradations(options: TrainTransformConfig) -> list[nn.Module]:
     """What ``transforms.train`` asks for beside colours; of float images, 0..1."""
-    blur = v2.GaussianBlur(_odd(options.blur), (0.1, options.blur)) if options.blur else None
     sometimes: list[nn.Module | None] = [
         Gamma(options.gamma) if options.gamma else None,
-        blur,
+        Blur(options.blur) if options.blur else None,
         LowResolution(options.low_resolution) if options.low_resolution > 1 else None,
         Noise(options.noise) if options.noise else None,
     ]
@@ -54,6 +56,17 @@ class Gamma(_UpTo):
     def forward(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
         """The image, 0..1, darker or brighter."""
         return image.clamp(0, 1) ** float(torch.exp(self.most * (2 * torch.rand(()) - 1)))
+
+
+class Blur(_UpTo):
+    """Gaussian blur of a deviation up to ``most`` pixels."""
+
+    def forward(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
+        """The image, 0..1, less sharp."""
+        deviation = self.most * float(torch.rand(()))
+        # Three deviations either way, as far as the image reaches: it is mirrored at its border.
+        kernel = [2 * min(math.ceil(3 * deviation), side - 1) + 1 for side in (image.shape[-1], image.shape[-2])]
+        return F.gaussian_blur(image, kernel, [deviation, deviation]) if deviation else image
 
 
 class Noise(_UpTo):
@@ -92,8 +105,3 @@ class RandomCutout(nn.Module):
             top, left = (int(torch.randint(side, ())) for side in (height, width))
             image[:, top : top + hole[0], left : left + hole[1]] = 0.5
         return image
-
-
-def _odd(sigma: float) -> int:
-    """Width of a kernel that holds three deviations."""
-    return 2 * round(3 * sigma) + 1

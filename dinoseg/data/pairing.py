@@ -90,7 +90,8 @@ def _by_both(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairing:
         if first and second and not _tells_kind(first) and not _tells_kind(second):
             return Pairing()
     parts = (_Affixes(prefixes[0], suffixes[0]), _Affixes(prefixes[1], suffixes[1]))
-    rule = f"{parts[0]} of the images and {parts[1]} of the masks"
+    said = zip(parts, ("images", "masks"), strict=True)
+    rule = " and ".join(f"{affixes} of the {kind}" for affixes, kind in said if affixes.prefix or affixes.suffix)
     return Pairing({key: masks[mask_of[core]] for core, key in image_of.items()}, rule)
 
 

@@ -76,7 +76,7 @@ def _same_images(first: RecordedEvaluation, second: RecordedEvaluation, names: N
             raise ValueError(
                 f"{names[0]} and {names[1]} cannot be compared: they count {len(first.names)} and {len(second.names)} "
                 f"images, and only {name} has {list_names(alone)}; evaluate both on the same images (data set, "
-                "split and eval.max_val_samples)"
+                "split and eval.max_val_samples; --split says which evaluation of a run is read, val when left out)"
             )
 
 

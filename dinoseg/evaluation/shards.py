@@ -235,7 +235,7 @@ def _read_all(folder: Path, command: str) -> list[RecordedShard]:
     """Every shard, by number; none is missing."""
     shards = [read_shard(path) for path in sorted(folder.glob("*-of-*.json"))]
     if not shards:
-        raise ValueError(f"{folder}: no shard there; make them with {command} --shard i/n, for i from 1 to n")
+        raise ValueError(f"{folder}: no shard there; make them with {_with(command, '--shard i/n')}, for i from 1 to n")
     numbers = sorted({entry.shard.count for entry in shards})
     if len(numbers) > 1:
         raise ValueError(
@@ -246,10 +246,15 @@ def _read_all(folder: Path, command: str) -> list[RecordedShard]:
     missing = [str(shard) for shard in every if shard.number not in by_number]
     if missing:
         raise ValueError(
-            f"{folder}: {len(missing)} of {numbers[0]} shards are missing: {list_names(missing, 12)}; "
-            f"make them, for instance with {command} --shard {missing[0]}"
+            f"{folder}: missing {list_names(missing, 12)} of {numbers[0]} shards; "
+            f"make {'it' if len(missing) == 1 else 'them, for instance'} with {_with(command, f'--shard {missing[0]}')}"
         )
     return [by_number[shard.number] for shard in every]
+
+
+def _with(command: str, option: str) -> str:
+    """A command in backticks with one option more."""
+    return f"{command.rstrip('`')} {option}`"
 
 
 def _check_alike(first: RecordedShard, other: RecordedShard, command: str) -> None:
@@ -261,7 +266,7 @@ def _check_alike(first: RecordedShard, other: RecordedShard, command: str) -> No
             raise ValueError(
                 f"shards {first.shard} and {other.shard} differ in their {noun}: "
                 f"{name.removeprefix('extra.')} is {one.get(name)} and {two.get(name)}; "
-                f"make them again alike, with {command} --shard {other.shard}"
+                f"make them again alike, with {_with(command, f'--shard {other.shard}')}"
             )
     if first.names != other.names:
         alone = sorted(set(first.names) ^ set(other.names)) or ["the order"]

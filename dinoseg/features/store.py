@@ -156,8 +156,8 @@ class _opened:
             self._open = safe_open(self._file, framework="np")
         except (OSError, SafetensorError) as error:
             raise ValueError(
-                f"{self._file}: features that were there are gone or damaged ({error}); go on with --resume, which "
-                "computes them anew"
+                f"{self._file}: features that were there are gone or damaged ({error}); start the training again "
+                "(--resume goes on from the last checkpoint), which computes them anew"
             ) from None
         return self._open.__enter__()
 

@@ -50,7 +50,8 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
                 if os.path.isfile(f) and not any(map(Path(f).resolve().is_relative_to, own))
             ]
         if not matched:
-            raise ValueError(f"{entry}: no image there; give image files, a folder of images, or a quoted glob")
+            found_there = "no image there" if path.is_dir() or glob.has_magic(entry) else "no such file or folder"
+            raise ValueError(f"{entry}: {found_there}; give image files, a folder of images, or a quoted glob")
         found.update((image.path.resolve(), image) for image in matched)
     if not found:
         raise ValueError("no image is named to predict; give image files, a folder of images, or a quoted glob")

@@ -44,7 +44,8 @@ class SoftClDice(nn.Module):
         agreement = 2 * precision * sensitivity / (precision + sensitivity).clamp(min=1e-6)
         present = true.amax(dim=(2, 3))
         count = mean_over_processes(present.sum())
-        return self.weight * ((1 - agreement) * present).sum() / count.clamp(min=1.0)
+        # The floor keeps 0/0 out; with several processes the mean may be below 1.
+        return self.weight * ((1 - agreement) * present).sum() / count.clamp(min=torch.finfo(count.dtype).tiny)
 
 
 def soft_skeleton(maps: Maps) -> Maps:

@@ -50,9 +50,9 @@ def build_criterion(
 
 
 def _cldice(train: TrainConfig, label_space: LabelSpace, class_pixels: list[int]) -> SoftClDice | None:
+    classes = thin_classes(train.cldice_classes, label_space, class_pixels)
     if not train.cldice_weight:
         return None
-    classes = thin_classes(train.cldice_classes, label_space, class_pixels)
     return SoftClDice(classes, label_space.ignore_index, train.cldice_weight)
 
 
@@ -60,8 +60,10 @@ def thin_classes(names: list[str] | None, label_space: LabelSpace, class_pixels:
     """Indices of the classes whose centre lines count; all but the most frequent where none is named.
 
     Raises:
-        ValueError: a name that is no class.
+        ValueError: a name that is no class, or an empty list.
     """
+    if not names and names is not None:
+        raise ValueError("train.cldice_classes is empty; name the thin classes, or leave it out")
     if names is None:
         most = max(range(label_space.num_classes), key=lambda index: class_pixels[index])
         return tuple(index for index in range(label_space.num_classes) if index != most)
@@ -69,7 +71,7 @@ def thin_classes(names: list[str] | None, label_space: LabelSpace, class_pixels:
         if name not in label_space.class_names:
             known = ", ".join(label_space.class_names)
             raise ValueError(f"train.cldice_classes names {name!r}, which is no class; use some of {known}")
-    return tuple(label_space.class_names.index(name) for name in names)
+    return tuple(sorted({label_space.class_names.index(name) for name in names}))
 
 
 def class_weights(setting: Any, label_space: LabelSpace, class_pixels: list[int]) -> Tensor | None:

@@ -110,7 +110,8 @@ def dice(
     present = truth.any(dim=3).any(dim=2)
     loss = (1 - 2 * overlap / total.clamp(min=1e-6)) * present
     count = mean_over_processes(present.sum().to(logits.dtype))
-    return loss.sum() / count.clamp(min=1.0)
+    # Of several processes one may hold the only pair: the mean is then below 1. The floor keeps 0/0 out.
+    return loss.sum() / count.clamp(min=torch.finfo(logits.dtype).tiny)
 
 
 def _fitted(

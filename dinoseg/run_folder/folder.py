@@ -104,7 +104,10 @@ class RunFolder:
             ValueError: not a run folder, or an override is wrong.
         """
         if not self.config.is_file():
-            raise ValueError(f"{self.path}: not a run folder (no config.yaml in it); give the output_dir of a training")
+            what = "not a run folder (no config.yaml in it)" if self.path.exists() else "no such folder"
+            predicted = (self.path / "labels").is_dir() and (self.path / "predictions.json").is_file()
+            other = f", or score its label maps with --predictions {self.path}/labels" if predicted else ""
+            raise ValueError(f"{self.path}: {what}; give the output_dir of a training{other}")
         overrides = list(overrides)
         for override in overrides:
             key = override.partition("=")[0]

@@ -24,6 +24,7 @@ _PREFIXES = re.compile(r"(?<![^.])(?:module|_orig_mod|_fsdp_wrapped_module|_chec
 _FOREIGN_CLASS = re.compile(r"GLOBAL (\S+)")
 _KEYS_SHOWN = 4
 _LONGEST_NAME = 300
+_LINE_ENDS = str.maketrans("", "", "\n\r\t")
 
 
 def read_state(file: Path, source: str, remedy: str) -> Mapping[Any, Any]:
@@ -49,6 +50,8 @@ def read_state(file: Path, source: str, remedy: str) -> Mapping[Any, Any]:
     except FileNotFoundError:
         raise ValueError(f"{source}: no such file; {remedy}") from None
     except pickle.UnpicklingError as error:
+        if _is_text(file):
+            raise ValueError(f"{source}: a text file, no weights; {remedy}") from None
         raise ValueError(
             f"{source}: refused, it holds more than tensors (a pickle that runs code when loaded, or no checkpoint at "
             f"all), and code in it is not run{_foreign_class(error)}; {remedy}"
@@ -174,3 +177,13 @@ def _foreign_class(error: BaseException) -> str:
 
 def _reason(error: BaseException) -> str:
     return printable((str(error).splitlines() or [type(error).__name__])[0])
+
+
+def _is_text(file: Path) -> bool:
+    """Whether a file begins as text does."""
+    with file.open("rb") as opened:
+        start = opened.read(512)
+    try:
+        return bool(start) and start.decode("utf-8").translate(_LINE_ENDS).isprintable()
+    except UnicodeDecodeError:
+        return False

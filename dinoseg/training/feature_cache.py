@@ -14,6 +14,7 @@ from dinoseg.system.bars import image_progress
 from dinoseg.system.files import refused_folder
 from dinoseg.system.messages import OUT_OF_ROOM
 from dinoseg.system.processes import failing_together, process_rank
+from dinoseg.system.signals import Ended
 from dinoseg.training.loop import Trainer
 
 
@@ -50,6 +51,8 @@ def settle_feature_cache(
         words = f"computed in every step: those of all images take {needed:.1f} GB, train.cache_limit is {limit:g}"
         return with_changes(config, {"train.cache_features": False}), None, words
     words = f"computed once, {needed:.2f} GB in {cache.folder.path.parent}"
+    if len(data_sets) == 1:
+        words += "; of validation in each evaluation (once, too, with eval.mode=whole)"
     return with_changes(config, {"train.cache_features": True}), cache, words
 
 
@@ -65,17 +68,22 @@ def fill_feature_cache(trainer: Trainer, console: Console) -> None:
     train, val = trainer.train_data, trainer.val_data
     data_sets: list[Images] = [train, val] if fits_evaluation(trainer.config) else [train]
     trainer.segmenter.eval()
+    shown = console if process_rank() == 0 else Console(quiet=True)
     with failing_together():
         try:
-            shown = console if process_rank() == 0 else Console(quiet=True)
             views = sum(len(cache.views(data)) for data in data_sets)
-            with image_progress(shown, views, "features looked for") as advance:
+            with image_progress(shown, views, "features looked for", "pictures") as advance:
                 found = [(data, *cache.missing(data, advance)) for data in data_sets]
             total = sum(len(lacking) for _, _, lacking in found)
-            with image_progress(shown if total else Console(quiet=True), total, "features") as advance:
+            with image_progress(shown if total else Console(quiet=True), total, "features", "pictures") as advance:
                 for data, files, lacking in found:
                     cache.fill(data, files, lacking, advance)
                     data.features = cache.source(files)
+        except (KeyboardInterrupt, Ended):
+            shown.print(
+                f"features so far are kept in {cache.folder.path.parent}; the same command goes on", soft_wrap=True
+            )
+            raise
         except OSError as error:
             raise _unwritten(error, cache.folder.path, trainer.config) from None
     train.shows_images = trainer.segmenter.head.sees_image

@@ -86,6 +86,11 @@ class Journal:
         # Paths and commands in plain text must stay in one piece to be copied.
         whole_lines = isinstance(message, str)
         self.console.print(message, soft_wrap=whole_lines, markup=not whole_lines)
+        self.note(message)
+
+    def note(self, message: Any) -> None:
+        """To train.log alone."""
+        whole_lines = isinstance(message, str)
         with named_errors(self._log_path):
             self._file_console.print(message, soft_wrap=whole_lines, markup=not whole_lines)
             self._log.flush()

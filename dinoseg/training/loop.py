@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from dinoseg.backbone import FeatureMap
 from dinoseg.config import Config
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.data.dataset import EvaluationDataset, Sample, SegmentationDataset, outlive_signals, samples_of
@@ -174,11 +175,7 @@ class Trainer:
         loss = torch.stack(list(terms.values())).sum() * share
         with failing_together():
             if not math.isfinite(float(loss.detach())):
-                found = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
-                raise ValueError(
-                    f"step {self.progress.step + 1}: the loss is not finite ({found}) on images "
-                    f"{', '.join(batch['name'])}; {_REMEDY}"
-                )
+                raise ValueError(f"step {self.progress.step + 1}: {_not_finite(batch['name'], terms, features)}")
         loss.backward()
         return {name: value.detach() * share for name, value in terms.items()}
 
@@ -298,3 +295,13 @@ class Trainer:
                         {"optimizer": self.optimizer.state_dict()} | ({"trained": trained} if trained else {}),
                         asdict(self.progress),
                     )
+
+
+def _not_finite(names: list[str], terms: dict[str, Tensor], features: list[FeatureMap] | None) -> str:
+    if features is not None and not all(bool(layer.map.isfinite().all()) for layer in features):
+        return (
+            f"features of {', '.join(names)} in the cache were damaged since the training began; start it again "
+            "(--resume goes on from the last checkpoint), which computes them anew"
+        )
+    found = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
+    return f"the loss is not finite ({found}) on images {', '.join(names)}; {_REMEDY}"

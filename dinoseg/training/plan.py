@@ -15,6 +15,7 @@ from dinoseg.config import Config
 from dinoseg.console.label_table import class_table
 from dinoseg.data.transforms import as_size
 from dinoseg.system.messages import duration_in_words
+from dinoseg.training.feature_cache import fits_evaluation
 from dinoseg.training.loop import Trainer
 from dinoseg.training.pace import Estimate, evaluations_left
 from dinoseg.training.trainable import trained_parts, trained_table
@@ -71,6 +72,8 @@ def estimate_time(trainer: Trainer) -> Estimate:
     for buffer, before in buffers:
         buffer.copy_(before)
     trainer.optimizer.zero_grad(set_to_none=True)
+    if trainer.features is not None and not fits_evaluation(config):
+        forward += _backbone_seconds(trainer)
     scored = trainer.evaluation_settings.window.scored_pixels(trainer.val_data.stored_size(0))
     images = min(len(trainer.val_data), config.eval.max_val_samples or len(trainer.val_data))
     height, width = _crop(config)
@@ -97,6 +100,17 @@ def _probe(trainer: Trainer, training: bool) -> tuple[float, float]:
     if training:
         torch.stack(list(trainer.criterion(output, class_map).values())).sum().backward()
     return forward, _seconds_since(started, device)
+
+
+def _backbone_seconds(trainer: Trainer) -> float:
+    """Of one forward pass on a training batch."""
+    device = trainer.accelerator.device
+    image = torch.zeros(trainer.config.bs, 3, *_crop(trainer.config), device=device)
+    autocast = torch.autocast(device.type, dtype=trainer.autocast_dtype, enabled=trainer.autocast_dtype is not None)
+    started = time.perf_counter()
+    with torch.no_grad(), autocast:
+        trainer.segmenter.features(image)
+    return _seconds_since(started, device)
 
 
 def _blank_features(trainer: Trainer) -> list[FeatureMap]:

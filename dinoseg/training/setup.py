@@ -30,7 +30,7 @@ def build_trainer(
     """
     # Transforms, window and measures are checked before the weights are loaded: a wrong option costs no waiting.
     train_transform = build_train_transform(config.transforms, label_space.ignore_index)
-    settings = evaluation_settings(config, label_space)
+    evaluation_settings(config, label_space)
     criterion = build_criterion(config, label_space, report.class_pixels("train"), report.most_classes)
     torch.manual_seed(config.seed)
     segmenter = build_segmenter(config, label_space.num_classes)
@@ -46,6 +46,8 @@ def build_trainer(
     train_data = SegmentationDataset(train_pairs, label_space, train_transform, config.seed, white_level)
     val_data = EvaluationDataset(val_pairs, label_space, build_eval_transform(config.transforms), white_level)
     config, features, words = settle_feature_cache(config, segmenter.backbone, train_data, val_data)
+    # Test-time augmentation follows what was settled.
+    settings = evaluation_settings(config, label_space)
     metadata |= describe_training(config, label_space)
     return Trainer(
         config=config,

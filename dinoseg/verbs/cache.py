@@ -9,7 +9,7 @@ from dinoseg.features.store import FolderSummary, clear_folder, list_folders
 
 
 def show_cache(root: Path, console: Console) -> None:
-    """Prints every folder of the cache: how its features are computed, of how many images, how large."""
+    """Prints every folder of the cache: by which recipe, of how many pictures (images and variants), how large."""
     folders = list(list_folders(root))
     if not folders:
         console.print(f"{root}: no features there", markup=False, highlight=False, soft_wrap=True)
@@ -17,7 +17,7 @@ def show_cache(root: Path, console: Console) -> None:
     table = Table(title=str(root), title_justify="left", box=None, pad_edge=False)
     for column in ("folder", "backbone", "scale"):
         table.add_column(column)
-    for column in ("images", "GB"):
+    for column in ("pictures", "GB"):
         table.add_column(column, justify="right")
     for folder in folders:
         recipe = folder.recipe or {}
@@ -49,4 +49,4 @@ def clear_cache(root: Path, name: str | None, console: Console) -> None:
 
 def _words(root: Path, folders: list[FolderSummary]) -> str:
     images, size = sum(folder.images for folder in folders), sum(folder.size for folder in folders)
-    return f"{root}: features of {images:,} images removed, {size / 1e9:.2f} GB"
+    return f"{root}: features of {images:,} pictures removed, {size / 1e9:.2f} GB"

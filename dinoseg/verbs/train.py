@@ -5,6 +5,7 @@ import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from rich.console import Console
@@ -92,6 +93,7 @@ def _train_in(
         checkpoint, progress, config = _resume_point(run, config, resume)
         if progress.is_finished(config.scheduler.total_iter, config.train.early_stopping):
             if accelerator.is_main_process:
+                console.print("nothing left to train", highlight=False)
                 console.print(_last_words(run, config, progress), soft_wrap=True, markup=False, highlight=False)
             return
         if accelerator.is_local_main_process and process_count() > 1 and own_data is None:
@@ -107,8 +109,14 @@ def _train_in(
             raise ValueError(f"{run.path}: the masks now give other labels than labels.json; resume on the same data")
         trainer = build_trainer(config, run, label_space, report, accelerator)
         remark = _starting_point(trainer, checkpoint)
+    estimate = estimate_time(trainer)
+    announcement = _announcement(trainer, report, estimate, remark)
+    if accelerator.is_main_process:
+        # Before the pass over the images, which may take long: whoever sees a wrong label table stops it here.
+        for part in announcement:
+            console.print(part, soft_wrap=isinstance(part, str), markup=not isinstance(part, str))
     fill_feature_cache(trainer, console)
-    _start(trainer, report, console, checkpoint, remark)
+    _start(trainer, console, checkpoint, estimate, announcement)
     _run(trainer, report)
 
 
@@ -124,16 +132,19 @@ def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:
     refuse_missing_packages(config.trackers)
 
 
-def _start(trainer: Trainer, report: CheckReport, console: Console, checkpoint: Checkpoint | None, remark: str) -> None:
-    """Opens the journal of the first process and announces what is going to happen."""
+def _start(
+    trainer: Trainer, console: Console, checkpoint: Checkpoint | None, estimate: Estimate, announcement: list[Any]
+) -> None:
+    """Opens the journal of the first process, which begins with what was announced."""
     if checkpoint is not None and checkpoint.name != "last":
         # So that a second restart goes on from it, too.
         trainer.save("last")
-    estimate = estimate_time(trainer)
     with failing_together():
         if trainer.accelerator.is_main_process:
             trainer.journal = _open_journal(trainer, console, checkpoint is not None)
-            _announce(trainer.journal, trainer, report, estimate, remark)
+            trainer.journal.estimate = estimate
+            for part in announcement:
+                trainer.journal.note(part)
 
 
 def _run(trainer: Trainer, report: CheckReport) -> None:
@@ -216,13 +227,12 @@ def _in_words(finding: Finding) -> str:
     return f"{words} ({list_names(named)})" if named else words
 
 
-def _announce(journal: Journal, trainer: Trainer, report: CheckReport, estimate: Estimate, remark: str) -> None:
-    journal.estimate = estimate
-    journal.say(describe_plan(trainer, report, estimate))
+def _announcement(trainer: Trainer, report: CheckReport, estimate: Estimate, remark: str) -> list[Any]:
+    """What is going to happen: text, or what rich can draw."""
+    parts: list[Any] = [describe_plan(trainer, report, estimate)]
     if any(finding.severity == "warning" or finding.code in _TOLD for finding in report.findings):
-        journal.say(render_findings(report))
-    if remark:
-        journal.say(remark)
+        parts.append(render_findings(report))
+    return [*parts, remark] if remark else parts
 
 
 def _open_journal(trainer: Trainer, console: Console, resumed: bool) -> Journal:

@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 from dinoseg.config import TrainTransformConfig
 from dinoseg.config.loading import load_config
 from dinoseg.data.affine import AffineTransform
+from dinoseg.data.appearance import Blur
 from dinoseg.data.placement import Placement, Window, sampled
 from dinoseg.data.transforms import TrainTransform, build_train_transform
 
@@ -125,3 +126,21 @@ def test_degradations_change_the_image_and_never_the_labels(
     assert all(torch.equal(one[1], other[1]) for one, other in zip(*found, strict=True))
     assert any(not torch.allclose(one[0], other[0], atol=1e-3) for one, other in zip(*found, strict=True))
     assert all(sample[0].isfinite().all() for sample in found[1])
+
+
+@pytest.mark.parametrize("most", [0.02, 3.0, 100.0])
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (16, 16)])
+def test_any_blur_fits_any_image(most: float, size: tuple[int, int]) -> None:
+    image = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
+    for seed in range(5):
+        torch.manual_seed(seed)
+        blurred = Blur(most)(image)
+        assert blurred.shape == image.shape and blurred.isfinite().all()
+        # Weights are positive and sum to one.
+        assert blurred.min() >= image.min() - 1e-5 and blurred.max() <= image.max() + 1e-5
+
+
+def test_an_elastic_deformation_that_leaves_little_of_a_crop_is_refused() -> None:
+    assert load_config(["transforms.train.elastic=12", "transforms.train.crop_size=48"])
+    with pytest.raises(ValueError, match=r"elastic=13 moves points by more than a quarter of a crop of 48 px.*most 12"):
+        load_config(["transforms.train.elastic=13", "transforms.train.crop_size=[64,48]"])

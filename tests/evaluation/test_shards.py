@@ -87,10 +87,10 @@ def test_missing_and_foreign_shards_are_named(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = refused(run, monkeypatch, capsys)
-    assert "no shard there" in error and "--split test` --shard i/n" in error
+    assert "no shard there" in error and "--split test --shard i/n`" in error
     make(run, 2, 4, monkeypatch)
     error = refused(run, monkeypatch, capsys)
-    assert "3 of 4 shards are missing: 1/4, 3/4, 4/4" in error and "--shard 1/4" in error
+    assert "missing 1/4, 3/4, 4/4 of 4 shards; make them, for instance" in error and "--shard 1/4`" in error
     make(run, 1, 2, monkeypatch)
     assert "shards of 2 and of 4" in refused(run, monkeypatch, capsys)
 

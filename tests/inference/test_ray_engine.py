@@ -83,7 +83,7 @@ def test_without_ray_the_extra_is_named(
     ("run", "more", "message"),
     [
         ("RUN", ["--workers", "0"], "--workers 0: give 1 or more"),
-        ("nowhere", [], "not a run folder"),
+        ("nowhere", [], "no such folder"),
         ("RUN", ["--checkpoint", "worst"], "no checkpoint there"),
         ("RUN", ["bss=2"], "did you mean 'bs'?"),
     ],

@@ -1,5 +1,7 @@
 """The clDice loss: gaps cost, width does not, ignored pixels belong to nothing."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from dinoseg.config.loading import load_config
 from dinoseg.labels import LabelSpace
 from dinoseg.losses.cldice import SoftClDice, soft_skeleton
 from dinoseg.losses.criterion import build_criterion
+from dinoseg.losses.pixel import dice
 from dinoseg.models.head import PixelOutput
 
 SIZE = (24, 40)
@@ -99,5 +102,32 @@ def test_it_is_of_the_named_classes_or_of_all_but_the_most_frequent() -> None:
     named = build_criterion(load_config([*settings, "train.cldice_classes=[artery]"]), SPACE, pixels)
     assert named(PixelOutput(missed), truth)["loss_cldice"].item() == pytest.approx(0.5, abs=0.05)
     assert "loss_cldice" not in build_criterion(load_config(settings[:1]), SPACE, pixels)(PixelOutput(missed), truth)
+    twice = build_criterion(load_config([*settings, "train.cldice_classes=[artery,artery]"]), SPACE, pixels)
+    assert twice(PixelOutput(missed), truth)["loss_cldice"] == named(PixelOutput(missed), truth)["loss_cldice"]
+    with pytest.raises(ValueError, match=r"train\.cldice_classes is empty; name the thin classes, or leave it out"):
+        build_criterion(load_config([*settings, "train.cldice_classes=[]"]), SPACE, pixels)
+    with pytest.raises(ValueError, match=r"train\.cldice_weight=0\.5 is for heads that score pixels"):
+        load_config(["decoder_head.type=m2f", "train.cldice_weight=0.5"])
+    # A wrong name is wrong without a weight, too.
+    with pytest.raises(ValueError, match=r"names 'nerve'"):
+        build_criterion(load_config(["train.cldice_classes=[nerve]"]), SPACE, pixels)
     with pytest.raises(ValueError, match=r"train\.cldice_classes names 'nerve', which is no class; use some of back"):
         build_criterion(load_config([*settings, "train.cldice_classes=[nerve]"]), SPACE, pixels)
+
+
+@pytest.mark.parametrize("loss", [lambda scores, truth: dice(scores, truth, IGNORED), SoftClDice((1,), IGNORED)])
+def test_a_class_that_one_of_two_processes_holds_weighs_as_in_one(
+    loss: Callable[[Tensor, Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = torch.cat([line(10, 13), torch.full((1, *SIZE), IGNORED)])
+    scores = torch.randn(2, 2, *SIZE, requires_grad=True, generator=torch.Generator().manual_seed(0))
+    (whole,) = torch.autograd.grad(loss(scores, truth), scores)
+
+    def halved(value: Tensor) -> Tensor:
+        return value.float() / 2  # what the other process counts is zero
+
+    for module in ("pixel", "cldice"):
+        monkeypatch.setattr(f"dinoseg.losses.{module}.mean_over_processes", halved)
+    # The gradients of the two processes are averaged.
+    (part,) = torch.autograd.grad(loss(scores[:1], truth[:1]) / 2, scores)
+    assert torch.allclose(part[:1], whole[:1], rtol=1e-4) and whole[:1].any()

@@ -1,6 +1,7 @@
 """Trainings that read features from the cache, through the command line."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -8,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 
+from dinoseg.backbone import build_backbone
+from dinoseg.features.store import CachedFeatures
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.training.loop import Trainer
 from tests.helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
@@ -166,4 +170,71 @@ def test_the_cache_is_listed_and_cleared(
     assert run_cli(["cache", "nothing", "--clear", *place], monkeypatch) == 1
     assert "`dinoseg cache` lists them" in capsys.readouterr().err
     assert run_cli(["cache", "--clear", *place], monkeypatch) == 0
-    assert "features of 7 images removed" in capsys.readouterr().out
+    assert "features of 7 pictures removed" in capsys.readouterr().out
+
+
+def test_the_plan_stands_before_the_pass_over_the_images(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+
+    def broken_off(trainer: Trainer, *others: Any) -> None:
+        raise ValueError("the pass is broken off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dinoseg.verbs.train.fill_feature_cache", broken_off)
+        assert run_cli(["train", *settings(data, run)], patch) == 1
+    captured = capsys.readouterr()
+    assert "images       5 train, 2 val" in captured.out and "broken off" in captured.err
+    assert not run.exists() or not any(path.name != ".lock" for path in run.iterdir())
+    assert run_cli(["train", *settings(data, run)], monkeypatch) == 0
+    assert capsys.readouterr().out.count("images       5 train, 2 val") == 1
+    assert (run / "train.log").read_text().count("images       5 train, 2 val") == 1
+
+
+def test_the_plan_says_where_validation_reads_no_cache(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli(["train", *settings(data, tmp_path / "whole")], monkeypatch) == 0
+    assert "of validation in each evaluation" not in capsys.readouterr().out
+    assert run_cli(["train", *settings(data, tmp_path / "slide"), "eval.mode=slide"], monkeypatch) == 0
+    said = capsys.readouterr().out.replace("\n", "")
+    assert "of validation in each evaluation (once, too, with eval.mode=whole)" in said
+
+
+def test_training_measures_augmented_predictions_as_eval_does(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the cache is asked for or settled on: features are turned with the image in both, or in neither."""
+    augmented = ["eval.use_tta=true", "transforms.eval.tta_right_angle_rotations=true"]
+    weights_file = tmp_path / "weights.safetensors"
+    torch.manual_seed(1)
+    with pytest.warns(UserWarning, match="random initialisation"):
+        save_file(build_backbone("tiny_vit8", "none").model.state_dict(), weights_file)
+    for name, cache in (("asked", ["train.cache_features=true"]), ("settled", [])):
+        run = tmp_path / name
+        options = [option for option in settings(data, run, *HEADS["dense"]) if "cache_features" not in option]
+        options = [*options, *cache, *augmented, f"model.weights={weights_file}"]
+        assert run_cli(["train", *options], monkeypatch) == 0
+        trained = json.loads((run / "eval" / "val" / "metrics.json").read_text())
+        assert trained["policy"]["window"]["tta"]["backbone_once"] is True
+        assert run_cli(["eval", run], monkeypatch) == 0
+        evaluated = json.loads((run / "eval" / "val" / "metrics.json").read_text())
+        assert evaluated["mIoU"] == pytest.approx(trained["mIoU"], abs=0.5)
+        assert evaluated["policy"] == trained["policy"]
+
+
+def test_features_damaged_while_a_training_runs_are_named(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = CachedFeatures.sample
+
+    def damaged(self: CachedFeatures, *arguments: Any) -> Any:
+        maps, tokens = source(self, *arguments)
+        return [layer.fill_(float("nan")) for layer in maps], tokens
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CachedFeatures, "sample", damaged)
+        assert run_cli(["train", *settings(data, tmp_path / "run", *HEADS["dense"])], patch) == 1
+    error = capsys.readouterr().err
+    assert "step 1: features of " in error and "in the cache were damaged" in error and "--resume" in error
