@@ -127,6 +127,7 @@ def measured(contender: Contender, options: argparse.Namespace) -> dict[str, Any
     # Left there if anything goes wrong: a training is too dear to lose.
     folder = Path(tempfile.mkdtemp(prefix="quality-"))
     print(f"work folder {folder}", flush=True)
+    steps = max(20, round(contender.steps * options.minutes / 20))
     arguments = [
         f"config={RECIPES / contender.recipe}",
         f"datasets.root={options.data}",
@@ -136,7 +137,7 @@ def measured(contender: Contender, options: argparse.Namespace) -> dict[str, Any
         "trackers=[]",
         f"output_dir={folder / 'run'}",
         f"train.cache_folder={folder / 'cache'}",
-        f"scheduler.total_iter={max(20, round(contender.steps * options.minutes / 20))}",
+        f"scheduler.total_iter={steps}",
         "train.checkpoint_interval=20",
         "eval.max_val_samples=4",
         "eval.num_visualizations=0",
@@ -149,9 +150,9 @@ def measured(contender: Contender, options: argparse.Namespace) -> dict[str, Any
         print(json.dumps(points[-1]), flush=True)
     last = moments[-1][1]
     augmented = _scored(last, folder, contender, options, ORIENTATIONS) if options.set == "drive" else None
-    shown = [argument for argument in arguments if not argument.startswith(("output_dir", "datasets.root"))]
     shutil.rmtree(folder)
-    return {"points": points, "eight_orientations": augmented, "settings": shown, **machine()}
+    settings = [f"scheduler.total_iter={steps}", *contender.settings]
+    return {"points": points, "eight_orientations": augmented, "settings": settings, **machine()}
 
 
 def _train(arguments: Sequence[str], folder: Path, blind: bool) -> Iterator[tuple[float, Path]]:
