@@ -94,6 +94,8 @@ def train(arguments: list[str], log: Path) -> None:
     """The command line in this process; what it prints goes to ``log``."""
     from dinoseg.__main__ import main
 
+    # Data loading processes start as they do from a shell; the fork server's child would start them by another server.
+    multiprocessing.set_start_method("fork", force=True)
     with log.open("a") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
@@ -151,7 +153,7 @@ class Lives:
             self.slowest_answer = max(self.slowest_answer, time.perf_counter() - sent)
             number = getattr(signal, name)
             # A signal in the very last moment finds a training that ends anyway.
-            self.lost += process.exitcode == 0 and "stopped after" not in self.log.read_text()[-300:]
+            self.lost += process.exitcode == 0 and "stopped " not in self.log.read_text()[-300:]
             # 0: a checkpoint was written. Else there was nothing to save: before the loop starts the signal ends the
             # process, as it ends any other.
             if process.exitcode not in (0, 128 + number, -number):

@@ -81,7 +81,10 @@ def _as_evaluated(
 ) -> tuple[Config, tuple[str, ...]]:
     """The config that the figures were measured with, and its ``key=value`` changes; those given here come last."""
     # Another machine may have another device.
-    before = [override for override in recorded.overrides if not is_given("device", [override])]
+    checkpoint = _evaluated_checkpoint(folder, recorded)
+    holds_backbone = checkpoint is not None and checkpoint.holds_backbone
+    unused = ["device", "model.weights"] if holds_backbone else ["device"]
+    before = [override for override in recorded.overrides if not any(is_given(key, [override]) for key in unused)]
     given = {override.partition("=")[0] for override in overrides}
     kept = [override for override in before if override.partition("=")[0] not in given]
     try:
@@ -94,9 +97,14 @@ def _as_evaluated(
     return folder.read_config(changes), changes
 
 
+def _evaluated_checkpoint(folder: RunFolder, recorded: RecordedEvaluation) -> Checkpoint | None:
+    """None where it is gone: a page without pictures can do without."""
+    return Checkpoint.find(folder.checkpoint(recorded.checkpoint)) if recorded.checkpoint in CHECKPOINTS else None
+
+
 def _refuse_other_training(folder: RunFolder, recorded: RecordedEvaluation) -> None:
-    """Compares labels.json and config.yaml with the checkpoint, which a page without pictures can do without."""
-    checkpoint = Checkpoint.find(folder.checkpoint(recorded.checkpoint)) if recorded.checkpoint in CHECKPOINTS else None
+    """Compares labels.json and config.yaml with the checkpoint."""
+    checkpoint = _evaluated_checkpoint(folder, recorded)
     if checkpoint is not None:
         folder.refuse_other_training(checkpoint)
 

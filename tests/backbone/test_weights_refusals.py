@@ -138,7 +138,7 @@ def test_empty_and_foreign_files(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "bare.pth")
     save_file({"weight": torch.zeros(2)}, tmp_path / "foreign.safetensors")
     assert "not a readable checkpoint" in refusal("tiny_vit8", tmp_path / "empty.pth")
-    assert "refused" in refusal("tiny_vit8", tmp_path / "text.pth")
+    assert "a text file, no weights" in refusal("tiny_vit8", tmp_path / "text.pth")
     assert "holds a list, not named tensors" in refusal("tiny_vit8", tmp_path / "list.pth")
     assert "holds no tensors" in refusal("tiny_vit8", tmp_path / "bare.pth")
     assert "its first tensors are weight" in refusal("tiny_vit8", tmp_path / "foreign.safetensors")

@@ -106,7 +106,9 @@ BAD_FILES = [
     BadFile("empty.safetensors", _bytes(b""), "it is empty"),
     BadFile("garbage.pth", _bytes(bytes(range(256)) * 9), "refused"),
     BadFile("garbage.safetensors", _bytes(bytes(range(256)) * 9), _UNREADABLE),
-    BadFile("text.pth", _bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "refused"),
+    BadFile(
+        "text.pth", _bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "a text file, no weights"
+    ),
     BadFile("text.safetensors", _bytes(b"version https://git-lfs.github.com/spec/v1\n"), _UNREADABLE),
     BadFile("cut.pth", _cut(".pth"), _UNREADABLE),
     BadFile("cut.safetensors", _cut(".safetensors"), _UNREADABLE),

@@ -155,7 +155,7 @@ def test_a_run_that_was_killed_before_its_first_step_starts_again(
     child = os.fork()
     if child == 0:
         try:
-            monkeypatch.setattr("dinoseg.verbs.train.describe_plan", lambda *a: os.kill(os.getpid(), signal.SIGKILL))
+            monkeypatch.setattr("dinoseg.verbs.train.Journal.note", lambda *a: os.kill(os.getpid(), signal.SIGKILL))
             train(load_config(settings), Console(quiet=True))
         finally:
             os._exit(0)

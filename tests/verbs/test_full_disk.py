@@ -103,7 +103,7 @@ def test_data_that_vanishes_in_training_is_named(
         _when_step_is_done(3, lambda: (data / split).rename(tmp_path / "away"), patch)
         assert run_cli(["train", *settings], patch) == 1
     said = _one_message(capsys)
-    assert f"{data / split}/images/" in said and "no such file" in said
+    assert f"{data / split}/" in said and "no such file" in said
     last = Checkpoint.open(run / "checkpoints/last")
     # Processes that read ahead may have had a few more batches.
     assert last.progress["step"] >= 2 and last.weights() and not _half_written(run)
