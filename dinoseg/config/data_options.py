@@ -116,7 +116,7 @@ class EvalTransformConfig(Section):
     tta_backbone: str | None = option(
         None,
         "once: the backbone sees each scale upright, and its features are mirrored and turned, as in a training from "
-        "the feature cache; each: it sees every view; once for a dense head trained from the cache when left out",
+        "the feature cache; each: it sees every view; once for dense and m2f trained from the cache when left out",
         choices=("once", "each"),
         resume="decides best",
         verbs=PREDICTS,
