@@ -61,14 +61,15 @@ def _draw_set(panel: Axes, title: str, contenders: dict[str, Any]) -> None:
 
 def _table(title: str, contenders: dict[str, Any]) -> str:
     lines = [
-        f"| {title} | " + " | ".join(f"{minutes} min" for minutes in TABLE_MINUTES) + " | end |",
-        "| --- |" + " ---: |" * (len(TABLE_MINUTES) + 1),
+        f"| {title} | " + " | ".join(f"{minutes} min" for minutes in TABLE_MINUTES) + " | end | end, flips averaged |",
+        "| --- |" + " ---: |" * (len(TABLE_MINUTES) + 2),
     ]
     for name in COLOURS:
         if name in contenders:
             points = contenders[name]["points"]
             cells = [_cell(_point_at(points, minutes)) for minutes in TABLE_MINUTES]
-            lines.append(f"| {name} | {' | '.join(cells)} | {_cell(points[-1], with_minutes=True)} |")
+            cells += [_cell(points[-1], with_minutes=True), _cell(contenders[name]["augmented"])]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -85,4 +86,5 @@ def _cell(point: dict[str, Any] | None, *, with_minutes: bool = False) -> str:
         return ""
     lower, upper = point["interval"]
     after = f", {point['minutes']:.0f} min" if with_minutes else ""
-    return f"{point['mIoU']:.1f} ({lower:.1f} to {upper:.1f}{after})"
+    f1 = f"; F1 {point['weighted_f1']:.1f}" if "weighted_f1" in point else ""
+    return f"{point['mIoU']:.1f} ({lower:.1f} to {upper:.1f}{after}){f1}"

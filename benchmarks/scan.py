@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from dinoseg.check.scan import ScanCache, scan_pairs
-from dinoseg.data.folders import Pair
+from dinoseg.data.pairs import Pair
 
 DIFFERENT = 20
 

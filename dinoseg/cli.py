@@ -238,6 +238,10 @@ def predict(
     mask_ignored: Annotated[
         Path | None, typer.Option(metavar="MASKS", help="Folder of true masks whose ignored pixels stay ignored.")
     ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option(metavar="MASKS", help="Folder of masks; where they are 0 the ignored label is written."),
+    ] = None,
     palette: Annotated[bool, typer.Option(help="Write label maps with colours (PNG mode P).")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict finished outputs anew.")] = False,
     engine: Annotated[str, typer.Option(help="local (also under torchrun), or ray.")] = "local",
@@ -250,7 +254,7 @@ def predict(
     from dinoseg.inference.outputs import OutputFolder
     from dinoseg.verbs.predict import predict_run
 
-    chosen, outputs = ChosenRun(run, checkpoint, device), OutputFolder(out, mask_ignored, palette, overwrite)
+    chosen, outputs = ChosenRun(run, checkpoint, device), OutputFolder(out, mask_ignored, regions, palette, overwrite)
     if predict_run(chosen, inputs, outputs, Console(), engine=engine, workers=workers).failed:
         raise typer.Exit(1)
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,14 @@ from dinoseg.check.own_data import scan_own_data
 from dinoseg.check.scan import scan_pairs
 from dinoseg.check.scan_cache import ScanCache, default_cache_path
 from dinoseg.check.split_summary import SplitSummary, label_counts, label_rows, summarise
+from dinoseg.check.splitting import MADE_SPLITS, cut, list_data
 from dinoseg.check.white_level import dropped_channel_findings, find_white_level
 from dinoseg.check.zero_decision import Decision, decide
 from dinoseg.config import DatasetsConfig
-from dinoseg.data.folders import MissingSplitError, Pair, Split, find_pairs, is_descriptor
+from dinoseg.data.folders import data_root, is_descriptor
 from dinoseg.data.items import OwnDataset
+from dinoseg.data.pairs import Pair, Split
+from dinoseg.data.selection import recorded_name
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind, LabelError, parse_classes, parse_ignore, show_label
 
@@ -35,7 +38,8 @@ class CheckReport:
 
     ``label_space`` is None where the settings and masks do not give one; ``most_classes`` is the most classes that one
     training mask holds; ``pairs`` are those of every split that is there. ``white_level`` is what the settings or the
-    scan say is white in pictures with 16 bits, None where there are none.
+    scan say is white in pictures with 16 bits, None where there are none. ``made_splits``: the images of every split by
+    their path below the root, where the data has no splits of its own.
     """
 
     kind: Kind
@@ -46,6 +50,7 @@ class CheckReport:
     most_classes: int | None = None
     pairs: Mapping[Split, tuple[Pair, ...]] = field(default_factory=dict)
     white_level: int | None = None
+    made_splits: Mapping[Split, tuple[str, ...]] | None = None
 
     @property
     def ok(self) -> bool:
@@ -77,6 +82,7 @@ class CheckReport:
             "label_space": self.label_space.to_dict() if self.label_space else None,
             "decision": self.decision.to_dict() if self.decision else None,
             "white_level": self.white_level,
+            "made_splits": self.made_splits,
         }
 
     def _split_to_dict(self, summary: SplitSummary) -> dict[str, Any]:
@@ -118,7 +124,12 @@ def check_dataset(
     findings: list[Finding] = []
     kind, _ = _declared_kind(datasets)
     scans = _scan(datasets, splits, kind, findings, console, use_cache)
-    return _judge(scans, datasets, num_classes, findings)
+    report = _judge(scans, datasets, num_classes, findings)
+    if not any(finding.code == MADE_SPLITS for finding in findings):
+        return report
+    root = data_root(datasets)
+    made = {name: tuple(recorded_name(p.image, root) for p in pairs) for name, pairs in report.pairs.items()}
+    return replace(report, made_splits=made)
 
 
 def check_own_data(
@@ -205,33 +216,25 @@ def _scan(
     console: Console | None,
     use_cache: bool,
 ) -> list[SplitScan]:
-    listings = {}
-    for name in splits:
-        try:
-            listings[name] = find_pairs(datasets, name)
-        except MissingSplitError as error:
-            findings.append(_missing_split(name, str(error)))
-        except ValueError as error:
-            finding = Finding("error", "bad_layout", str(error))
-            if not any(finding.message == other.message for other in findings):
-                findings.append(finding)
+    data = list_data(datasets, splits)
+    findings += data.findings
     cache = ScanCache(default_cache_path(datasets.root) if use_cache else None)
-    facts = scan_pairs([pair for listing in listings.values() for pair in listing.pairs], kind, cache, console)
+    facts = scan_pairs([pair for listing in data.listings for pair in listing.pairs], kind, cache, console)
     scans = []
-    for name, listing in listings.items():
+    for name, listing in data.splits.items():
         count = len(listing.pairs)
         scans.append(SplitScan(name, listing, tuple(facts[:count])))
         facts = facts[count:]
-    return scans
-
-
-def _missing_split(name: Split, message: str) -> Finding:
-    if name == "test":
-        return Finding("note", "missing_split", f"there is no test split ({message})", "fine for training")
-    advice = "training needs it"
-    if name == "val":
-        advice = "evaluation during training needs it: move about a fifth of the training pairs there"
-    return Finding("error", "missing_split", message, advice)
+    if data.to_cut is None:
+        return scans
+    try:
+        made, finding = cut(data, facts, datasets)
+    except ValueError as error:
+        findings.append(Finding("error", "bad_layout", str(error)))
+        return scans
+    findings.append(finding)
+    order = ("train", "val", "test")
+    return sorted([*(scan for scan in made if scan.name in splits), *scans], key=lambda scan: order.index(scan.name))
 
 
 def _masks_with_zero(scans: Sequence[SplitScan], kind: Kind) -> int:

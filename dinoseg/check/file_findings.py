@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dinoseg.check.scan import PairFacts
-from dinoseg.data.folders import IMAGE_SUFFIXES, MASK_SUFFIXES, Split, SplitListing
+from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES
+from dinoseg.data.pairs import Split, SplitListing
 from dinoseg.system.messages import list_names, printable
 
 Severity = Literal["error", "warning", "note"]
@@ -72,6 +73,7 @@ def file_findings(split: SplitScan) -> list[Finding]:
         *_jpeg_masks(split),
         *_size_mismatches(split),
         *_rotated(split),
+        *_regions(split),
     ]
 
 
@@ -198,6 +200,20 @@ def _paired_by_affix(split: SplitScan) -> list[Finding]:
     )
     advice = "if these do not belong together, give each mask the stem of its image"
     return [Finding("note", "paired_by_affix", message, advice, count=len(listing.pairs))]
+
+
+def _regions(split: SplitScan) -> list[Finding]:
+    facts = [fact for fact in split.facts if fact.pair.region and not fact.mask.error]
+    pixels = sum(fact.mask.size[0] * fact.mask.size[1] for fact in facts)
+    if not pixels:
+        return []
+    outside = sum(fact.mask.outside for fact in facts)
+    example = facts[0].pair
+    message = (
+        f"{plural(len(facts), 'image')} of {split.name} with a region, {100 * outside / pixels:.1f} % of the pixels "
+        f"outside: {example.image.name} with {example.region.name if example.region else ''}"
+    )
+    return [Finding("note", "regions", message, "outside counts nowhere", count=len(facts))]
 
 
 def _unreadable(split: SplitScan) -> list[Finding]:

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from dinoseg.check.file_findings import SplitScan
 from dinoseg.check.scan import ImageFacts, PairFacts, count_values, mask_facts
-from dinoseg.data.folders import Split, SplitListing
 from dinoseg.data.items import DataItem, OwnDataset
 from dinoseg.data.masks import LabelMap
+from dinoseg.data.pairs import Split, SplitListing
 from dinoseg.data.pictures import BrighterThanWhite, brightest_value
 from dinoseg.labels.settings import Kind
 from dinoseg.system.bars import image_progress

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from PIL import Image
 from rich.console import Console
 
 from dinoseg.check.scan_cache import ScanCache
-from dinoseg.data.folders import Pair
 from dinoseg.data.image_files import load_array, load_file
-from dinoseg.data.masks import array_ids, mask_ids, pack_channels
+from dinoseg.data.masks import array_ids, mask_ids, pack_channels, read_mask
+from dinoseg.data.pairs import Pair
 from dinoseg.data.pictures import brightest_value, refuse_picture_mode
+from dinoseg.data.regions import read_region
 from dinoseg.labels.settings import Kind
 from dinoseg.system.bars import image_progress
 from dinoseg.system.files import refuse_special_file
@@ -58,6 +59,7 @@ class MaskFacts:
         stores: whether its values are label ids or packed colours; a palette mask is whichever was asked for.
         counts: pixels per value, the most frequent ``MOST_VALUES``; ``distinct`` is how many values there are.
         equal_channels: an RGB mask that is really grey.
+        outside: pixels outside the region of the image; they are not among the counts.
         error: why it cannot be read; the other fields are empty then.
     """
 
@@ -68,6 +70,7 @@ class MaskFacts:
     counts: tuple[tuple[int, int], ...] = ()
     distinct: int = 0
     equal_channels: bool = False
+    outside: int = 0
     error: str | None = None
 
 
@@ -94,6 +97,9 @@ def scan_pairs(
     def facts_of(pair: Pair) -> PairFacts:
         assert pair.mask is not None
         image = cache.get(ImageFacts, "image", pair.image, read_image_facts)
+        if pair.region is not None:
+            # Of two files: what is remembered knows of one.
+            return PairFacts(pair, image, read_facts_inside(pair, kind))
         return PairFacts(
             pair, image, cache.get(MaskFacts, f"mask-{kind}", pair.mask, partial(read_mask_facts, kind=kind))
         )
@@ -143,6 +149,21 @@ def read_mask_facts(path: Path, kind: Kind) -> MaskFacts:
     except ValueError as error:
         return MaskFacts(mode, upright.size, orientation, error=_reason(error, path))
     return mask_facts(mode, upright.size, orientation, stores, counts)
+
+
+def read_facts_inside(pair: Pair, kind: Kind) -> MaskFacts:
+    """The facts of a mask, of which only values inside the region of its image are counted."""
+    assert pair.mask is not None and pair.region is not None
+    whole = read_mask_facts(pair.mask, kind)
+    if whole.error:
+        return whole
+    try:
+        values = read_mask(pair.mask, whole.stores)
+        inside = read_region(pair.region, pair.image, (values.shape[1], values.shape[0]))
+    except (OSError, ValueError) as error:
+        return MaskFacts(error=_reason(error, pair.mask))
+    counted = mask_facts(whole.mode, whole.size, whole.orientation, whole.stores, count_values(values[inside]))
+    return replace(counted, outside=int(inside.size - inside.sum()))
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dinoseg.check.file_findings import SplitScan
 from dinoseg.check.label_findings import usable_masks
-from dinoseg.data.folders import Split
+from dinoseg.data.pairs import Split
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind
 

@@ -14,18 +14,44 @@ class DatasetsConfig(Section):
 
     root: str = option(
         "",
-        "folder with {train,val,test}/{images,masks}, or an ADE20K root",
+        "folder of the data: {train,val,test}/{images,masks}, or any layout whose folder names say what they hold",
         resume="free",
         verbs=READS_DATA,
         first=True,
     )
-    train: str = option("train", "split folder, or a descriptor such as ADE20K:split=TRAIN", verbs=READS_DATA)
-    val: str = option("val", "split folder, or a descriptor such as ADE20K:split=VAL", verbs=READS_DATA)
-    test: str = option("test", "split folder, or a descriptor", resume="free", verbs=READS_DATA)
+    train: str = option(
+        "train",
+        "split folder, list of images (.txt, .csv, .json, .yaml), glob, or descriptor (ADE20K:split=TRAIN)",
+        verbs=READS_DATA,
+    )
+    val: str = option("val", "the same; held out of train where there is none", verbs=READS_DATA)
+    test: str = option("test", "the same", resume="free", verbs=READS_DATA)
+    split: str | None = option(
+        None,
+        "shares of train/val/test in percent, 80/10/10, of data without splits; or a file that lists them (splits.json "
+        "of a run); by hash of the names, so that files added later move no other",
+        verbs=READS_DATA,
+        first=True,
+    )
+    group: str | None = option(
+        None,
+        "pattern whose first bracket names a patient, video or site in an image's name, e.g. '(patient\\d+)_'; one "
+        "group stands in one split only",
+        verbs=READS_DATA,
+    )
+    split_seed: int = option(0, "another number, another split", least=0, most=2**31 - 1, verbs=READS_DATA)
     images: Any = option(
-        None, "glob of images, or {train: glob, val: glob, test: glob}, relative to root", verbs=READS_DATA
+        None,
+        "glob of images relative to root, with {split} in it or as {train: glob, val: glob}; without, of data to split",
+        verbs=READS_DATA,
     )
     masks: Any = option(None, "glob of masks, paired with images by stem; same form as images", verbs=READS_DATA)
+    regions: Any = option(
+        None,
+        "folder or glob of masks, not zero where the truth is known (a field of view), with {split} in it or by split; "
+        "outside counts nowhere",
+        verbs=READS_DATA,
+    )
     classes: Any = option(
         None,
         "{label id or '#rrggbb': name}; a name given twice merges; left out: scanned from the masks",

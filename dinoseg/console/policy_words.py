@@ -25,6 +25,7 @@ def policy_in_words(policy: dict[str, Any], kind: Kind = "ids") -> list[str]:
         ABSENT_CLASSES.get(absent, f"Absent classes: {absent}." if absent else ""),
         *_measures(policy),
         _ignored(policy, kind),
+        "Pixels outside the regions count nowhere (datasets.regions)." if policy.get("regions") else "",
     ]
     return [sentence for sentence in sentences if sentence]
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dinoseg.data.affine import AffineTransform
-from dinoseg.data.folders import Pair
 from dinoseg.data.items import DataItem
 from dinoseg.data.masks import LabelMap, read_pair
+from dinoseg.data.pairs import Pair
 from dinoseg.data.placement import Placement
+from dinoseg.data.regions import encode_inside
 from dinoseg.data.sampler import mixed_seed
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import refuse_special_file
@@ -79,12 +80,16 @@ def _read(pair: Pair, label_space: LabelSpace, white_level: int | None) -> tuple
     return read_pair(pair, label_space.kind, white_level)
 
 
-def _read_encoded(
+def read_encoded(
     pair: Pair, label_space: LabelSpace, white_level: int | None
 ) -> tuple[Image.Image, UInt[np.ndarray, "height width"]]:
-    """RGB image and class indices (H, W) at native size; ``ValueError`` names the file or item that is at fault."""
+    """RGB image and class indices (H, W) at native size, ignored outside the image's region.
+
+    Raises:
+        ValueError: names the file or item that is at fault.
+    """
     image, label_ids = _read(pair, label_space, white_level)
-    return image, label_space.encode(label_ids, source=str(pair.mask))
+    return image, encode_inside(pair, label_ids, label_space)
 
 
 class SegmentationDataset(Dataset[Sample]):
@@ -119,7 +124,7 @@ class SegmentationDataset(Dataset[Sample]):
     def __getitem__(self, position: tuple[int, int]) -> Sample:
         epoch, index = position
         pair = self.pairs[index]
-        image, class_map = _read_encoded(pair, self.label_space, self.white_level)
+        image, class_map = read_encoded(pair, self.label_space, self.white_level)
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would reseed the accelerators as well, whose state nothing here restores.
             torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
@@ -171,7 +176,7 @@ class EvaluationDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        image, class_map = self.transform(*_read_encoded(pair, self.label_space, self.white_level))
+        image, class_map = self.transform(*read_encoded(pair, self.label_space, self.white_level))
         sample = Sample(image=image, class_map=class_map, index=index, name=pair.name)
         if self.features is not None:
             sample["features"], sample["class_tokens"] = self.features.whole(index)

@@ -1,263 +1,246 @@
-"""Which image belongs to which mask: split folders, globs and the ADE20K layout, paired by stem."""
+"""Which image belongs to which mask, and to which split: by folders, globs, lists and the ADE20K descriptor."""
 
 import glob
-import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 from dinoseg.config import DatasetsConfig
-from dinoseg.data.pairing import pair_by_names
-from dinoseg.system.messages import list_names
-
-Split = Literal["train", "val", "test"]
-
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".bmp", ".gif", ".pgm", ".pnm", ".webp", ".jpg", ".jpeg")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm", ".jp2")
-
+from dinoseg.data.found_files import (
+    IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
+    FoundFiles,
+    contents,
+    fixed_part,
+    folder_files,
+    glob_paths,
+    named_files,
+)
+from dinoseg.data.layouts import Layout, Places, find_layout, what_lies_there
+from dinoseg.data.name_lists import is_list_file, read_name_list
+from dinoseg.data.pairs import SPLITS, Split, SplitListing, pair_files
+from dinoseg.data.regions import attach_regions
+from dinoseg.data.selection import NameList, select_matching, select_named
+from dinoseg.data.suggestion import suggest_globs
 
 _FOLDER_OF_SPLIT = {"TRAIN": "training", "VAL": "validation"}
 _TOP_FOLDER = "ADEChallengeData2016"
+_GLOBS = ("images", "masks")
 
 
 class MissingSplitError(ValueError):
-    """The split has no folder, or no glob of its own."""
+    """The split has no folder, no list, or no glob of its own."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """An image and its mask. ``name`` is unique within the split: the path below the image folder without suffix."""
-
-    name: str
-    image: Path
-    mask: Path | None
-
-    @property
-    def identity(self) -> str:
-        """What must be the same for it to be the same image to a resumed training."""
-        return self.name
-
-
-@dataclass(frozen=True)
-class SplitListing:
-    """What a split holds: complete pairs sorted by name, and the files that found no partner.
-
-    ``pairing_rule`` is what was taken off the names to pair them; empty where the stems are equal.
-    ``passed_over_images`` and ``passed_over_masks`` lie among images and masks, but have no suffix that is read.
-    """
-
-    pairs: tuple[Pair, ...]
-    images_without_mask: tuple[Path, ...]
-    masks_without_image: tuple[Path, ...]
-    pairing_rule: str = ""
-    passed_over_images: tuple[Path, ...] = ()
-    passed_over_masks: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Files of one side of a split: those with a suffix that is read, by name, and the others."""
-
-    files: dict[str, Path]
-    passed_over: tuple[Path, ...] = ()
+class UnsplitError(MissingSplitError):
+    """The data knows no splits at all: there are pairs, and nothing says which are to be trained on."""
 
 
 def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
-    """Lists a split by its globs, its ADE20K descriptor, or its folder ``root/<split>/{images,masks}``.
+    """The images of a split with their masks, and their regions where ``datasets.regions`` gives some.
 
     Raises:
         MissingSplitError: (a ValueError) there is no such split; names what was looked for and what exists.
-        ValueError: a missing ``images`` or ``masks`` folder, two images or two masks of one name, a bad glob.
+        UnsplitError: (a MissingSplitError) there are pairs, but of no split.
+        ValueError: a missing ``images`` or ``masks`` folder, two images or two masks of one name, a bad glob or list,
+            an image without a region.
+    """
+    return attach_regions(_list_split(datasets, split), datasets, split)
+
+
+def _list_split(datasets: DatasetsConfig, split: Split) -> SplitListing:
+    """Lists a split by the first of these that is given or there.
+
+    A file of lists in ``datasets.split``; a list or a glob in ``datasets.<split>``; globs in ``datasets.images`` and
+    ``datasets.masks``; an ADE20K descriptor; the folder ``root/<split>/{images,masks}``; what the names of the folders
+    below the root say.
     """
     value: str = getattr(datasets, split)
-    given = [key for key in ("images", "masks") if getattr(datasets, key) is not None]
-    if len(given) == 1:
-        raise ValueError(f"datasets.{given[0]} is given alone; give globs for both, datasets.images and datasets.masks")
-    if given:
-        images = _glob_files(datasets, "images", split, IMAGE_SUFFIXES)
-        masks = _glob_files(datasets, "masks", split, MASK_SUFFIXES)
-        mask_paths = {*masks.files.values(), *masks.passed_over}
-        alone = {key: path for key, path in images.files.items() if path not in mask_paths}
-        passed_over = tuple(path for path in images.passed_over if path not in mask_paths)
-        return _pair(_Found(alone, passed_over), masks)
+    if datasets.split is not None and is_list_file(datasets.split):
+        return _listed(datasets, datasets.split, split)
+    if is_list_file(value):
+        return _listed(datasets, value, split)
+    if glob.has_magic(value) and not is_descriptor(value):
+        return select_matching(value, find_pool(datasets), data_root(datasets))
+    globs = _given_globs(datasets)
+    if globs and _knows_splits(datasets):
+        return _glob_listing(datasets, split)
+    if globs:
+        raise UnsplitError(f"split {split}: datasets.images and datasets.masks give all splits the same files")
     root = _existing_root(datasets)
-    folders = descriptor_folders(root, value) if is_descriptor(value) else _split_folders(root, value, split)
-    return _pair(_folder_files(folders[0], IMAGE_SUFFIXES, "images"), _folder_files(folders[1], MASK_SUFFIXES, "masks"))
+    if is_descriptor(value):
+        return _folder_listing(*descriptor_folders(root, value))
+    if value and (root / value).is_dir() and _is_own_folder(root / value):
+        return _folder_listing(root / value / "images", root / value / "masks")
+    return _layout_listing(datasets, root, find_layout(root), split)
 
 
-def pair_label_maps(predictions: Path, masks: Path) -> SplitListing:
-    """Label maps and masks by the rules that pair images with masks: predictions stand for images.
-
-    Predictions that lie flat, as a glob of images gives them, find masks in subfolders, too.
-
-    Args:
-        predictions, masks: folders, or globs of files.
+def find_pool(datasets: DatasetsConfig) -> SplitListing:
+    """All pairs that lists and shares choose from: those of no split, or of every split that is there.
 
     Raises:
-        ValueError: no such folder, nothing that a glob matches, or two files of one name.
+        ValueError: there are none, or what ``find_pairs`` raises.
     """
-    predicted, true = _label_maps("predictions", predictions), _label_maps("masks", masks)
-    listing = _pair(predicted, true)
-    if listing.pairs or any("/" in key for key in predicted.files):
-        return listing
-    flat = {key.rpartition("/")[2]: path for key, path in true.files.items()}
-    return _pair(predicted, _Found(flat, true.passed_over)) if len(flat) == len(true.files) else listing
+    if _given_globs(datasets):
+        if not _knows_splits(datasets):
+            return _glob_listing(datasets, None)
+        return _joined([listing for split in SPLITS if (listing := _if_there(datasets, split)) is not None])
+    root = _existing_root(datasets)
+    own = [folder for split in SPLITS if _is_own_folder(folder := root / (getattr(datasets, split) or "."))]
+    if own and own != [root]:
+        return _joined([_folder_listing(folder / "images", folder / "masks") for folder in own])
+    layout = find_layout(root)
+    every = layout.pool or tuple(chain.from_iterable(layout.splits.values()))
+    if not every:
+        raise ValueError(f"{root}: no images with masks found; there are {what_lies_there(root)}")
+    return _places_listing(every)
 
 
-def label_map_base(place: Path) -> Path:
-    """The folder that names of label maps are relative to: the one given, or the fixed part of a glob."""
-    return _fixed_part(str(place)) if glob.has_magic(str(place)) and not place.is_dir() else place
+def layout_of(datasets: DatasetsConfig) -> Layout:
+    """What the folders below the root say, where they are what splits are taken from; else a layout that is false."""
+    plain = not _given_globs(datasets) and not any(is_descriptor(getattr(datasets, split)) for split in SPLITS)
+    root = Path(datasets.root).expanduser()
+    if not plain or not datasets.root or not root.is_dir():
+        return Layout("")
+    return find_layout(root)
 
 
-def _label_maps(option: str, place: Path) -> _Found:
-    base = label_map_base(place)
-    if place.is_dir():
-        return _folder_files(place, MASK_SUFFIXES, option)
-    found = [Path(name) for name in glob.glob(str(place), recursive=True)] if base != place else []
-    listed = _sorted_out(found, MASK_SUFFIXES, base, option) if found else _Found({})
-    if not listed.files:
-        reason = "no such folder" if base == place else "no label map matches (PNG, TIFF, NPY, ...)"
-        raise ValueError(f"--{option} {place}: {reason}; give a folder, or a quoted glob (gt/**/*_labelIds.png)")
-    return listed
+def data_root(datasets: DatasetsConfig) -> Path:
+    """``datasets.root`` as a path; the current folder where it is left out."""
+    return Path(datasets.root or ".").expanduser()
 
 
-def masks_of_images(images: Mapping[str, Path], masks: Path) -> dict[str, Path]:
-    """The mask of each image that has one, by the rules that pair a split.
-
-    Args:
-        images: files by the path below their folder, without suffix.
-        masks: a folder.
-
-    Raises:
-        ValueError: no such folder, or two masks of one name in it.
-    """
-    if not masks.is_dir():
-        raise ValueError(f"{masks}: no such folder; give the folder that holds the masks")
-    return pair_by_names(images, _folder_files(masks, MASK_SUFFIXES, "masks").files).mask_of
+def _if_there(datasets: DatasetsConfig, split: Split) -> SplitListing | None:
+    try:
+        return _glob_listing(datasets, split)
+    except MissingSplitError:
+        return None
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Every image file below a folder, sorted; hidden files and other kinds of file are passed over."""
-    return sorted(path for path in _visible_files(folder) if _suffix(path) in IMAGE_SUFFIXES)
+def _joined(listings: Sequence[SplitListing]) -> SplitListing:
+    return SplitListing(
+        tuple(pair for listing in listings for pair in listing.pairs),
+        tuple(path for listing in listings for path in listing.images_without_mask),
+        tuple(path for listing in listings for path in listing.masks_without_image),
+        next((listing.pairing_rule for listing in listings if listing.pairing_rule), ""),
+        tuple(path for listing in listings for path in listing.passed_over_images),
+        tuple(path for listing in listings for path in listing.passed_over_masks),
+    )
+
+
+def _listed(datasets: DatasetsConfig, value: str, split: Split) -> SplitListing:
+    root = data_root(datasets)
+    file = next((path for path in (root / value, Path(value).expanduser()) if path.exists()), None)
+    if file is None:
+        raise MissingSplitError(f"split {split}: no list {value}, neither below {root} nor in the current folder")
+    entries = read_name_list(file, split)
+    if not entries:
+        raise MissingSplitError(f"split {split}: {file} names no image")
+    pool = find_pool(datasets) if any(entry.mask is None for entry in entries) else SplitListing(())
+    return select_named(NameList(file, entries), pool, root)
+
+
+def _layout_listing(datasets: DatasetsConfig, root: Path, layout: Layout, split: Split) -> SplitListing:
+    value: str = getattr(datasets, split)
+    if split in layout.lists:
+        entries = read_name_list(layout.lists[split], split)
+        return select_named(NameList(layout.lists[split], entries), _places_listing(layout.pool), root)
+    # A name of the user's own is a folder, not another word for the split.
+    if split in layout.splits and value == split:
+        return _places_listing(layout.splits[split])
+    if layout.pool and value == split and not layout.lists:
+        raise UnsplitError(f"split {split}: {layout.title} of {root} knows no splits")
+    folder = root / value
+    suggested = "" if layout else suggest_globs(root)
+    instead = f"globs, for instance {suggested}" if suggested else "globs in datasets.images and datasets.masks"
+    if not layout and folder.is_dir():
+        for name in ("images", "masks"):
+            if not (folder / name).is_dir():
+                raise ValueError(
+                    f"split {split}: no folder {folder / name}; {folder} holds {contents(folder)}; "
+                    f"expected {folder}/images and {folder}/masks, or {instead}"
+                )
+    raise MissingSplitError(
+        f"split {split}: no folder {folder}; {root} holds {contents(root)}; "
+        f"name the folder or a list with datasets.{split}=..., or give {instead}"
+    )
+
+
+def _places_listing(every: Sequence[Places]) -> SplitListing:
+    return _joined([pair_files(each.images.files("images"), each.masks.files("masks"), each.folder) for each in every])
+
+
+def _is_own_folder(folder: Path) -> bool:
+    return (folder / "images").is_dir() and (folder / "masks").is_dir()
+
+
+def _folder_listing(images: Path, masks: Path) -> SplitListing:
+    return pair_files(folder_files(images, IMAGE_SUFFIXES, "images"), folder_files(masks, MASK_SUFFIXES, "masks"))
 
 
 def _existing_root(datasets: DatasetsConfig) -> Path:
     if not datasets.root:
-        raise ValueError("datasets.root is empty; give the folder that holds the splits, datasets.root=path/to/data")
+        raise ValueError("datasets.root is empty; give the folder that holds the data, datasets.root=path/to/data")
     root = Path(datasets.root).expanduser()
     if not root.is_dir():
         parent = next((p for p in root.absolute().parents if p.is_dir()), Path("/"))
         raise ValueError(
-            f"datasets.root={datasets.root}: no such folder; {parent} holds {_contents(parent)}; "
+            f"datasets.root={datasets.root}: no such folder; {parent} holds {contents(parent)}; "
             "give the folder as datasets.root=PATH"
         )
     return root
 
 
-def _split_folders(root: Path, value: str, split: Split) -> tuple[Path, Path]:
-    folder = root / value
-    if not value or not folder.is_dir():
-        raise MissingSplitError(
-            f"split {split}: no folder {folder}; {root} holds {_contents(root)}; "
-            f"name the folder with datasets.{split}=..., or give globs in datasets.images and datasets.masks"
-        )
-    for name in ("images", "masks"):
-        if not (folder / name).is_dir():
-            raise ValueError(
-                f"split {split}: no folder {folder / name}; {folder} holds {_contents(folder)}; "
-                f"expected {folder}/images and {folder}/masks, or globs in datasets.images and datasets.masks"
-            )
-    return folder / "images", folder / "masks"
+def _given_globs(datasets: DatasetsConfig) -> bool:
+    given = [key for key in ("images", "masks") if getattr(datasets, key) is not None]
+    if len(given) == 1:
+        raise ValueError(f"datasets.{given[0]} is given alone; give globs for both, datasets.images and datasets.masks")
+    return bool(given)
 
 
-def _contents(folder: Path, most: int = 8) -> str:
-    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir() if entry.name[0] != ".")
-    if not names:
-        return "nothing"
-    return list_names(names, most)
+def _knows_splits(datasets: DatasetsConfig) -> bool:
+    """Whether the globs give each split files of its own.
 
-
-def _visible_files(folder: Path) -> Iterable[Path]:
-    """The files in a folder and below it; and an empty folder with the name of an image, which stands for one."""
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        if not names and not folders and _suffix(Path(parent)) in IMAGE_SUFFIXES:
-            yield Path(parent)
-        for name in names:
-            if not name.startswith("."):
-                yield Path(parent, name)
-
-
-def _suffix(path: Path) -> str:
-    return path.suffix.lower()
-
-
-def _folder_files(folder: Path, suffixes: tuple[str, ...], noun: str) -> _Found:
-    return _sorted_out(_visible_files(folder), suffixes, folder, noun)
-
-
-def _sorted_out(paths: Iterable[Path], suffixes: tuple[str, ...], base: Path, noun: str) -> _Found:
-    paths = sorted(paths)
-    files = [path for path in paths if _suffix(path) in suffixes]
-    return _Found(_by_key(files, base, noun), tuple(path for path in paths if _suffix(path) not in suffixes))
-
-
-def _by_key(files: Iterable[Path], base: Path, noun: str) -> dict[str, Path]:
-    by_key: dict[str, Path] = {}
-    for path in sorted(files):
-        relative = path.relative_to(base) if path.is_relative_to(base) else path
-        key = relative.with_suffix("").as_posix()
-        if key in by_key:
-            raise ValueError(
-                f"two {noun} share the name {key!r}: {by_key[key]} and {path}; "
-                "remove one, since names pair images with masks and name the predictions"
-            )
-        by_key[key] = path
-    return by_key
-
-
-def _glob_files(datasets: DatasetsConfig, key: str, split: Split, suffixes: tuple[str, ...]) -> _Found:
-    value = getattr(datasets, key)
-    if isinstance(value, Mapping):
-        if value.get(split) is None:
-            raise MissingSplitError(
-                f"split {split}: datasets.{key} has globs for {', '.join(map(str, value)) or 'nothing'}"
-            )
-        pattern = str(value[split])
-    elif "{split}" not in str(value):
+    Raises:
+        ValueError: one does, the other does not.
+    """
+    known = {key: isinstance(value := getattr(datasets, key), Mapping) or "{split}" in str(value) for key in _GLOBS}
+    if known["images"] != known["masks"]:
+        key = "images" if not known["images"] else "masks"
         raise ValueError(
-            f"datasets.{key}={value!r} gives every split the same files; put {{split}} in place of the split's folder, "
-            f"or give {{train: glob, val: glob}}"
+            f"datasets.{key}={getattr(datasets, key)!r} gives every split the same files; put {{split}} in place of "
+            f"the split's folder, or give {{train: glob, val: glob}}"
         )
+    return known["images"]
+
+
+def _glob_listing(datasets: DatasetsConfig, split: Split | None) -> SplitListing:
+    """The pairs that the globs give a split; those of globs that know no splits for None."""
+    images = _glob_files(datasets, "images", split, IMAGE_SUFFIXES)
+    masks = _glob_files(datasets, "masks", split, MASK_SUFFIXES)
+    mask_paths = {*masks.files.values(), *masks.passed_over}
+    alone = {key: path for key, path in images.files.items() if path not in mask_paths}
+    passed_over = tuple(path for path in images.passed_over if path not in mask_paths)
+    return pair_files(FoundFiles(alone, passed_over), masks)
+
+
+def _glob_files(datasets: DatasetsConfig, key: str, split: Split | None, suffixes: tuple[str, ...]) -> FoundFiles:
+    value = getattr(datasets, key)
+    if split is None:
+        pattern, said = str(value), ""
+    elif isinstance(value, Mapping):
+        said = f"split {split}: "
+        if value.get(split) is None:
+            raise MissingSplitError(f"{said}datasets.{key} has globs for {', '.join(map(str, value)) or 'nothing'}")
+        pattern = str(value[split])
     else:
-        pattern = str(value).replace("{split}", getattr(datasets, split))
-    root = Path(datasets.root or ".").expanduser()
-    found = [root / name for name in glob.glob(pattern, root_dir=root, recursive=True)]
-    files = [path for path in found if not path.is_dir()]
-    base = root / _fixed_part(pattern)
+        pattern, said = str(value).replace("{split}", getattr(datasets, split)), f"split {split}: "
+    root = data_root(datasets)
+    found = glob_paths(root, pattern)
+    base = root / fixed_part(pattern)
     if not found and not base.is_dir():
-        raise MissingSplitError(f"split {split}: datasets.{key}={pattern!r} matches nothing below {root}")
-    return _sorted_out(files, suffixes, base, key)
-
-
-def _fixed_part(pattern: str) -> Path:
-    parts = Path(pattern).parts
-    fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
-    return Path(*parts[:fixed])
-
-
-def _pair(images: _Found, masks: _Found) -> SplitListing:
-    pairing = pair_by_names(images.files, masks.files)
-    used = set(pairing.mask_of.values())
-    return SplitListing(
-        tuple(Pair(key, images.files[key], pairing.mask_of[key]) for key in sorted(pairing.mask_of)),
-        tuple(path for key, path in images.files.items() if key not in pairing.mask_of),
-        tuple(path for path in masks.files.values() if path not in used),
-        pairing.rule,
-        images.passed_over,
-        masks.passed_over,
-    )
+        raise MissingSplitError(f"{said}datasets.{key}={pattern!r} matches nothing below {root}")
+    return named_files(found, suffixes, base, key)
 
 
 def is_descriptor(text: str) -> bool:

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from dinoseg.data.folders import Pair
 from dinoseg.data.masks import LabelMap, array_ids, mask_ids, size_mismatch
+from dinoseg.data.pairs import Pair
 from dinoseg.data.pictures import to_picture
 from dinoseg.labels.settings import Kind
 

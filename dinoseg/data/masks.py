@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Int32, Integer
 from PIL import Image
 
-from dinoseg.data.folders import Pair
 from dinoseg.data.image_files import load_array, load_file
+from dinoseg.data.pairs import Pair
 from dinoseg.data.pictures import SIXTEEN_BIT_MODES, to_rgb
 
 # Stood here in version 0.1, and is still imported from here.

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Subset
 
 from dinoseg.backbone import FeatureMap
 from dinoseg.data.dataset import EvaluationDataset, Sample, outlive_signals, samples_of
+from dinoseg.data.pairs import Pair
 from dinoseg.data.sampler import spread_subset
 from dinoseg.evaluation.counts import Counts
 from dinoseg.evaluation.measures import Measures
@@ -122,7 +123,7 @@ def evaluate(
     if any_process(stopped):
         raise BrokenOff
     names = tuple(dataset.pairs[index].name for index in chosen)
-    policy = _origin(settings.window) | counted_policy(space, len(chosen), len(dataset))
+    policy = _origin(settings.window) | counted_policy(space, [dataset.pairs[row] for row in chosen], len(dataset))
     return Evaluation(counts.over_processes(), names, policy, space, measures)
 
 
@@ -175,10 +176,12 @@ def _samples(dataset: EvaluationDataset, indices: list[int], num_workers: int) -
     return samples_of(loader)
 
 
-def counted_policy(label_space: LabelSpace, images: int, available: int) -> dict[str, Any]:
+def counted_policy(label_space: LabelSpace, pairs: Sequence[Pair], available: int) -> dict[str, Any]:
     """The part of a policy that says what was counted; how it was predicted stands before it."""
+    regions = sum(pair.region is not None for pair in pairs)
     return {
-        "images": images,
+        "images": len(pairs),
+        **({"regions": regions} if regions else {}),
         "images_available": available,
         "ignored_label_ids": [plain_label(label_id, label_space.kind) for label_id in label_space.ignored_ids],
         "reduce_zero_label": label_space.reduce_zero_label,

@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dinoseg.data.folders import list_images, masks_of_images
+from dinoseg.data.found_files import list_images
+from dinoseg.data.pairs import masks_of_images
+from dinoseg.data.regions import region_of_images
 from dinoseg.system.files import refuse_special_file
+from dinoseg.system.messages import list_names
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,13 @@ class InputImage:
     Attributes:
         name: the path of its outputs without suffix.
         mask: its true mask, where there is one whose ignored pixels are to be kept.
+        region: mask of where a prediction is wanted; None for everywhere.
     """
 
     path: Path
     name: str
     mask: Path | None = None
+    region: Path | None = None
 
 
 def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputImage]:
@@ -77,3 +82,17 @@ def with_masks(images: Iterable[InputImage], folder: Path) -> list[InputImage]:
     images = list(images)
     mask_of = masks_of_images({image.name: image.path for image in images}, folder)
     return [replace(image, mask=mask_of.get(image.name)) for image in images]
+
+
+def with_regions(images: Iterable[InputImage], folder: Path) -> list[InputImage]:
+    """The images with the regions in a folder, paired by the rules that pair a split.
+
+    Raises:
+        ValueError: no such folder, two regions of one name, or an image without one.
+    """
+    images = list(images)
+    found = region_of_images({image.name: image.path for image in images}, folder)
+    missing = [str(image.path) for image in images if image.name not in found]
+    if missing:
+        raise ValueError(f"--regions {folder}: none for {list_names(missing, 3)}; add them, or leave those images out")
+    return [replace(image, region=found[image.name]) for image in images]

@@ -40,9 +40,11 @@ def settings_fingerprint(checkpoint_hash: str, label_space: LabelSpace, config: 
     return _digest(json.dumps(decisive, sort_keys=True))
 
 
-def output_fingerprint(settings: str, palette: bool, image: Path, mask: Path | None) -> str:
-    """Names one output: the settings, the bytes of the image, and those of the mask whose ignored pixels it shows."""
-    return _digest(f"{settings} {palette} {file_sha256(image)} {'' if mask is None else file_sha256(mask)}")
+def output_fingerprint(settings: str, palette: bool, image: Path, mask: Path | None, region: Path | None = None) -> str:
+    """Names one output: the settings, the bytes of the image, and those of the mask and the region that it shows."""
+    shown = "" if mask is None else file_sha256(mask)
+    within = "" if region is None else f" within {file_sha256(region)}"
+    return _digest(f"{settings} {palette} {file_sha256(image)} {shown}{within}")
 
 
 def png_text(fingerprint: str | None) -> PngInfo | None:

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Integer
 from PIL import Image
 
-from dinoseg.data.folders import Pair
 from dinoseg.data.masks import read_pair
+from dinoseg.data.pairs import Pair
 from dinoseg.data.pictures import read_image
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import output_fingerprint
@@ -63,7 +63,7 @@ class PredictionJob:
             mask, fingerprint = outputs.mask_of(image), None
             outputs.refuse_foreign(image)
             if predictor.fingerprint is not None:
-                fingerprint = output_fingerprint(predictor.fingerprint, outputs.palette, image.path, mask)
+                fingerprint = output_fingerprint(predictor.fingerprint, outputs.palette, image.path, mask, image.region)
                 if not outputs.overwrite and outputs.holds(image, fingerprint):
                     return Outcome(image, kept=True)
             if mask is None:

@@ -46,6 +46,7 @@ class ChosenRun:
         folder = RunFolder(Path(self.path))
         config = folder.read_config(self.overrides)
         device = self._asked_device(config)
+        config = folder.with_recorded_splits(config, self.overrides)
         label_space, checkpoint = folder.read_labels(), folder.open_checkpoint(self.checkpoint)
         folder.refuse_other_training(checkpoint)
         if is_given("model.weights", self.overrides) and checkpoint.holds_backbone:

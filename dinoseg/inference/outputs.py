@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from dinoseg.data.label_maps import write_label_map
+from dinoseg.data.regions import read_region
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import bears_fingerprint, is_foreign, png_text
 from dinoseg.inference.predictor import Prediction
@@ -61,12 +62,14 @@ class OutputFolder:
     Attributes:
         path: ``labels/``, ``overlays/`` and ``predictions.json`` are written here.
         mask_ignored: folder of true masks; their ignored pixels keep their label id and are hatched in the overlay.
+        regions: folder of masks, not zero where a prediction is wanted; elsewhere the ignored label is written.
         palette: write label maps with colours (PNG mode P) in place of plain grey values.
         overwrite: predict an image even when both its outputs carry the right fingerprint.
     """
 
     path: Path
     mask_ignored: Path | None = None
+    regions: Path | None = None
     palette: bool = False
     overwrite: bool = False
 
@@ -85,7 +88,7 @@ class OutputFolder:
     def refuse_foreign(self, image: InputImage) -> None:
         """Raises ValueError where an output would take the place of the input, or of a file that is no prediction."""
         for path in (self._label_map(image), self._overlay(image)):
-            own = image.path.resolve() == path.resolve() or (image.mask and image.mask.resolve() == path.resolve())
+            own = any(given and given.resolve() == path.resolve() for given in (image.path, image.mask, image.region))
             if own or (not self.overwrite and is_foreign(path)):
                 what = "is an input" if own else "is there and is no prediction of dinoseg's"
                 raise ValueError(f"{image.path}: {path} {what}, and would be overwritten; give another --out folder")
@@ -108,6 +111,9 @@ class OutputFolder:
             OSError: an output cannot be written.
         """
         text, labels = png_text(fingerprint), prediction.labels
+        if image.region is not None:
+            prediction = prediction.cut_to(read_region(image.region, image.path, prediction.image.size))
+            labels = prediction.labels
         if truth is not None:
             labels = prediction.label_space.mask_ignored(labels, truth)
             prediction = prediction.hide_ignored(truth)

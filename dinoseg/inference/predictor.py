@@ -11,13 +11,14 @@ from typing import overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from PIL import Image
 from torch import Tensor
 
 from dinoseg.config import Config
 from dinoseg.data.masks import mask_ignored_pixels
 from dinoseg.data.pictures import read_image, to_picture
+from dinoseg.data.regions import outside_as_ignored
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.drawing.overlay import overlay
 from dinoseg.inference.features import ImageFeatures, image_features
@@ -80,6 +81,10 @@ class Prediction:
         """The same prediction with the ignored pixels of a true mask (label ids) marked as ignored."""
         class_map = mask_ignored_pixels(self.class_map, mask, self.label_space)
         return replace(self, class_map=class_map, ignored_hidden=True)
+
+    def cut_to(self, inside: Bool[np.ndarray, "height width"]) -> "Prediction":
+        """The same prediction, ignored outside a region."""
+        return replace(self, class_map=outside_as_ignored(self.class_map, inside, self.label_space))
 
 
 class Predictor:

@@ -31,14 +31,14 @@ class PredictionActor:
         self.job = PredictionJob(Predictor.load(job.run.open()), job.outputs)
 
     def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        """Rows of ``index``, ``path``, ``name`` and ``mask`` to rows of ``index``, ``kept`` and ``error``.
+        """Rows of ``index``, ``path``, ``name``, ``mask`` and ``region`` to rows of ``index``, ``kept`` and ``error``.
 
-        An empty ``mask`` or ``error`` is none.
+        An empty ``mask``, ``region`` or ``error`` is none.
         """
-        columns = (rows[key].tolist() for key in ("path", "name", "mask"))
+        columns = (rows[key].tolist() for key in ("path", "name", "mask", "region"))
         outcomes = [
-            self.job.do(InputImage(Path(path), name, Path(mask) if mask else None))
-            for path, name, mask in zip(*columns, strict=True)
+            self.job.do(InputImage(Path(path), name, Path(mask) if mask else None, Path(region) if region else None))
+            for path, name, mask, region in zip(*columns, strict=True)
         ]
         return {
             "index": rows["index"].tolist(),
@@ -111,6 +111,7 @@ def _map(
             "path": str(image.path.absolute()),
             "name": image.name,
             "mask": "" if image.mask is None else str(image.mask.absolute()),
+            "region": "" if image.region is None else str(image.region.absolute()),
         }
         for index, image in enumerate(images)
     ]
@@ -139,8 +140,11 @@ def _map(
 
 def _absolute(job: RayJob) -> RayJob:
     """The same job from any working folder."""
-    masks = job.outputs.mask_ignored
+    outputs = job.outputs
     outputs = replace(
-        job.outputs, path=job.outputs.path.absolute(), mask_ignored=None if masks is None else masks.absolute()
+        outputs,
+        path=outputs.path.absolute(),
+        mask_ignored=outputs.mask_ignored and outputs.mask_ignored.absolute(),
+        regions=outputs.regions and outputs.regions.absolute(),
     )
     return RayJob(replace(job.run, path=Path(job.run.path).absolute()), outputs)

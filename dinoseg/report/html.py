@@ -12,7 +12,8 @@ from rich.console import Console
 
 from dinoseg.config import Config
 from dinoseg.config.loading import is_given
-from dinoseg.data.folders import Pair, Split, find_pairs
+from dinoseg.data.folders import find_pairs
+from dinoseg.data.pairs import Pair, Split
 from dinoseg.evaluation.metrics import image_iou, iou
 from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.predictor import Predictor
@@ -208,7 +209,7 @@ def _draw(
     console: Console,
     overrides: tuple[str, ...],
 ) -> list[Picture]:
-    pairs = _find_evaluated(config, recorded, rows)
+    pairs = _find_evaluated(folder.with_recorded_splits(config, overrides), recorded, rows)
     opened = ChosenRun(folder.path, recorded.checkpoint, None, overrides).open()
     with warnings.catch_warnings():
         # The run was trained, whatever its weights were initialised with.

@@ -1,8 +1,9 @@
 """The run folder: where each file of a run lies, and how a run is opened again."""
 
+import json
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,10 +12,12 @@ from dinoseg.backbone import backbone_hash
 from dinoseg.config import Config, all_keys, get_key, with_changes
 from dinoseg.config.loading import is_given, load_config
 from dinoseg.config.option import show_value
+from dinoseg.data.pairs import SPLITS, Split
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter, build_segmenter
 from dinoseg.run_folder.checkpoint import PREVIOUS, Checkpoint
 from dinoseg.run_folder.trained_with import refuse_other_labels, refuse_other_settings
+from dinoseg.system.files import replace_text
 
 # What decides the meaning of the model's outputs.
 _LABEL_KEYS = (
@@ -25,10 +28,10 @@ _LABEL_KEYS = (
     "eval.reduce_zero_label",
     "decoder_head.num_classes",
 )
-
+# By which a user names other images than those of the training.
+_SPLIT_KEYS = tuple(f"datasets.{key}" for key in ("split", "train", "val", "test", "images", "masks"))
 
 CHECKPOINTS = ("best", "last", PREVIOUS)
-SPLITS = ("train", "val", "test")
 
 
 @cache
@@ -51,6 +54,11 @@ class RunFolder:
     @property
     def labels(self) -> Path:
         return self.path / "labels.json"
+
+    @property
+    def splits(self) -> Path:
+        """The images of every split, where the data has no splits of its own."""
+        return self.path / "splits.json"
 
     @property
     def metrics(self) -> Path:
@@ -125,6 +133,24 @@ class RunFolder:
                     f"({self.config}); leave the key out, or train again to change it"
                 )
         return config
+
+    def record_splits(self, made: Mapping[Split, Sequence[str]] | None) -> None:
+        """Writes which images were given to which split; removes what an older beginning wrote where none were."""
+        if made is None:
+            self.splits.unlink(missing_ok=True)
+        else:
+            replace_text(self.splits, json.dumps(made, indent=1) + "\n")
+
+    def with_recorded_splits(self, config: Config, overrides: Iterable[str] = ()) -> Config:
+        """The config with the splits that were made when the run began: images added since belong to none.
+
+        Args:
+            overrides: where they name other splits, those are meant.
+        """
+        elsewhere = any(is_given(key, overrides) for key in _SPLIT_KEYS)
+        if elsewhere or not self.splits.exists():
+            return config
+        return with_changes(config, {"datasets.split": str(self.splits.absolute())})
 
     def _recorded_config(self) -> Config:
         remedy = "copy the whole folder of the run again"

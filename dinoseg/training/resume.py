@@ -7,7 +7,7 @@ import torch
 
 from dinoseg.config import Config, all_keys, get_key
 from dinoseg.config.option import show_value
-from dinoseg.data.folders import Pair
+from dinoseg.data.pairs import Pair
 from dinoseg.run_folder.checkpoint import PREVIOUS, TRAINER_FILE, Checkpoint
 from dinoseg.run_folder.checkpoint_manifest import CONTENTS_FILE, REMEDY
 from dinoseg.run_folder.folder import RunFolder

@@ -11,8 +11,9 @@ from dinoseg.config import Config
 from dinoseg.config.loading import is_given, is_setting
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.data.dataset import EvaluationDataset
-from dinoseg.data.folders import Pair, Split, find_pairs
+from dinoseg.data.folders import find_pairs
 from dinoseg.data.items import OwnDataset, list_items
+from dinoseg.data.pairs import SPLITS, Pair, Split
 from dinoseg.data.sampler import spread_subset
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
@@ -25,7 +26,6 @@ from dinoseg.system.bars import image_progress
 from dinoseg.system.processes import process_rank
 from dinoseg.verbs.score import evaluate_label_maps
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 WHOLE = Shard(1, 1)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dinoseg.config.loading import is_setting
-from dinoseg.inference.files import InputImage, list_inputs, with_masks
+from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
 from dinoseg.inference.job import PredictionJob
 from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import OutputFolder, PredictionSummary, summarise
@@ -58,6 +58,8 @@ def predict_run(
         images = list_inputs((entry for entry in entries if entry not in overrides), outputs.path)
         if outputs.mask_ignored is not None:
             images = with_masks(images, outputs.mask_ignored)
+        if outputs.regions is not None:
+            images = with_regions(images, outputs.regions)
         images = from_first_process(images)
         if engine == "ray":
             summary = _by_ray(RayJob(run, outputs), images, workers, console)

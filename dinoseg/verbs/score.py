@@ -18,8 +18,10 @@ from dinoseg.check.scan import read_mask_facts
 from dinoseg.config import DatasetsConfig
 from dinoseg.config.loading import is_given, load_config
 from dinoseg.console.evaluation_table import evaluation_table
-from dinoseg.data.folders import Pair, SplitListing, is_descriptor, label_map_base, pair_label_maps
+from dinoseg.data.folders import is_descriptor
 from dinoseg.data.masks import read_mask, size_mismatch
+from dinoseg.data.pairs import Pair, SplitListing, label_map_base, pair_label_maps
+from dinoseg.data.regions import attach_regions, encode_inside
 from dinoseg.data.sampler import spread_subset
 from dinoseg.evaluation.counts import Counts
 from dinoseg.evaluation.evaluate import Evaluation, counted_policy, write_evaluation
@@ -50,7 +52,7 @@ def evaluate_label_maps(
     settings = list(settings)
     config = load_config(settings)
     listing = _find(predictions, masks)
-    every = listing.pairs
+    every = attach_regions(listing, config.datasets, None).pairs
     if listing.pairing_rule:
         example = f"{every[0].image.name} with {every[0].mask.name if every[0].mask else ''}"
         rule = listing.pairing_rule.replace("of the images", "of the predictions")
@@ -61,7 +63,7 @@ def evaluate_label_maps(
     space = _label_space(config.datasets, config.decoder_head.num_classes, every, console)
     measures = build_measures(config.eval, space)
     counts, unpredicted = count_label_maps(pairs, space, measures, console)
-    policy = {"resolution": "native", "source": "label maps"} | counted_policy(space, len(pairs), len(every))
+    policy = {"resolution": "native", "source": "label maps"} | counted_policy(space, pairs, len(every))
     evaluation = Evaluation(counts, tuple(pair.name for pair in pairs), policy, space, measures)
     out = label_map_base(predictions) / "eval" if out is None else out
     extra = {"predictions": str(predictions), "masks": str(masks), "overrides": settings, "unpredicted": unpredicted}
@@ -170,5 +172,5 @@ def _read_class_maps(pair: Pair, space: LabelSpace) -> tuple[np.ndarray, np.ndar
         sizes: list[Any] = [(shape[1], shape[0]) for shape in (prediction.shape, truth.shape)]
         raise ValueError(size_mismatch(pair.image, sizes[0], pair.mask, sizes[1]))
     # The mask first: what it does not name, the prediction is not to blame for.
-    true = space.encode(truth, source=f"mask {pair.mask}")
-    return space.encode(prediction, source=f"prediction {pair.image}"), true
+    true = encode_inside(pair, truth, space, f"mask {pair.mask}")
+    return encode_inside(pair, prediction, space, f"prediction {pair.image}"), true

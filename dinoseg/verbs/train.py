@@ -42,7 +42,7 @@ from dinoseg.training.verdict import verdict
 # Options that, left out, are settled by the data when a run begins.
 _FOUND_AT_START = ("datasets.white_level", "train.cache_features")
 # Notes of the check that belong into the log of a training: what is done to the pictures.
-_TOLD = ("white_level", "dropped_channel")
+_TOLD = ("white_level", "dropped_channel", "made_splits")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,21 @@ class OwnData:
 
     train: OwnDataset
     val: OwnDataset
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """What is known before the first step.
+
+    Attributes:
+        report: of the check.
+        estimate: of the plan.
+        announcement: what is going to happen: text, or what rich can draw.
+    """
+
+    report: CheckReport
+    estimate: Estimate
+    announcement: list[Any]
 
 
 def train(config: Config, console: Console, resume: str | None = None, own_data: OwnData | None = None) -> RunFolder:
@@ -101,7 +116,9 @@ def _train_in(
             check_dataset(config.datasets, config.decoder_head.num_classes, console=console)
     with failing_together():
         resumed_white = config.datasets.white_level or LARGEST_WHITE
-        asked = config if checkpoint is None else with_changes(config, {"datasets.white_level": resumed_white})
+        asked = config
+        if checkpoint is not None:
+            asked = run.with_recorded_splits(with_changes(config, {"datasets.white_level": resumed_white}))
         label_space, report = _check_data(asked, console, own_data)
         if checkpoint is None:
             config = with_changes(config, {"datasets.white_level": report.white_level})
@@ -110,13 +127,13 @@ def _train_in(
         trainer = build_trainer(config, run, label_space, report, accelerator)
         remark = _starting_point(trainer, checkpoint)
     estimate = estimate_time(trainer)
-    announcement = _announcement(trainer, report, estimate, remark)
+    beginning = _Beginning(report, estimate, _announcement(trainer, report, estimate, remark))
     if accelerator.is_main_process:
         # Before the pass over the images, which may take long: whoever sees a wrong label table stops it here.
-        for part in announcement:
+        for part in beginning.announcement:
             console.print(part, soft_wrap=isinstance(part, str), markup=not isinstance(part, str))
     fill_feature_cache(trainer, console)
-    _start(trainer, console, checkpoint, estimate, announcement)
+    _start(trainer, console, checkpoint, beginning)
     _run(trainer, report)
 
 
@@ -132,18 +149,19 @@ def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:
     refuse_missing_packages(config.trackers)
 
 
-def _start(
-    trainer: Trainer, console: Console, checkpoint: Checkpoint | None, estimate: Estimate, announcement: list[Any]
-) -> None:
+def _start(trainer: Trainer, console: Console, checkpoint: Checkpoint | None, beginning: _Beginning) -> None:
     """Opens the journal of the first process, which begins with what was announced."""
     if checkpoint is not None and checkpoint.name != "last":
         # So that a second restart goes on from it, too.
         trainer.save("last")
     with failing_together():
         if trainer.accelerator.is_main_process:
-            trainer.journal = _open_journal(trainer, console, checkpoint is not None)
-            trainer.journal.estimate = estimate
-            for part in announcement:
+            resumed = checkpoint is not None
+            trainer.journal = _open_journal(trainer, console, resumed)
+            if not resumed:
+                trainer.run_folder.record_splits(beginning.report.made_splits)
+            trainer.journal.estimate = beginning.estimate
+            for part in beginning.announcement:
                 trainer.journal.note(part)
 
 

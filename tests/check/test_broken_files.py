@@ -13,8 +13,8 @@ from helpers.small_data_set import only, run, write_data_set
 from helpers.tiny import run_cli, tiny_settings
 from PIL import Image
 
-from dinoseg.data.folders import Pair
 from dinoseg.data.masks import read_pair
+from dinoseg.data.pairs import Pair
 
 NOISE = np.random.default_rng(0).integers(0, 4, (64, 64), dtype=np.uint8)
 IDS = np.array([[0, 1, 2, 3], [0, 0, 1, 2]], dtype=np.uint8)

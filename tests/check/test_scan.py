@@ -17,7 +17,7 @@ from rich.console import Console
 
 from dinoseg.check.scan import PairFacts, read_image_facts, read_mask_facts, scan_pairs
 from dinoseg.check.scan_cache import ScanCache, default_cache_path
-from dinoseg.data.folders import Pair
+from dinoseg.data.pairs import Pair
 
 
 def make_pair(folder: Path, name: str = "a", ids: np.ndarray | None = None) -> Pair:

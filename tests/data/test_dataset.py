@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dinoseg.config import TrainTransformConfig, TransformsConfig
 from dinoseg.data.dataset import EvaluationDataset, Sample, SegmentationDataset, samples_of
-from dinoseg.data.folders import Pair
+from dinoseg.data.pairs import Pair
 from dinoseg.data.sampler import EpochBatchSampler
 from dinoseg.data.transforms import build_eval_transform, build_train_transform
 from dinoseg.labels import LabelClass, LabelSpace

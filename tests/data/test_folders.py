@@ -3,16 +3,12 @@
 from pathlib import Path
 
 import pytest
+from helpers.small_data_set import touch
 
 from dinoseg.config import DatasetsConfig
-from dinoseg.data.folders import MissingSplitError, SplitListing, find_pairs, list_images
-
-
-def touch(root: Path, *names: str) -> None:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+from dinoseg.data.folders import MissingSplitError, find_pairs
+from dinoseg.data.found_files import list_images
+from dinoseg.data.pairs import SplitListing
 
 
 def pairs_of(listing: SplitListing, root: Path) -> dict[str, tuple[str, str]]:
@@ -69,8 +65,8 @@ def test_a_missing_split_names_the_folder_and_what_exists(tmp_path: Path) -> Non
 
 
 def test_a_missing_masks_folder_names_what_exists(tmp_path: Path) -> None:
-    touch(tmp_path, "train/images/a.png", "train/labels/a.png")
-    with pytest.raises(ValueError, match=r"no folder .*train/masks; .* holds images/, labels/"):
+    touch(tmp_path, "train/images/a.png", "train/depth/a.png")
+    with pytest.raises(ValueError, match=r"no folder .*train/masks; .* holds depth/, images/"):
         find_pairs(DatasetsConfig(root=str(tmp_path)), "train")
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from dinoseg.data.folders import Pair
 from dinoseg.data.label_maps import write_label_map
 from dinoseg.data.masks import mask_ignored_pixels, read_mask, read_pair, rotate_like
+from dinoseg.data.pairs import Pair
 from dinoseg.data.pictures import read_image, to_picture
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind

@@ -19,7 +19,7 @@ from dinoseg.backbone import FeatureMap, build_backbone
 from dinoseg.config import Config
 from dinoseg.config.loading import load_config
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
-from dinoseg.data.folders import Pair
+from dinoseg.data.pairs import Pair
 from dinoseg.data.placement import Placement
 from dinoseg.data.sampler import spread_subset
 from dinoseg.data.transforms import build_eval_transform, build_train_transform

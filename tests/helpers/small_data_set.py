@@ -18,6 +18,14 @@ IDS = np.array([[0, 1, 2, 3], [0, 0, 1, 2]], dtype=np.uint8)
 SPLITS = ("train", "val", "test")
 
 
+def touch(root: Path, *names: str) -> None:
+    """Empty files."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
 def save(path: Path, pixels: np.ndarray, **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **options)

@@ -1,0 +1,185 @@
+"""The splits of a data set as listed, and those that are made where it has none."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from dinoseg.check.file_findings import Finding, SplitScan
+from dinoseg.check.scan import PairFacts
+from dinoseg.config import DatasetsConfig
+from dinoseg.data.folders import MissingSplitError, UnsplitError, data_root, find_pairs, find_pool
+from dinoseg.data.name_lists import is_list_file
+from dinoseg.data.pairs import SPLITS, Pair, Split, SplitListing
+from dinoseg.data.regions import attach_regions
+from dinoseg.data.selection import recorded_name
+from dinoseg.data.splits import DEFAULT_SHARES, HELD_OUT, Member, assign_splits, group_of, parse_shares
+
+MADE_SPLITS = "made_splits"
+
+
+@dataclass
+class ListedData:
+    """What was found before any file was read.
+
+    Attributes:
+        splits: those that the data has.
+        to_cut: pairs that are yet to be given to splits, by ``shares``; None where there are none.
+        findings: what is missing or wrong.
+    """
+
+    splits: dict[Split, SplitListing] = field(default_factory=dict)
+    to_cut: SplitListing | None = None
+    shares: Mapping[Split, float] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def listings(self) -> list[SplitListing]:
+        """All of them, in the order in which they are read."""
+        return [*self.splits.values(), *([self.to_cut] if self.to_cut is not None else [])]
+
+
+def list_data(datasets: DatasetsConfig, splits: Sequence[Split]) -> ListedData:
+    """Lists the splits, and decides which pairs have to be split; reads no image."""
+    data = ListedData()
+    try:
+        asked = None if datasets.split is None or is_list_file(datasets.split) else parse_shares(datasets.split)
+        missing = _list_own_splits(_without_split(datasets) if asked else datasets, splits, data)
+        _decide_cut(datasets, asked, missing, data)
+    except ValueError as error:
+        data.findings.append(Finding("error", "bad_layout", str(error)))
+        return data
+    data.findings += [_missing_split(name, words) for name, words in missing.items() if name not in data.shares]
+    return data
+
+
+def _without_split(datasets: DatasetsConfig) -> DatasetsConfig:
+    """The same without ``datasets.split``: what the data says of itself."""
+    return datasets.model_copy(update={"split": None})
+
+
+def _list_own_splits(datasets: DatasetsConfig, splits: Sequence[Split], data: ListedData) -> dict[Split, str]:
+    """Puts those that are there into the data; returns the others, with what was looked for."""
+    missing: dict[Split, str] = {}
+    for name in splits:
+        try:
+            data.splits[name] = find_pairs(datasets, name)
+        except UnsplitError as error:
+            if name != "train":
+                # Lists or globs name what is trained on: the others are not made of what may be in it.
+                missing[name] = str(error)
+                continue
+            _refuse_lonely(datasets)
+            data.to_cut = attach_regions(find_pool(datasets), datasets, None)
+            return {}
+        except MissingSplitError as error:
+            missing[name] = str(error)
+        except ValueError as error:
+            finding = Finding("error", "bad_layout", str(error))
+            if finding not in data.findings:
+                data.findings.append(finding)
+    return missing
+
+
+def _refuse_lonely(datasets: DatasetsConfig) -> None:
+    """Where nothing says what to train on, nothing else may be named: it might be trained on."""
+    for name in ("val", "test"):
+        if getattr(datasets, name) != name:
+            raise ValueError(
+                f"datasets.{name}={getattr(datasets, name)} is given, but nothing says what to train on; give "
+                "datasets.train, too"
+            )
+
+
+def _decide_cut(
+    datasets: DatasetsConfig, asked: Mapping[Split, float] | None, missing: Mapping[Split, str], data: ListedData
+) -> None:
+    if data.to_cut is not None:
+        data.shares = asked or parse_shares(DEFAULT_SHARES)
+    elif asked:
+        own = [name for name in asked if name != "train" and name in data.splits]
+        if own or "train" not in data.splits:
+            raise ValueError(
+                f"datasets.split={datasets.split}: the data has splits of its own ({', '.join(data.splits)}); leave it "
+                f"out, or split only train in two (datasets.split=80/20), or give all pairs by datasets.images and "
+                "datasets.masks"
+            )
+        data.to_cut, data.shares = data.splits.pop("train"), asked
+    elif "val" in missing and "train" in data.splits and datasets.val == "val":
+        data.to_cut, data.shares = data.splits.pop("train"), {"train": 1 - HELD_OUT, "val": HELD_OUT}
+
+
+def cut(data: ListedData, facts: Sequence[PairFacts], datasets: DatasetsConfig) -> tuple[list[SplitScan], Finding]:
+    """Gives the pairs to splits, and says so.
+
+    Args:
+        facts: those of ``data.to_cut``, which say what classes a mask holds and which images are the same.
+
+    Raises:
+        ValueError: a pattern of groups that does not fit, or fewer groups than splits.
+    """
+    assert data.to_cut is not None
+    listing, root = data.to_cut, data_root(datasets)
+    group = _groups(facts, [group_of(recorded_name(p.image, root), datasets.group) for p in listing.pairs])
+    classes: dict[str, frozenset[int]] = {}
+    for key, fact in zip(group, facts, strict=True):
+        classes[key] = classes.get(key, frozenset()) | {label_id for label_id, _ in fact.mask.counts}
+    if len(classes) < len(data.shares):
+        noun = "groups (datasets.group)" if datasets.group else "different images with masks"
+        raise ValueError(f"{len(classes)} {noun} for {len(data.shares)} splits; give more, or lists of your own")
+    split_of = assign_splits([Member(*item) for item in classes.items()], data.shares, datasets.split_seed)
+    members: dict[Split, list[int]] = {split: [] for split in data.shares}
+    for index, key in enumerate(group):
+        members[split_of[key]].append(index)
+    scans = [
+        SplitScan(split, _part(listing, rows, split == "train"), tuple(facts[row] for row in rows))
+        for split, rows in members.items()
+    ]
+    return scans, _split_finding(scans, datasets, len(classes))
+
+
+def _groups(facts: Sequence[PairFacts], groups: Sequence[str]) -> list[str]:
+    """The groups, joined where they share an image: the same picture may not be trained on and scored."""
+    joined = {group: group for group in groups}
+
+    def first(group: str) -> str:
+        while joined[group] != group:
+            group = joined[group]
+        return group
+
+    by_digest: dict[str, str] = {}
+    for fact, group in zip(facts, groups, strict=True):
+        if fact.image.digest:
+            other = by_digest.setdefault(fact.image.digest, group)
+            one, two = sorted((first(group), first(other)))
+            joined[two] = one
+    return [first(group) for group in groups]
+
+
+def _part(listing: SplitListing, rows: Sequence[int], with_leftovers: bool) -> SplitListing:
+    """The pairs of one split; what found no partner is reported once, with train."""
+    pairs: tuple[Pair, ...] = tuple(listing.pairs[row] for row in rows)
+    if with_leftovers:
+        return replace(listing, pairs=pairs)
+    return SplitListing(pairs, pairing_rule=listing.pairing_rule)
+
+
+def _split_finding(scans: Sequence[SplitScan], datasets: DatasetsConfig, groups: int) -> Finding:
+    counts = Counter({scan.name: len(scan.facts) for scan in scans})
+    listed = ", ".join(f"{name} {counts[name]}" for name in SPLITS if name in counts)
+    what = "train is split, since there is no val" if "test" not in counts else "the data has no splits: made"
+    if datasets.split is not None:
+        what = f"split {datasets.split}"
+    unit = f"{groups} groups" if datasets.group else "names"
+    advice = "the run keeps them in splits.json; datasets.split gives other shares"
+    if not datasets.group:
+        advice += r"; several images of one patient or site: datasets.group='(patient\d+)' keeps them together"
+    return Finding("note", MADE_SPLITS, f"{what} by hash of the {unit}: {listed} pairs", advice)
+
+
+def _missing_split(name: Split, message: str) -> Finding:
+    if name == "test":
+        return Finding("note", "missing_split", f"there is no test split ({message})", "fine for training")
+    advice = "training needs it"
+    if name == "val":
+        advice = "evaluation during training needs it: move about a fifth of the training pairs there"
+    return Finding("error", "missing_split", message, advice)

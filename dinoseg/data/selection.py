@@ -1,0 +1,139 @@
+"""Pairs out of a pool, by the names in a list or by a glob."""
+
+import difflib
+import fnmatch
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dinoseg.data.name_lists import ListEntry
+from dinoseg.data.pairs import Pair, SplitListing
+from dinoseg.system.messages import list_names
+
+
+@dataclass(frozen=True)
+class NameList:
+    """Entries of a list, and the file they stand in."""
+
+    file: Path
+    entries: Sequence[ListEntry]
+
+
+def recorded_name(image: Path, root: Path) -> str:
+    """What a list calls an image, so that it is found again below a root that was moved: the path below it."""
+    return image.relative_to(root).as_posix() if image.is_relative_to(root) else str(image)
+
+
+def select_named(listed: NameList, pool: SplitListing, root: Path) -> SplitListing:
+    """The pairs that a list names, sorted by name.
+
+    An entry is a path, of the root, of the list's folder or whole; or what the path ends with, with or without suffix.
+
+    Raises:
+        ValueError: an entry that is no image of the pool, has no mask, or could be several images; names its line.
+    """
+    index = _index(pool.pairs)
+    found, missing = [], []
+    for entry in listed.entries:
+        if entry.mask is not None:
+            found.append(_pair_of_paths(entry, listed.file, root))
+            continue
+        pairs = _matches(entry.image, index, listed.file, root)
+        if len(pairs) > 1:
+            names = list_names([str(pair.image) for pair in pairs], 3)
+            raise ValueError(f"{listed.file}, {entry.place}: {entry.image!r} could be {names}; write more of its path")
+        if pairs:
+            found.append(pairs[0])
+        else:
+            missing.append(entry)
+    if missing:
+        raise ValueError(_not_there(missing, listed, pool, root))
+    return SplitListing(_uniquely_named(found, root), pairing_rule=pool.pairing_rule)
+
+
+def select_matching(pattern: str, pool: SplitListing, root: Path) -> SplitListing:
+    """The pairs whose image's path below the root, or name, a glob matches.
+
+    Raises:
+        ValueError: it matches none.
+    """
+    found = [
+        pair
+        for pair in pool.pairs
+        if fnmatch.fnmatch(recorded_name(pair.image, root), pattern) or fnmatch.fnmatch(pair.name, pattern)
+    ]
+    if not found:
+        examples = list_names([recorded_name(pair.image, root) for pair in pool.pairs], 3)
+        raise ValueError(f"{pattern!r} matches no image below {root}; there are {examples or 'none'}")
+    return SplitListing(_uniquely_named(found, root), pairing_rule=pool.pairing_rule)
+
+
+def _index(pairs: Iterable[Pair]) -> dict[str, list[Pair]]:
+    """Pairs by every end of their path, with and without suffix."""
+    index: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        parts = pair.image.parts
+        # Deeper than a handful of folders nobody names an image; a long path need not cost a long time.
+        for start in range(max(1, len(parts) - 6), len(parts)):
+            end = "/".join(parts[start:])
+            for key in {end, end.removesuffix(pair.image.suffix)}:
+                index.setdefault(key, []).append(pair)
+        if pair.name not in index:
+            index[pair.name] = [pair]
+    return index
+
+
+def _matches(name: str, index: dict[str, list[Pair]], file: Path, root: Path) -> list[Pair]:
+    clean = name.replace("\\", "/").removeprefix("./")
+    found = index.get(clean, [])
+    if len(found) > 1:
+        # Exactly that path below the root, or below the list's folder, is meant before others that end like it.
+        exact = [pair for pair in found if _without_suffix(pair.image) in _whole(clean, file, root)]
+        found = exact or found
+    if not found and (Path(clean).is_absolute() or ".." in clean):
+        wanted = _whole(clean, file, root)
+        alike = (pair for key in (Path(clean).name, Path(clean).stem) for pair in index.get(key, []))
+        found = [pair for pair in alike if _without_suffix(pair.image) in wanted]
+    return list({pair.image: pair for pair in found}.values())
+
+
+def _whole(name: str, file: Path, root: Path) -> set[Path]:
+    return {_without_suffix((base / name).resolve()) for base in (root, file.parent)}
+
+
+def _without_suffix(path: Path) -> Path:
+    return path.resolve().with_suffix("") if path.suffix else path.resolve()
+
+
+def _pair_of_paths(entry: ListEntry, file: Path, root: Path) -> Pair:
+    assert entry.mask is not None
+    image, mask = (_existing(name, entry.place, file, root) for name in (entry.image, entry.mask))
+    return Pair(image.stem, image, mask)
+
+
+def _existing(name: str, place: str, file: Path, root: Path) -> Path:
+    for base in (root, file.parent, Path()):
+        if (base / name).is_file():
+            return base / name
+    raise ValueError(f"{file}, {place}: no file {name!r} below {root} or {file.parent}")
+
+
+def _uniquely_named(pairs: Iterable[Pair], root: Path) -> tuple[Pair, ...]:
+    """Sorted by name; by the whole path below the root where two names would be the same."""
+    once = list({pair.image: pair for pair in pairs}.values())
+    if len({pair.name for pair in once}) < len(once):
+        once = [replace(pair, name=str(Path(recorded_name(pair.image, root)).with_suffix(""))) for pair in once]
+    return tuple(sorted(once, key=lambda pair: pair.name))
+
+
+def _not_there(missing: Sequence[ListEntry], listed: NameList, pool: SplitListing, root: Path) -> str:
+    entry = missing[0]
+    more = f" (and {len(missing) - 1} others of {len(listed.entries)})" if len(missing) > 1 else ""
+    stem = Path(entry.image).stem
+    if any(path.stem == stem for path in pool.images_without_mask):
+        return f"{listed.file}, {entry.place}: image {entry.image!r} has no mask{more}; add it, or take it off the list"
+    names = [recorded_name(pair.image, root) for pair in pool.pairs]
+    near = difflib.get_close_matches(entry.image, names[:5000], n=1)
+    example = near or names[:1]
+    hint = f"an image there is {example[0]!r}" if example else f"no image with a mask was found below {root}"
+    return f"{listed.file}, {entry.place}: no image {entry.image!r} below {root}{more}; {hint}"
