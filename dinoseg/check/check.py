@@ -24,7 +24,8 @@ from dinoseg.check.splitting import MADE_SPLITS, cut, list_data
 from dinoseg.check.white_level import dropped_channel_findings, find_white_level
 from dinoseg.check.zero_decision import Decision, decide
 from dinoseg.config import DatasetsConfig
-from dinoseg.data.folders import data_root, is_descriptor
+from dinoseg.config.class_files import preset_names, read_classes
+from dinoseg.data.folders import data_root, is_descriptor, layout_of
 from dinoseg.data.items import OwnDataset
 from dinoseg.data.pairs import Pair, Split
 from dinoseg.data.selection import recorded_name
@@ -122,6 +123,7 @@ def check_dataset(
         use_cache: remember the facts of every file in the user's cache folder.
     """
     findings: list[Finding] = []
+    datasets = _named_by_layout(datasets, findings)
     kind, _ = _declared_kind(datasets)
     scans = _scan(datasets, splits, kind, findings, console, use_cache)
     report = _judge(scans, datasets, num_classes, findings)
@@ -130,6 +132,28 @@ def check_dataset(
     root = data_root(datasets)
     made = {name: tuple(recorded_name(p.image, root) for p in pairs) for name, pairs in report.pairs.items()}
     return replace(report, made_splits=made)
+
+
+def _named_by_layout(datasets: DatasetsConfig, findings: list[Finding]) -> DatasetsConfig:
+    """With the class names that lie beside the masks, or belong to their format, where none are given."""
+    if datasets.classes is not None or datasets.reduce_zero_label is not None:
+        return datasets
+    try:
+        source = layout_of(datasets).classes
+        named = read_classes(source) if source else None
+    except ValueError as error:
+        # A layout that cannot be read is found again, and said, where its splits are listed.
+        findings.append(
+            Finding("warning", "class_file", f"class names are not taken: {error}", "give datasets.classes")
+        )
+        return datasets
+    if named is None:
+        return datasets
+    known = f"the format ({source})" if source in preset_names() else source
+    message = f"{len(named.classes)} class names taken from {known}"
+    findings.append(Finding("note", "class_file", message, "datasets.classes={...} gives others"))
+    ignore = named.ignore if datasets.ignore is None else datasets.ignore
+    return datasets.model_copy(update={"classes": named.classes, "ignore": ignore})
 
 
 def check_own_data(

@@ -166,14 +166,16 @@ def _part(listing: SplitListing, rows: Sequence[int], with_leftovers: bool) -> S
 def _split_finding(scans: Sequence[SplitScan], datasets: DatasetsConfig, groups: int) -> Finding:
     counts = Counter({scan.name: len(scan.facts) for scan in scans})
     listed = ", ".join(f"{name} {counts[name]}" for name in SPLITS if name in counts)
-    what = "train is split, since there is no val" if "test" not in counts else "the data has no splits: made"
-    if datasets.split is not None:
-        what = f"split {datasets.split}"
     unit = f"{groups} groups" if datasets.group else "names"
+    what = f"there is no val: train is split by hash of the {unit}"
+    if "test" in counts:
+        what = f"there are no splits: they are made by hash of the {unit}"
+    if datasets.split is not None:
+        what = f"split {datasets.split} by hash of the {unit}"
     advice = "the run keeps them in splits.json; datasets.split gives other shares"
     if not datasets.group:
         advice += r"; several images of one patient or site: datasets.group='(patient\d+)' keeps them together"
-    return Finding("note", MADE_SPLITS, f"{what} by hash of the {unit}: {listed} pairs", advice)
+    return Finding("note", MADE_SPLITS, f"{what}: {listed} pairs", advice)
 
 
 def _missing_split(name: Split, message: str) -> Finding:

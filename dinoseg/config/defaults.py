@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dinoseg.config.class_files import read_classes
 from dinoseg.config.model_options import LoraConfig
 from dinoseg.config.schema import Config, get_key
 
@@ -44,11 +45,22 @@ def settle(config: Config) -> Config:
     Raises:
         ValueError: keys that contradict each other; names them.
     """
+    config = with_changes(config, _named_classes(config))
     config = with_changes(config, _joined_spellings(config))
     config = with_changes(config, _left_out(config))
     _check_agreement(config)
     _check_schedule(config.scheduler.constructor_kwargs)
     return config
+
+
+def _named_classes(config: Config) -> dict[str, Any]:
+    """A preset or a file of class names as what it says, so that a run is read where the file is not."""
+    datasets = config.datasets
+    if not isinstance(datasets.classes, str):
+        return {}
+    named = read_classes(datasets.classes, datasets.root)
+    ignore = named.ignore if datasets.ignore is None else datasets.ignore
+    return {"datasets.classes": named.classes, "datasets.ignore": ignore}
 
 
 def settled_lora(lora: LoraConfig) -> LoraConfig:

@@ -27,6 +27,7 @@ _REPLACED = (
     "datasets.classes",
     "datasets.images",
     "datasets.masks",
+    "datasets.regions",
     "train.class_weights",
     "scheduler.constructor_kwargs",
 )

@@ -5,6 +5,7 @@ the words in the names of folders say it: ``train/images`` beside ``train/masks`
 ``ann_dir/val``, ``test_images`` beside ``test_labels``. Where they do not say it, nothing is guessed.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from dinoseg.data.pairs import Split
 from dinoseg.data.side_by_side import FileKinds, kinds_side_by_side
 
 _DEEPEST = 3
+_VOC = re.compile(r"VOC20\d\d")
 # Files of class names by which a tool says what its masks hold, wherever they lie beside them.
 _CLASS_FILES = ("labelmap.txt", "_classes.csv", "class_dict.csv", "classes.csv", "id2label.json")
 
@@ -146,7 +148,9 @@ def _pascal_voc(root: Path) -> Layout | None:
             lists[split] = path
     table = _class_file(root)
     title = "Pascal VOC (JPEGImages, SegmentationClass)"
-    return Layout(title, {}, (Places(Place(images), Place(masks)),), lists, table or "voc")
+    # Other tools write these folders, too: only the name of the original says what its labels mean.
+    original = "voc" if _VOC.fullmatch(root.name) else ""
+    return Layout(title, {}, (Places(Place(images), Place(masks)),), lists, table or original)
 
 
 def _cityscapes(root: Path) -> Layout | None:

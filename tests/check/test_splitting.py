@@ -33,7 +33,7 @@ def test_one_folder_of_pairs_is_split(tmp_path: Path) -> None:
     )
     finding = only(report, "made_splits")
     counts = ", ".join(f"{split} {len(found)}" for split, found in names.items())
-    assert finding.message == f"the data has no splits: made by hash of the names: {counts} pairs"
+    assert finding.message == f"there are no splits: they are made by hash of the names: {counts} pairs"
     assert "datasets.group='(patient\\d+)' keeps them together" in finding.advice
     assert report.made_splits is not None
     assert report.made_splits["val"] == tuple(f"images/{name}.png" for name in names["val"])
@@ -79,9 +79,7 @@ def test_validation_is_held_out_of_train(tmp_path: Path) -> None:
     names = names_in(report)
     assert list(names) == ["train", "val"]
     assert 1 <= len(names["val"]) <= 8
-    assert only(report, "made_splits").message.startswith(
-        "train is split, since there is no val by hash of the names: "
-    )
+    assert only(report, "made_splits").message.startswith("there is no val: train is split by hash of the names: ")
     assert only(report, "missing_split").severity == "note"
 
 
