@@ -140,14 +140,15 @@ def _named_by_layout(datasets: DatasetsConfig, findings: list[Finding]) -> Datas
         return datasets
     try:
         source = layout_of(datasets).classes
-        named = read_classes(source) if source else None
-    except ValueError as error:
-        # A layout that cannot be read is found again, and said, where its splits are listed.
-        findings.append(
-            Finding("warning", "class_file", f"class names are not taken: {error}", "give datasets.classes")
-        )
+    except ValueError:
+        # Found again, and said, where the splits are listed.
+        source = ""
+    if not source:
         return datasets
-    if named is None:
+    try:
+        named = read_classes(source)
+    except ValueError as error:
+        findings.append(Finding("warning", "class_file", f"class names not taken: {error}", "give datasets.classes"))
         return datasets
     known = f"the format ({source})" if source in preset_names() else source
     message = f"{len(named.classes)} class names taken from {known}"
