@@ -110,6 +110,46 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command("import")
+def import_annotations(
+    *,
+    source_format: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="coco, labelme, cvat, yolo, geojson or instances.")
+    ],
+    annotations: Annotated[
+        Path, typer.Argument(metavar="ANNOTATIONS", help="File (coco, cvat, geojson), or folder (the others).")
+    ],
+    pictures: Annotated[
+        Path | None,
+        typer.Argument(metavar="IMAGES", help="Folder (coco, cvat, instances), or raster (geojson)."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="New folder of the data set.")],
+    overlap: Annotated[
+        str, typer.Option(help="What lies on top: area (the smaller shape), or order (the later one).")
+    ] = "area",
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave out annotations of pictures that are not there.")
+    ] = False,
+    class_property: Annotated[
+        str | None, typer.Option("--property", metavar="NAME", help="geojson: property that names the class.")
+    ] = None,
+    class_of: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="instances: the class in names of masks, '{class}_{number}'."),
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(metavar="FILE", help="classes.csv of another import, whose label ids are kept.")
+    ] = None,
+) -> None:
+    """Turn annotations of other tools into a data set: images, masks, classes.csv, and a report of what was dropped."""
+    from dinoseg.importing.formats import ImportOrder
+    from dinoseg.importing.mask import overlap_rule
+    from dinoseg.verbs.import_annotations import import_annotations as run_import
+
+    order = ImportOrder(source_format, annotations, pictures, skip_missing, class_property, class_of, classes)
+    run_import(order, out, overlap_rule(overlap), Console())
+
+
 class TrainCommand(CommandWithKeys):
     """``train``, whose ``--resume`` may stand without a value."""
 

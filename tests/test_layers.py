@@ -14,7 +14,7 @@ FLOORS = [
     ["system"],
     ["labels", "config"],
     ["data", "tracking", "backbone"],
-    ["check", "drawing", "models"],
+    ["check", "drawing", "importing", "models"],
     ["run_folder", "losses", "features"],
     ["inference"],
     ["evaluation"],

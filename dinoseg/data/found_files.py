@@ -54,7 +54,12 @@ def named_files(paths: Iterable[Path], suffixes: tuple[str, ...], base: Path, no
 
 def list_images(folder: Path) -> list[Path]:
     """Every image file below a folder, sorted; hidden files and other kinds of file are passed over."""
-    return sorted(path for path in visible_files(folder) if suffix_of(path) in IMAGE_SUFFIXES)
+    return list_files(folder, IMAGE_SUFFIXES)
+
+
+def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Every file with one of the suffixes below a folder, sorted; hidden files are passed over."""
+    return sorted(path for path in visible_files(folder) if suffix_of(path) in suffixes)
 
 
 def visible_files(folder: Path) -> Iterable[Path]:

@@ -240,6 +240,23 @@ def stored_geometry(image: Image.Image) -> tuple[int, tuple[int, int]]:
     return orientation, (height, width) if swapped else (width, height)
 
 
+def read_geometry(path: Path, data: bytes | None = None) -> tuple[int, tuple[int, int]]:
+    """``stored_geometry`` of an image file (or ``data``, its bytes), from its header; pixels are not decoded.
+
+    Raises:
+        ValueError: it is missing, or no image.
+    """
+    refuse_special_file(path)
+    with (
+        _errors_in_words(path),
+        path.open("rb") if data is None else io.BytesIO(data) as file,
+        Image.open(file) as image,
+    ):
+        if isinstance(image, StubImageFile):
+            raise UnidentifiedImageError  # known by name alone
+        return stored_geometry(image)
+
+
 def load_array(path: Path) -> np.ndarray:
     """A .npy file.
 

@@ -16,17 +16,10 @@ from jaxtyping import Integer
 from dinoseg.labels.consistency import resolve_labels
 from dinoseg.labels.labels_json import LabelSpaceRecord, ignore_index_of
 from dinoseg.labels.settings import Kind, LabelClass, show_label
-from dinoseg.labels.zero_label import ReduceZeroLabel, preprocess_nonzero_labels, restore_original_labels
 from dinoseg.system.files import replace_text
 from dinoseg.system.json_files import check_document, read_json
 
-__all__ = [
-    "LabelClass",
-    "LabelSpace",
-    "ReduceZeroLabel",
-    "preprocess_nonzero_labels",
-    "restore_original_labels",
-]
+__all__ = ["LabelClass", "LabelSpace"]
 
 LabelMap = Integer[np.ndarray, "height width"]
 

@@ -75,6 +75,7 @@ def wrong_inputs() -> list[WrongInput]:
         _outputs,
         _options,
         _other_verbs,
+        _imports,
     )
     return [case for make in makers for case in make()]
 
@@ -432,3 +433,34 @@ def _other_verbs() -> Iterator[WrongInput]:
     yield WrongInput("compare", "one run", ("run",), ("SECOND",))
     yield WrongInput("predict", "no pictures", ("run",), ("IMAGES",))
     yield WrongInput("trian", "unknown verb", (), ("trian",))
+
+
+def _imports() -> Iterator[WrongInput]:
+    pictures = "data/val/images"
+    for arguments, names in (
+        (("coco", "nowhere.json", pictures), ("nowhere.json",)),
+        (("coco", "run/labels.json", "nowhere"), ("nowhere",)),
+        (("cvat", "nowhere.xml", pictures), ("nowhere.xml",)),
+        (("labelme", "nowhere"), ("nowhere",)),
+        (("labelme", "data"), ("data",)),
+        (("yolo", "nowhere"), ("nowhere",)),
+        (("yolo", "data"), ("data.yaml",)),
+        (("geojson", "nowhere.geojson", "map.tif"), ("nowhere.geojson",)),
+        (("instances", "nowhere", pictures), ("nowhere",)),
+        (("instances", "maps", pictures), ("val_0.png",)),
+    ):
+        yield WrongInput("import", "missing file", (*arguments, "--out", "out"), names)
+    for kind in ("coco", "cvat", "geojson"):
+        given = ("run/labels.json", pictures, "--out", "out")
+        yield WrongInput("import", "another file", (kind, *given), ("labels.json",))
+        pipe = ("pipe", pictures, "--out", "out")
+        yield WrongInput("import", "special file", (kind, *pipe), ("pipe",), lambda: os.mkfifo("pipe"))
+        yield WrongInput("import", "folder for a file", (kind, "maps", *given[1:]), ("maps",))
+    for option in (("--overlap", "size"), ("--property", "kind"), ("--class-of", "{class}"), ("--bs", "4")):
+        yield WrongInput("import", "wrong option", ("labelme", "data", "--out", "out", *option), option[:1])
+    yield WrongInput("import", "wrong option", ("voc", "data", "--out", "out"), ("voc",))
+    yield WrongInput("import", "wrong option", ("labelme", "data", "maps", "--out", "out"), ("maps",))
+    yield WrongInput("import", "wrong option", ("coco", "run/labels.json", "--out", "out"), ("pictures",))
+    yield WrongInput("import", "wrong option", ("labelme", "data"), ("--out",))
+    for out in ("run", "run/config.yaml"):
+        yield WrongInput("import", "output over a file", ("labelme", "data", "--out", out), (out,))

@@ -1,0 +1,1 @@
+"""Annotations as other tools write them, drawn as masks in the folder layout that every verb reads."""
