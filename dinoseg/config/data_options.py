@@ -54,8 +54,8 @@ class DatasetsConfig(Section):
     )
     classes: Any = option(
         None,
-        "{label id or '#rrggbb': name}, a file of names, or a known data set (voc, cityscapes, ade20k, ...); a name "
-        "given twice merges; left out: scanned from the masks",
+        "{label id or '#rrggbb': name}, a file of names, or a known data set (voc, cityscapes, ade20k and others); a "
+        "name given twice merges; left out: scanned from the masks",
         verbs=("check",),
         first=True,
     )

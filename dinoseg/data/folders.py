@@ -145,6 +145,11 @@ def _layout_listing(datasets: DatasetsConfig, root: Path, layout: Layout, split:
     if split in layout.lists:
         entries = read_name_list(layout.lists[split], split)
         return select_named(NameList(layout.lists[split], entries), _places_listing(layout.pool), root)
+    if split in layout.incomplete and value == split:
+        words = f"split {split}: {layout.incomplete[split]} has no masks, or no images, beside it"
+        if split == "test":
+            raise MissingSplitError(words)
+        raise ValueError(f"{words}; add them, or move it away")
     # A name of the user's own is a folder, not another word for the split.
     if split in layout.splits and value == split:
         return _places_listing(layout.splits[split])
@@ -153,7 +158,7 @@ def _layout_listing(datasets: DatasetsConfig, root: Path, layout: Layout, split:
     folder = root / value
     suggested = "" if layout else suggest_globs(root)
     instead = f"globs, for instance {suggested}" if suggested else "globs in datasets.images and datasets.masks"
-    if not layout and folder.is_dir():
+    if folder.is_dir():
         for name in ("images", "masks"):
             if not (folder / name).is_dir():
                 raise ValueError(

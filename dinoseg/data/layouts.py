@@ -77,6 +77,7 @@ class Layout:
         splits: where the images and masks of each split lie.
         pool: those of no split.
         lists: files that name the images of a split, out of the pool.
+        incomplete: splits of which only images, or only masks, are there, with their folder.
         classes: a preset or a file of class names that belongs to this format; empty where none does.
     """
 
@@ -85,6 +86,7 @@ class Layout:
     pool: tuple[Places, ...] = ()
     lists: Mapping[Split, Path] = field(default_factory=dict)
     classes: str = ""
+    incomplete: Mapping[Split, Path] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.splits or self.pool)
@@ -200,10 +202,13 @@ def _by_words(root: Path) -> Layout | None:
     for unit in _units(root, FolderWords(), 0):
         groups.setdefault((unit.words.split, unit.words.rest), []).append(unit)
     places: dict[Split | None, list[Places]] = {}
+    incomplete: dict[Split, Path] = {}
     for (split, rest), units in sorted(groups.items(), key=lambda item: (item[0][0] or "", item[0][1])):
         found = _places_of(root, units, "/".join(rest))
         if found is not None:
             places.setdefault(split, []).append(found)
+        elif split is not None and (alone := [unit.folder for unit in units if unit.words.kind]):
+            incomplete[split] = alone[0]
     if not places:
         return None
     every = [each for found in places.values() for each in found]
@@ -215,7 +220,9 @@ def _by_words(root: Path) -> Layout | None:
     pool = () if splits else tuple(places[None])
     title = f"{_shown(root, every[0].images)} with {_shown(root, every[0].masks)}"
     classes = _class_file(root) or next((file for each in every if (file := _class_file(each.masks.folder))), "")
-    return Layout(title, splits, pool, _lists_beside(root) if pool else {}, classes or _ade20k(root))
+    incomplete = {split: folder for split, folder in incomplete.items() if split not in splits}
+    lists = _lists_beside(root) if pool else {}
+    return Layout(title, splits, pool, lists, classes or _ade20k(root), incomplete)
 
 
 def _units(folder: Path, words: FolderWords, depth: int) -> Iterator[_Unit]:

@@ -204,3 +204,16 @@ def test_a_folder_named_by_the_user_is_no_other_word_for_the_split(tmp_path: Pat
 def test_words_in_names(name: str, kind: str | None, split: str | None) -> None:
     words = read_folder_name(name)
     assert (words.kind, words.split) == (kind, split)
+
+
+def test_validation_without_masks_is_not_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "images/train/a.jpg", "masks/train/a.png", "images/val/b.jpg", "images/test/c.jpg")
+    datasets = DatasetsConfig(root=str(tmp_path))
+    assert len(find_pairs(datasets, "train").pairs) == 1
+    with pytest.raises(
+        ValueError, match=r"split val: .*images/val has no masks, or no images, beside it; add them"
+    ) as found:
+        find_pairs(datasets, "val")
+    assert not isinstance(found.value, MissingSplitError)
+    with pytest.raises(MissingSplitError, match=r"split test: .*images/test has no masks"):
+        find_pairs(datasets, "test")
