@@ -16,9 +16,10 @@ from dinoseg.data.found_files import (
     glob_paths,
     named_files,
 )
-from dinoseg.data.layouts import Layout, Places, find_layout, what_lies_there
+from dinoseg.data.layouts import find_layout, what_lies_there
 from dinoseg.data.name_lists import is_list_file, read_name_list
 from dinoseg.data.pairs import SPLITS, Split, SplitListing, pair_files
+from dinoseg.data.places import Layout, Places
 from dinoseg.data.regions import attach_regions
 from dinoseg.data.selection import NameList, select_matching, select_named
 from dinoseg.data.suggestion import suggest_globs
@@ -142,33 +143,41 @@ def _listed(datasets: DatasetsConfig, value: str, split: Split) -> SplitListing:
 
 def _layout_listing(datasets: DatasetsConfig, root: Path, layout: Layout, split: Split) -> SplitListing:
     value: str = getattr(datasets, split)
-    if split in layout.lists:
-        entries = read_name_list(layout.lists[split], split)
-        return select_named(NameList(layout.lists[split], entries), _places_listing(layout.pool), root)
-    if split in layout.incomplete and value == split:
-        words = f"split {split}: {layout.incomplete[split]} has no masks, or no images, beside it"
-        if split == "test":
-            raise MissingSplitError(words)
-        raise ValueError(f"{words}; add them, or move it away")
     # A name of the user's own is a folder, not another word for the split.
-    if split in layout.splits and value == split:
-        return _places_listing(layout.splits[split])
-    if layout.pool and value == split and not layout.lists:
-        raise UnsplitError(f"split {split}: {layout.title} of {root} knows no splits")
+    if value == split:
+        if split in layout.lists:
+            return _beside_listing(layout, root, split)
+        if split in layout.splits:
+            return _places_listing(layout.splits[split])
+        if split in layout.incomplete:
+            raise _without_masks(split, f"{layout.incomplete[split]} has no masks, or no images, beside it")
+        if layout.pool and not layout.lists:
+            raise UnsplitError(f"split {split}: {layout.title} of {root} knows no splits")
     folder = root / value
     suggested = "" if layout else suggest_globs(root)
     instead = f"globs, for instance {suggested}" if suggested else "globs in datasets.images and datasets.masks"
-    if folder.is_dir():
-        for name in ("images", "masks"):
-            if not (folder / name).is_dir():
-                raise ValueError(
-                    f"split {split}: no folder {folder / name}; {folder} holds {contents(folder)}; "
-                    f"expected {folder}/images and {folder}/masks, or {instead}"
-                )
+    lacking = [folder / name for name in ("images", "masks") if not (folder / name).is_dir()]
+    if folder.is_dir() and lacking:
+        words = f"no folder {lacking[0]}; {folder} holds {contents(folder)}"
+        raise _without_masks(split, f"{words}; expected {folder}/images and {folder}/masks, or {instead}")
     raise MissingSplitError(
         f"split {split}: no folder {folder}; {root} holds {contents(root)}; "
         f"name the folder or a list with datasets.{split}=..., or give {instead}"
     )
+
+
+def _beside_listing(layout: Layout, root: Path, split: Split) -> SplitListing:
+    """By a list that lies with the data."""
+    file = layout.lists[split]
+    try:
+        return select_named(NameList(file, read_name_list(file, split)), _places_listing(layout.pool), root)
+    except ValueError as error:
+        raise _without_masks(split, str(error)) from None
+
+
+def _without_masks(split: Split, words: str) -> ValueError:
+    """What a split without masks is: images to test on are often given away without, others are not."""
+    return MissingSplitError(f"split test: {words}") if split == "test" else ValueError(f"split {split}: {words}")
 
 
 def _places_listing(every: Sequence[Places]) -> SplitListing:

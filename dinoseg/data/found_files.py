@@ -73,6 +73,11 @@ def visible_files(folder: Path) -> Iterable[Path]:
                 yield Path(parent, name)
 
 
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted, without hidden ones."""
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
 def suffix_of(path: Path) -> str:
     """The suffix in small letters."""
     return path.suffix.lower()

@@ -202,3 +202,12 @@ def test_affixes_that_are_constant_pair_and_are_named(
     listing = find_pairs(DatasetsConfig(root=str(tmp_path)), "train")
     assert [pair.mask and pair.mask.stem for pair in listing.pairs] == masks[: len(images)]
     assert rule in listing.pairing_rule
+
+
+def test_images_to_test_on_without_masks_are_no_test_split(tmp_path: Path) -> None:
+    touch(tmp_path, "train/images/a.png", "train/masks/a.png", "test/images/b.png", "val/images/c.png")
+    with pytest.raises(MissingSplitError, match=r"split test: no folder .*test/masks; .* holds images/"):
+        find_pairs(DatasetsConfig(root=str(tmp_path)), "test")
+    with pytest.raises(ValueError, match=r"split val: no folder .*val/masks") as found:
+        find_pairs(DatasetsConfig(root=str(tmp_path)), "val")
+    assert not isinstance(found.value, MissingSplitError)

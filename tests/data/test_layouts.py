@@ -106,6 +106,9 @@ def test_pascal_voc(tmp_path: Path) -> None:
     (lists / "val.txt").write_text("2\n3\n")
     with pytest.raises(ValueError, match=r"val\.txt, line 2: image '3' has no mask; add it, or take it off the list"):
         find_pairs(DatasetsConfig(root=str(tmp_path)), "val")
+    (lists / "test.txt").write_text("3\n")
+    with pytest.raises(MissingSplitError, match=r"split test: .*test\.txt, line 1: image '3' has no mask"):
+        find_pairs(DatasetsConfig(root=str(tmp_path)), "test")
 
 
 def test_masks_that_cvat_exports(tmp_path: Path) -> None:
