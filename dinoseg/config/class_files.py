@@ -1,8 +1,6 @@
 """Names of classes from a file, or of a known data set: what ``datasets.classes`` becomes when it is a text."""
 
-import csv
 import difflib
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,13 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from dinoseg.system.files import special_kind
+from dinoseg.system.text_tables import column_of, parse_structured, read_utf8, table_rows
 
 # The name by which a table says that a label counts nowhere.
 IGNORED = "(ignored)"
-_LARGEST = 1 << 24
 _ID_COLUMNS = ("id", "label id", "label_id", "pixel value", "value", "index", "class_id", "label")
 _NAME_COLUMNS = ("name", "class", "class_name", "class name", "category")
 _COLOUR_COLUMNS = ("colour", "color", "rgb", "hex")
@@ -83,23 +78,10 @@ def _read_file(path: Path) -> NamedClasses:
     if path.is_dir() or suffix not in readers:
         what = "a folder" if path.is_dir() else f"a file of type {suffix}"
         raise ValueError(f"datasets.classes={path}: {what}; give {_FORMATS}")
-    named = readers[suffix](path, _text(path))
+    named = readers[suffix](path, read_utf8(path, _FORMATS))
     if not named.classes:
         raise ValueError(f"{path}: names no class; give {_FORMATS}")
     return named
-
-
-def _text(path: Path) -> str:
-    if kind := special_kind(path):
-        raise ValueError(f"datasets.classes={path}: {kind}; give {_FORMATS}")
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError(f"{path}: {path.stat().st_size >> 20} MB; a list of classes is smaller")
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no text in UTF-8 (byte {error.start}); save the names as UTF-8") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def _lines(path: Path, text: str) -> NamedClasses:
@@ -122,10 +104,9 @@ def _lines(path: Path, text: str) -> NamedClasses:
 
 
 def _table(path: Path, text: str) -> NamedClasses:
-    rows = list(csv.reader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
-    rows = [[cell.strip() for cell in row] for row in rows]
+    rows = table_rows(path, text)
     header = [cell.lower() for cell in rows[0]] if rows else []
-    label, name, colour = (_column(header, names) for names in (_ID_COLUMNS, _NAME_COLUMNS, _COLOUR_COLUMNS))
+    label, name, colour = (column_of(header, names) for names in (_ID_COLUMNS, _NAME_COLUMNS, _COLOUR_COLUMNS))
     channels = [header.index(letter) for letter in "rgb"] if set("rgb") <= set(header) else []
     start = 1
     if name is None:
@@ -153,12 +134,8 @@ def _table(path: Path, text: str) -> NamedClasses:
     return named
 
 
-def _column(header: list[str], names: Iterable[str]) -> int | None:
-    return next((header.index(name) for name in names if name in header), None)
-
-
 def _structured(path: Path, text: str) -> NamedClasses:
-    content = _parsed(path, text)
+    content = parse_structured(path, text, _FORMATS)
     for key in ("id2label", "labels", "names", "categories", "classes"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping | list):
             content = content[key]
@@ -195,15 +172,6 @@ def _add_entry(named: NamedClasses, where: str, key: Any, value: Any) -> None:
         _add(named, where, _label(where, key), value)
     else:
         raise ValueError(f"{where}: {value!r} is no name; write {{id: name}} or {{name: id}}")
-
-
-def _parsed(path: Path, text: str) -> Any:
-    try:
-        return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except RecursionError:
-        raise ValueError(f"{path}: nested too deeply for a list of classes") from None
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
 
 
 def _label(where: str, text: Any) -> int | str:

@@ -1,20 +1,15 @@
 """Lists of images: text, CSV, JSON or YAML files that name what belongs to a split."""
 
-import csv
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from dinoseg.data.found_files import MASK_SUFFIXES
 from dinoseg.data.pairs import SPLITS, Split
-from dinoseg.system.files import special_kind
+from dinoseg.system.text_tables import column_of, parse_structured, read_utf8, table_rows
 
 LIST_SUFFIXES = (".txt", ".lst", ".csv", ".tsv", ".json", ".yaml", ".yml")
-_LARGEST = 1 << 28
+_WHAT = "a list of images (text, CSV, JSON or YAML)"
 _IMAGE_COLUMNS = ("image", "images", "img", "file", "filename", "file_name", "path", "name", "stem", "id", "image_path")
 _MASK_COLUMNS = ("mask", "masks", "label", "labels", "annotation", "gt", "segmentation", "mask_path", "label_path")
 _SPLIT_COLUMNS = ("split", "set", "subset", "fold", "partition")
@@ -54,7 +49,7 @@ def read_name_list(path: Path, split: Split) -> list[ListEntry]:
         ValueError: no such file, not readable, an entry that names nothing, an image named twice; names the line.
     """
     suffix = path.suffix.lower()
-    text = _text(path)
+    text = read_utf8(path, _WHAT)
     if suffix in (".json", ".yaml", ".yml"):
         entries = list(_structured(path, text, split))
     elif suffix in (".csv", ".tsv"):
@@ -67,19 +62,6 @@ def read_name_list(path: Path, split: Split) -> list[ListEntry]:
             raise ValueError(f"{path}, {entry.place}: {entry.image!r} is named twice (before: {places[entry.image]})")
         places[entry.image] = entry.place
     return entries
-
-
-def _text(path: Path) -> str:
-    if not path.exists():
-        raise ValueError(f"{path}: no such list of images")
-    if kind := special_kind(path):
-        raise ValueError(f"{path}: {kind}; give a list of images (text, CSV, JSON or YAML)")
-    if path.stat().st_size > _LARGEST:
-        raise ValueError(f"{path}: {path.stat().st_size >> 20} MB; a list of images is smaller")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no text in UTF-8 (byte {error.start}); save the list as UTF-8") from None
 
 
 def _lines(text: str) -> Iterator[ListEntry]:
@@ -98,10 +80,9 @@ def _columns(line: str) -> tuple[str, str | None]:
 
 
 def _table(path: Path, text: str, split: Split) -> Iterator[ListEntry]:
-    rows = list(csv.reader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
-    rows = [[cell.strip() for cell in row] for row in rows]
+    rows = table_rows(path, text)
     header = [cell.lower() for cell in rows[0]] if rows else []
-    image, mask, part = (_column(header, names) for names in (_IMAGE_COLUMNS, _MASK_COLUMNS, _SPLIT_COLUMNS))
+    image, mask, part = (column_of(header, names) for names in (_IMAGE_COLUMNS, _MASK_COLUMNS, _SPLIT_COLUMNS))
     start = 0 if image is None else 1
     if image is None:
         widest = max(map(len, rows), default=0)
@@ -119,10 +100,6 @@ def _table(path: Path, text: str, split: Split) -> Iterator[ListEntry]:
             yield ListEntry(row[image], row[mask] or None if mask is not None else None, f"line {number}")
 
 
-def _column(header: list[str], names: Iterable[str]) -> int | None:
-    return next((header.index(name) for name in names if name in header), None)
-
-
 def _split_word(path: Path, place: str, word: str) -> Split:
     if word.lower() not in _SPLIT_WORDS:
         raise ValueError(f"{path}, {place}: {word!r} is no split; write {', '.join(SPLITS)}")
@@ -130,7 +107,7 @@ def _split_word(path: Path, place: str, word: str) -> Split:
 
 
 def _structured(path: Path, text: str, split: Split) -> Iterator[ListEntry]:
-    content = _parsed(path, text)
+    content = parse_structured(path, text, _WHAT, plain=True)
     where = ""
     if isinstance(content, Mapping):
         named = {_SPLIT_WORDS[key.lower()]: key for key in content if str(key).lower() in _SPLIT_WORDS}
@@ -150,15 +127,3 @@ def _structured(path: Path, text: str, split: Split) -> Iterator[ListEntry]:
             yield ListEntry(str(entry).strip(), None, place)
         else:
             raise ValueError(f"{path}, {place}: {entry!r} names no image; write a text, or {{image: .., mask: ..}}")
-
-
-def _parsed(path: Path, text: str) -> Any:
-    try:
-        if path.suffix.lower() == ".json":
-            return json.loads(text)
-        # Names stay what is written: 0001 is no number, and no date is a date.
-        return yaml.load(text, yaml.BaseLoader)
-    except RecursionError:
-        raise ValueError(f"{path}: nested too deeply for a list of images") from None
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: cannot be read as a list ({' '.join(str(error).split())})") from None

@@ -101,6 +101,7 @@ BAD = {
     "a number for a list": ("t.json", '{"train": 3}', r"t\.json: train holds a int; give a list of images"),
     "an entry that is none": ("t.json", '["a", 7.5]', r"t\.json, \[1\]: 7\.5 names no image"),
     "no JSON": ("t.json", '["a"', r"t\.json: cannot be read as a list"),
+    "no CSV": ("t.csv", "image\n" + "a" * 200_000 + "\n", r"t\.csv, line 2: no CSV \(field larger"),
     "no YAML": ("t.yaml", "[a", r"t\.yaml: cannot be read as a list"),
     "an object of Python": ("t.yaml", "!!python/object/apply:os.getcwd []", r"t\.yaml"),
     "nothing": ("train.txt", "# none\n", r"split train: .*train\.txt names no image"),
