@@ -59,9 +59,11 @@ def _list_split(datasets: DatasetsConfig, split: Split) -> SplitListing:
     value: str = getattr(datasets, split)
     if datasets.split is not None and is_list_file(datasets.split):
         return _listed(datasets, datasets.split, split)
-    if is_list_file(value):
+    # A folder may be called anything.
+    is_folder = bool(datasets.root and value) and (data_root(datasets) / value).is_dir()
+    if is_list_file(value) and not is_folder:
         return _listed(datasets, value, split)
-    if glob.has_magic(value) and not is_descriptor(value):
+    if glob.has_magic(value) and not is_descriptor(value) and not is_folder:
         return select_matching(value, find_pool(datasets), data_root(datasets))
     globs = _given_globs(datasets)
     if globs and _knows_splits(datasets):
@@ -150,7 +152,9 @@ def _layout_listing(datasets: DatasetsConfig, root: Path, layout: Layout, split:
         if split in layout.splits:
             return _places_listing(layout.splits[split])
         if split in layout.incomplete:
-            raise _without_masks(split, f"{layout.incomplete[split]} has no masks, or no images, beside it")
+            raise _without_masks(
+                split, f"{layout.incomplete[split]} has no masks, or no images, beside it; add them, or move it away"
+            )
         if layout.pool and not layout.lists:
             raise UnsplitError(f"split {split}: {layout.title} of {root} knows no splits")
     folder = root / value

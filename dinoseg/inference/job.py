@@ -11,6 +11,7 @@ from dinoseg.data.pairs import Pair
 from dinoseg.data.pictures import read_image
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import output_fingerprint
+from dinoseg.inference.maps import is_map, map_holds, predict_map
 from dinoseg.inference.outputs import Outcome, OutputFolder
 from dinoseg.inference.predictor import Prediction, Predictor
 from dinoseg.system.files import refuse_special_file
@@ -48,11 +49,33 @@ class PredictionJob:
         Raises:
             OSError: an output cannot be written.
         """
+        if is_map(image.path):
+            return self.do_map(image)
         opened = self.open(image)
         if isinstance(opened, Outcome):
             return opened
         prediction = self.predict(opened)
         return prediction if isinstance(prediction, Outcome) else self.write(opened, prediction)
+
+    def do_map(self, image: InputImage) -> Outcome:
+        """Predicts a map block by block, unless its outputs are there already.
+
+        Raises:
+            OSError: an output cannot be written.
+        """
+        predictor, outputs = self.predictor, self.outputs
+        try:
+            outputs.refuse_for_map(image)
+            fingerprint = None
+            if predictor.fingerprint is not None:
+                fingerprint = output_fingerprint(predictor.fingerprint, outputs.palette, image.path, None)
+            output = outputs.of_map(image, fingerprint)
+            if fingerprint is not None and not outputs.overwrite and map_holds(output.labels, fingerprint):
+                return Outcome(image, kept=True, suffix=output.labels.suffix)
+            predict_map(predictor, image.path, output)
+        except ValueError as error:
+            return Outcome(image, error=str(error))
+        return Outcome(image, suffix=output.labels.suffix)
 
     def open(self, image: InputImage) -> OpenedImage | Outcome:
         """What the model works on, or the outcome where it has nothing to do: kept from before, or not readable."""

@@ -12,6 +12,7 @@ from dinoseg.data.label_maps import write_label_map
 from dinoseg.data.regions import read_region
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import bears_fingerprint, is_foreign, png_text
+from dinoseg.inference.maps import MapOutput
 from dinoseg.inference.predictor import Prediction
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import replace_text, replaced_file
@@ -19,11 +20,15 @@ from dinoseg.system.files import replace_text, replaced_file
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input: predicted, kept from before, or failed with an error."""
+    """What became of one input: predicted, kept from before, or failed with an error.
+
+    ``suffix`` is that of the label map.
+    """
 
     image: InputImage
     kept: bool = False
     error: str | None = None
+    suffix: str = ".png"
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def summarise(outcomes: Iterable[Outcome]) -> PredictionSummary:
         if outcome.error is not None:
             failed[path] = outcome.error
             continue
-        written[path] = f"labels/{outcome.image.name}.png"
+        written[path] = f"labels/{outcome.image.name}{outcome.suffix}"
         if outcome.kept:
             kept.append(path)
     return PredictionSummary(written, failed, tuple(kept))
@@ -80,6 +85,21 @@ class OutputFolder:
                 f"{image.path}: no mask of this name in {self.mask_ignored}; leave --mask-ignored out or add the mask"
             )
         return image.mask
+
+    def of_map(self, image: InputImage, fingerprint: str | None) -> MapOutput:
+        """Where the prediction of a map goes."""
+        return MapOutput(self.path / "labels" / f"{image.name}.tif", self._overlay(image), fingerprint)
+
+    def refuse_for_map(self, image: InputImage) -> None:
+        """Raises ValueError where an output would take the place of a map, or an option says nothing of maps."""
+        if self.mask_ignored is not None or self.regions is not None:
+            option = "--mask-ignored" if self.mask_ignored is not None else "--regions"
+            raise ValueError(
+                f"{image.path}: {option} is of pictures, and this is a map, whose nodata is ignored; predict it alone"
+            )
+        target = self.of_map(image, None).labels
+        if target.resolve() == image.path.resolve():
+            raise ValueError(f"{image.path}: {target} is an input, and would be overwritten; give another --out folder")
 
     def holds(self, image: InputImage, fingerprint: str) -> bool:
         """Whether both outputs are there, whole, and carry this fingerprint."""

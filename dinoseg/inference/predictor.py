@@ -33,6 +33,8 @@ from dinoseg.labels.settings import show_labels
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.system.device import DTYPES
 
+_CONTEXT_OF_WHOLE = 512
+
 ImageSource = str | Path | Image.Image | np.ndarray
 
 
@@ -136,6 +138,11 @@ class Predictor:
     def class_names(self) -> tuple[str, ...]:
         """Names by class index."""
         return self.label_space.class_names
+
+    @property
+    def context(self) -> int:
+        """Pixels around a point that may have a say in it: those of its windows; a guess where images are one piece."""
+        return max(self._window.crop) if self._window.mode == "slide" else _CONTEXT_OF_WHOLE
 
     # A text is a path, though it is an iterable of texts, too.
     @overload

@@ -44,6 +44,7 @@ class PredictionActor:
             "index": rows["index"].tolist(),
             "kept": [outcome.kept for outcome in outcomes],
             "error": [outcome.error or "" for outcome in outcomes],
+            "suffix": [outcome.suffix for outcome in outcomes],
         }
 
 
@@ -133,7 +134,7 @@ def _map(
         index = int(row["index"])
         image = images[index]
         error = row["error"].replace(str(image.path.absolute()), str(image.path))
-        outcomes[index] = Outcome(image, kept=bool(row["kept"]), error=error or None)
+        outcomes[index] = Outcome(image, bool(row["kept"]), error or None, row["suffix"])
         progress()
     return [outcomes[index] for index in range(len(images))]
 

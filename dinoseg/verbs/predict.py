@@ -9,6 +9,7 @@ from rich.console import Console
 from dinoseg.config.loading import is_setting
 from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
 from dinoseg.inference.job import PredictionJob
+from dinoseg.inference.maps import is_map
 from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import OutputFolder, PredictionSummary, summarise
 from dinoseg.inference.pipeline import predict_all
@@ -82,7 +83,11 @@ def predict_files(job: PredictionJob, images: list[InputImage], console: Console
     title = "predicting" if process_count() == 1 else f"predicting, process 1 of {process_count()}"
     quiet = Console(quiet=True)
     with image_progress(console if process_rank() == 0 else quiet, len(share), title) as advance:
-        outcomes = predict_all(job, share, advance)
+        outcomes = predict_all(job, [image for image in share if not is_map(image.path)], advance)
+        for image in share:
+            if is_map(image.path):
+                outcomes.append(job.do_map(image))
+                advance()
     summary = summarise(gather_shares(outcomes))
     if process_rank() == 0:
         job.outputs.record(summary, job.predictor.label_space)

@@ -98,7 +98,7 @@ SIZES = {
     "voc": (21, [255]),
     "voc_colours": (21, ["#e0e0c0"]),
     "cityscapes_train_ids": (19, [255]),
-    "ade20k": (150, [0]),
+    "ade20k": (150, [0, 255]),
     "coco_stuff": (171, [255]),
     "coco_stuff_train_ids": (171, [255]),
     "camvid": (11, [11]),
@@ -120,7 +120,7 @@ def test_presets() -> None:
 def test_cityscapes_ids_and_train_ids_are_the_same_classes_in_the_same_order() -> None:
     ids, train_ids = read_classes("cityscapes"), read_classes("cityscapes_train_ids")
     assert list(ids.classes.values()) == list(train_ids.classes.values())
-    assert {*ids.classes, *(ids.ignore or ())} == set(range(-1, 34))
+    assert {*ids.classes, *(ids.ignore or ())} == {*range(34), 255}
 
 
 def test_coco_stuff_ids_leave_out_what_the_data_set_never_labels() -> None:

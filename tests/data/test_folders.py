@@ -58,6 +58,12 @@ def test_a_split_may_have_another_folder_name(tmp_path: Path) -> None:
     assert len(find_pairs(DatasetsConfig(root=str(tmp_path), val="valid"), "val").pairs) == 1
 
 
+def test_a_folder_may_be_called_like_a_list_or_a_glob(tmp_path: Path) -> None:
+    touch(tmp_path, "v1.csv/images/a.png", "v1.csv/masks/a.png", "set[1]/images/b.png", "set[1]/masks/b.png")
+    datasets = DatasetsConfig(root=str(tmp_path), train="v1.csv", val="set[1]")
+    assert [find_pairs(datasets, split).pairs[0].name for split in ("train", "val")] == ["a", "b"]
+
+
 def test_a_missing_split_names_the_folder_and_what_exists(tmp_path: Path) -> None:
     touch(tmp_path, "training/images/a.png", "README")
     with pytest.raises(MissingSplitError, match=r"no folder .*/train; .* holds README, training/; .*datasets\.train="):
@@ -206,8 +212,10 @@ def test_affixes_that_are_constant_pair_and_are_named(
 
 def test_images_to_test_on_without_masks_are_no_test_split(tmp_path: Path) -> None:
     touch(tmp_path, "train/images/a.png", "train/masks/a.png", "test/images/b.png", "val/images/c.png")
-    with pytest.raises(MissingSplitError, match=r"split test: no folder .*test/masks; .* holds images/"):
+    with pytest.raises(MissingSplitError, match=r"split test: .*test/images has no masks, or no images, beside it"):
         find_pairs(DatasetsConfig(root=str(tmp_path)), "test")
-    with pytest.raises(ValueError, match=r"split val: no folder .*val/masks") as found:
+    with pytest.raises(
+        ValueError, match=r"split val: .*val/images has no masks, or no images, beside it; add them"
+    ) as found:
         find_pairs(DatasetsConfig(root=str(tmp_path)), "val")
     assert not isinstance(found.value, MissingSplitError)

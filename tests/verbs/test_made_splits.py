@@ -53,3 +53,19 @@ def test_data_with_splits_of_its_own_leaves_none_behind(tmp_path: Path, monkeypa
     data = write_tiny_dataset(tmp_path / "data", {"train": 2, "val": 1})
     assert run_cli(["train", *tiny_settings(data, tmp_path / "run")], monkeypatch) == 0
     assert not (tmp_path / "run" / "splits.json").exists()
+
+
+def test_a_run_whose_validation_was_held_out_of_train_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that train and test share are told apart by their folders."""
+    data = write_tiny_dataset(tmp_path / "data", {"train": 6, "test": 2})
+    for kind in ("images", "masks"):
+        (data / "test" / kind / "test_0.png").rename(data / "test" / kind / "train_0.png")
+    run = tmp_path / "run"
+    assert run_cli(["train", *tiny_settings(data, run)], monkeypatch) == 0
+    recorded = json.loads((run / "splits.json").read_text())
+    assert sorted(recorded) == ["test", "train", "val"]
+    assert run_cli(["train", run, "--resume", "previous"], monkeypatch) == 0
+    for split in ("val", "test"):
+        assert run_cli(["eval", run, "--split", split], monkeypatch) == 0
+        counted = json.loads((run / "eval" / split / "metrics.json").read_text())["policy"]["images"]
+        assert counted == len(recorded[split])
