@@ -28,6 +28,7 @@ NOT_RUN = {
     "make ": "the whole suite, a demo of minutes or the linters; the target must be there",
     "pip install": "needs the network; the extra must be there",
     "export FIRST_HOST=": "asks Slurm",
+    "python benchmarks/": "minutes to hours of measuring; the script must be there",
     "accelerate launch": "its settings are placeholders",
     "dinoseg predict runs/retina photos/ --out predictions/ --engine ray": "starts a Ray cluster; its own tests do",
 }
@@ -190,6 +191,8 @@ def test_what_is_not_run_is_there() -> None:
             assert set(command.words[1:]) <= targets, where
         if command.text.startswith("pip install"):
             assert set(re.findall(r"\[(\w+)\]", command.text)) <= EXTRAS, where
+        if command.words[0] == "python":
+            assert (ROOT / command.words[1]).is_file(), where
         if reason_not_run(command) is not None and command.arguments is not None:
             parse(command.arguments)
     assert used == set(NOT_RUN), "reasons that nothing needs"
