@@ -102,7 +102,7 @@ def find_pool(datasets: DatasetsConfig) -> SplitListing:
 def layout_of(datasets: DatasetsConfig) -> Layout:
     """What the folders below the root say, where they are what splits are taken from; else a layout that is false."""
     plain = not _given_globs(datasets) and not any(is_descriptor(getattr(datasets, split)) for split in SPLITS)
-    root = Path(datasets.root).expanduser()
+    root = data_root(datasets)
     if not plain or not datasets.root or not root.is_dir():
         return Layout("")
     return find_layout(root)

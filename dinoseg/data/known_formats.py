@@ -6,7 +6,7 @@ from pathlib import Path
 from dinoseg.data.folder_words import read_folder_name
 from dinoseg.data.found_files import MASK_SUFFIXES, subfolders
 from dinoseg.data.pairs import Split
-from dinoseg.data.places import Layout, Place, Places, class_file
+from dinoseg.data.places import Layout, Place, Places, class_file, lists_in
 
 _VOC = re.compile(r"VOC20\d\d")
 
@@ -30,11 +30,7 @@ def _pascal_voc(root: Path) -> Layout | None:
             f"{root}: masks in SegmentationClass, but no folder JPEGImages; put the pictures there "
             "(CVAT: export with images)"
         )
-    lists: dict[Split, Path] = {}
-    for path in sorted((root / "ImageSets" / "Segmentation").glob("*.txt")):
-        split = read_folder_name(path.stem).split
-        if split and path.stem in ("train", "val", "test"):
-            lists[split] = path
+    lists = lists_in(root / "ImageSets" / "Segmentation")
     table = class_file(root)
     title = "Pascal VOC (JPEGImages, SegmentationClass)"
     # Other tools write these folders, too: only the name of the original says what its labels mean.

@@ -20,7 +20,7 @@ from dinoseg.data.found_files import (
 )
 from dinoseg.data.known_formats import known_format
 from dinoseg.data.pairs import Split
-from dinoseg.data.places import Layout, Place, Places, class_file
+from dinoseg.data.places import Layout, Place, Places, class_file, lists_in
 from dinoseg.data.side_by_side import FileKinds, kinds_side_by_side
 
 _DEEPEST = 3
@@ -83,7 +83,9 @@ def _by_words(root: Path) -> Layout | None:
     title = f"{_shown(root, every[0].images)} with {_shown(root, every[0].masks)}"
     classes = class_file(root) or next((file for each in every if (file := class_file(each.masks.folder))), "")
     incomplete = {split: folder for split, folder in incomplete.items() if split not in splits}
-    lists = _lists_beside(root) if pool else {}
+    lists = lists_in(root) if pool else {}
+    # Of a list of validation alone one cannot say what is trained on.
+    lists = lists if "train" in lists else {}
     return Layout(title, splits, pool, lists, classes or _ade20k(root), incomplete)
 
 
@@ -149,14 +151,6 @@ def _globs(root: Path, images: Path, masks: Path, split: Split | None) -> str:
 def _shown(root: Path, place: Place) -> str:
     folder = place.folder.relative_to(root).as_posix()
     return f"{folder}/*{place.ending}" if place.ending else f"{folder}/"
-
-
-def _lists_beside(root: Path) -> dict[Split, Path]:
-    found: dict[Split, Path] = {}
-    for path in sorted(root.glob("*.txt")):
-        if path.stem in ("train", "val", "test"):
-            found[path.stem] = path  # type: ignore[index]
-    return found if "train" in found else {}
 
 
 def _ade20k(root: Path) -> str:

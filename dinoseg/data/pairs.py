@@ -64,19 +64,20 @@ def pair_files(images: FoundFiles, masks: FoundFiles, folder: str = "") -> Split
     )
 
 
-def masks_of_images(images: Mapping[str, Path], masks: Path) -> dict[str, Path]:
+def masks_of_images(images: Mapping[str, Path], masks: Path, noun: str = "masks") -> dict[str, Path]:
     """The mask of each image that has one, by the rules that pair a split.
 
     Args:
         images: files by the path below their folder, without suffix.
         masks: a folder.
+        noun: what the masks are, for messages.
 
     Raises:
         ValueError: no such folder, or two masks of one name in it.
     """
     if not masks.is_dir():
-        raise ValueError(f"{masks}: no such folder; give the folder that holds the masks")
-    return pair_by_names(images, folder_files(masks, MASK_SUFFIXES, "masks").files).mask_of
+        raise ValueError(f"{masks}: no such folder; give the folder that holds the {noun}")
+    return pair_by_names(images, folder_files(masks, MASK_SUFFIXES, noun).files).mask_of
 
 
 def pair_label_maps(predictions: Path, masks: Path) -> SplitListing:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES, FoundFiles, named_files, visible_files
-from dinoseg.data.pairs import Split
+from dinoseg.data.pairs import SPLITS, Split
 
 # Files of class names by which a tool says what its masks hold, wherever they lie beside them.
 _CLASS_FILES = ("labelmap.txt", "_classes.csv", "class_dict.csv", "classes.csv", "id2label.json")
@@ -72,6 +72,11 @@ class Layout:
 
     def __bool__(self) -> bool:
         return bool(self.splits or self.pool)
+
+
+def lists_in(folder: Path) -> dict[Split, Path]:
+    """The lists ``train.txt``, ``val.txt`` and ``test.txt`` of a folder, by split."""
+    return {split: path for split in SPLITS if (path := folder / f"{split}.txt").is_file()}
 
 
 def class_file(folder: Path) -> str:

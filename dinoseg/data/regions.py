@@ -57,17 +57,6 @@ def find_regions(datasets: DatasetsConfig, place: str) -> FoundFiles:
     return found
 
 
-def region_of_images(images: Mapping[str, Path], folder: Path) -> dict[str, Path]:
-    """The region of each image that has one, by the rules that pair a split.
-
-    Raises:
-        ValueError: no such folder, or two masks of one name in it.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; give the folder that holds the regions")
-    return pair_by_names(images, folder_files(folder, MASK_SUFFIXES, "regions").files).mask_of
-
-
 def read_region(path: Path, image: Path, size: tuple[int, int]) -> Region:
     """A region as (height, width), true inside.
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from dinoseg.data.found_files import list_images
 from dinoseg.data.pairs import masks_of_images
-from dinoseg.data.regions import region_of_images
 from dinoseg.system.files import refuse_special_file
 from dinoseg.system.messages import list_names
 
@@ -91,7 +90,7 @@ def with_regions(images: Iterable[InputImage], folder: Path) -> list[InputImage]
         ValueError: no such folder, two regions of one name, or an image without one.
     """
     images = list(images)
-    found = region_of_images({image.name: image.path for image in images}, folder)
+    found = masks_of_images({image.name: image.path for image in images}, folder, "regions")
     missing = [str(image.path) for image in images if image.name not in found]
     if missing:
         raise ValueError(f"--regions {folder}: none for {list_names(missing, 3)}; add them, or leave those images out")

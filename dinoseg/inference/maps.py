@@ -142,7 +142,9 @@ def predict_map(
                 if output.fingerprint is not None:
                     written.update_tags(**{_FINGERPRINT: output.fingerprint})
                 _describe(written, space)
-            shown = _small_picture(opened, small.shape, predictor.config.datasets.white_level)
+            bands = _bands(opened)
+            reduced = opened.read(bands, out_shape=(len(bands), *small.shape))
+            shown = _picture(opened, reduced, predictor.config.datasets.white_level)
     except rasterio.errors.RasterioError as error:
         raise ValueError(f"{source}: cannot be read as a map ({error})") from error
     with replaced_file(output.overlay) as temporary:
@@ -159,7 +161,8 @@ def _predict_blocks(
     small = np.full((-(-height // step), -(-width // step)), space.ignore_index, np.uint16)
     for part in blocks(height, width, predictor.context, block):
         place = window.from_slices(part.read_rows, part.read_columns)
-        picture = _picture(opened, place, predictor.config.datasets.white_level)
+        values = opened.read(_bands(opened), window=place)
+        picture = _picture(opened, values, predictor.config.datasets.white_level)
         inside = opened.dataset_mask(window=place) > 0
         class_map = outside_as_ignored(predictor.predict(picture).class_map, inside, space)[part.inner]
         written.write(space.decode(class_map), 1, window=window.from_slices(part.rows, part.columns))
@@ -171,18 +174,14 @@ def _predict_blocks(
     return small
 
 
-def _picture(opened: Any, place: Any, white_level: int | None) -> Image.Image:
-    """A window of the map as RGB: its first three bands, or its one."""
-    bands = [1, 2, 3] if opened.count >= 3 else [1]
-    values = opened.read(bands, window=place)
-    pixels = values[0] if len(bands) == 1 else np.moveaxis(values, 0, -1)
-    return to_picture(np.ascontiguousarray(pixels), opened.name, white_level)
+def _bands(opened: Any) -> list[int]:
+    """What is shown of a map: its first three bands, or its one."""
+    return [1, 2, 3] if opened.count >= 3 else [1]
 
 
-def _small_picture(opened: Any, size: tuple[int, ...], white_level: int | None) -> Image.Image:
-    bands = [1, 2, 3] if opened.count >= 3 else [1]
-    values = opened.read(bands, out_shape=(len(bands), *size))
-    pixels = values[0] if len(bands) == 1 else np.moveaxis(values, 0, -1)
+def _picture(opened: Any, values: np.ndarray, white_level: int | None) -> Image.Image:
+    """Bands (band, height, width) as RGB."""
+    pixels = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
     return to_picture(np.ascontiguousarray(pixels), opened.name, white_level)
 
 

@@ -83,11 +83,11 @@ def predict_files(job: PredictionJob, images: list[InputImage], console: Console
     title = "predicting" if process_count() == 1 else f"predicting, process 1 of {process_count()}"
     quiet = Console(quiet=True)
     with image_progress(console if process_rank() == 0 else quiet, len(share), title) as advance:
-        outcomes = predict_all(job, [image for image in share if not is_map(image.path)], advance)
-        for image in share:
-            if is_map(image.path):
-                outcomes.append(job.do_map(image))
-                advance()
+        maps = [image for image in share if is_map(image.path)]
+        outcomes = predict_all(job, [image for image in share if image not in maps], advance)
+        for image in maps:
+            outcomes.append(job.do_map(image))
+            advance()
     summary = summarise(gather_shares(outcomes))
     if process_rank() == 0:
         job.outputs.record(summary, job.predictor.label_space)
