@@ -49,13 +49,21 @@ class PredictionJob:
         Raises:
             OSError: an output cannot be written.
         """
-        if is_map(image.path):
+        if self.is_map(image):
             return self.do_map(image)
         opened = self.open(image)
         if isinstance(opened, Outcome):
             return opened
         prediction = self.predict(opened)
         return prediction if isinstance(prediction, Outcome) else self.write(opened, prediction)
+
+    def is_map(self, image: InputImage) -> bool:
+        """Whether a file is predicted in blocks, with its georeference.
+
+        Where an option or the labels are of whole pictures, a GeoTIFF is a picture like any other.
+        """
+        whole = self.outputs.of_pictures or self.predictor.config.transforms.eval.img_size is not None
+        return not whole and self.predictor.label_space.kind == "ids" and is_map(image.path)
 
     def do_map(self, image: InputImage) -> Outcome:
         """Predicts a map block by block, unless its outputs are there already.
@@ -65,7 +73,7 @@ class PredictionJob:
         """
         predictor, outputs = self.predictor, self.outputs
         try:
-            outputs.refuse_for_map(image)
+            outputs.refuse_own_map(image)
             fingerprint = None
             if predictor.fingerprint is not None:
                 fingerprint = output_fingerprint(predictor.fingerprint, outputs.palette, image.path, None)

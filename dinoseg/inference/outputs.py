@@ -90,13 +90,13 @@ class OutputFolder:
         """Where the prediction of a map goes."""
         return MapOutput(self.path / "labels" / f"{image.name}.tif", self._overlay(image), fingerprint)
 
-    def refuse_for_map(self, image: InputImage) -> None:
-        """Raises ValueError where an output would take the place of a map, or an option says nothing of maps."""
-        if self.mask_ignored is not None or self.regions is not None:
-            option = "--mask-ignored" if self.mask_ignored is not None else "--regions"
-            raise ValueError(
-                f"{image.path}: {option} is of pictures, and this is a map, whose nodata is ignored; predict it alone"
-            )
+    @property
+    def of_pictures(self) -> bool:
+        """Whether an option says something of each picture that nothing says of a map."""
+        return self.mask_ignored is not None or self.regions is not None
+
+    def refuse_own_map(self, image: InputImage) -> None:
+        """Raises ValueError where the output would take the place of a map."""
         target = self.of_map(image, None).labels
         if target.resolve() == image.path.resolve():
             raise ValueError(f"{image.path}: {target} is an input, and would be overwritten; give another --out folder")

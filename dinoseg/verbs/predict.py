@@ -9,7 +9,6 @@ from rich.console import Console
 from dinoseg.config.loading import is_setting
 from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
 from dinoseg.inference.job import PredictionJob
-from dinoseg.inference.maps import is_map
 from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import OutputFolder, PredictionSummary, summarise
 from dinoseg.inference.pipeline import predict_all
@@ -83,7 +82,7 @@ def predict_files(job: PredictionJob, images: list[InputImage], console: Console
     title = "predicting" if process_count() == 1 else f"predicting, process 1 of {process_count()}"
     quiet = Console(quiet=True)
     with image_progress(console if process_rank() == 0 else quiet, len(share), title) as advance:
-        maps = [image for image in share if is_map(image.path)]
+        maps = [image for image in share if job.is_map(image)]
         outcomes = predict_all(job, [image for image in share if image not in maps], advance)
         for image in maps:
             outcomes.append(job.do_map(image))

@@ -134,9 +134,14 @@ def test_a_damaged_map_leaves_nothing(run: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "out").rglob("*.*"))
 
 
-def test_options_of_pictures_are_refused(run: Path, tmp_path: Path) -> None:
+def test_a_map_with_options_of_pictures_is_a_picture(run: Path, tmp_path: Path) -> None:
     write_map(tmp_path / "map.tif")
+    predictor = Predictor.load(ChosenRun(run).open())
     outputs = OutputFolder(tmp_path / "out", regions=tmp_path)
-    job = PredictionJob(Predictor.load(ChosenRun(run).open()), outputs)
-    outcome = job.do(InputImage(tmp_path / "map.tif", "map"))
-    assert outcome.error and "--regions is of pictures, and this is a map" in outcome.error
+    Image.fromarray(np.full((100, 150), 255, np.uint8)).save(tmp_path / "region.png")
+    image = InputImage(tmp_path / "map.tif", "map", region=tmp_path / "region.png")
+    assert PredictionJob(predictor, outputs).do(image).suffix == ".png"
+    resized = Predictor.load(ChosenRun(run, overrides=["transforms.eval.img_size=64"]).open())
+    assert PredictionJob(resized, OutputFolder(tmp_path / "resized")).do(image).suffix == ".png"
+    with pytest.raises(ValueError, match=r"map\.tif: transforms\.eval\.img_size=64 is of whole images"):
+        predict_map(resized, tmp_path / "map.tif", MapOutput(tmp_path / "l.tif", tmp_path / "o.png"))
