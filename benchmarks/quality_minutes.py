@@ -81,23 +81,23 @@ _STREET_NATIVE = (
 )
 CONTENDERS: dict[str, dict[str, Contender]] = {
     "drive": {
-        "linear": Contender("retina_linear.yaml", 900, _UNCACHED),
+        "linear": Contender("retina_linear.yaml", 1900, _UNCACHED),
         "linear, cached": Contender(
             "retina_linear.yaml",
             6000,
             (*_RETINA_CACHED, "transforms.train.img_size=null", "transforms.eval.img_size=null", "bs=8"),
         ),
-        "LoRA": Contender("retina_linear.yaml", 450, ("model.mode=lora", "optimizer.backbone_lr_factor=0.1")),
+        "LoRA": Contender("retina_linear.yaml", 720, ("model.mode=lora", "optimizer.backbone_lr_factor=0.1")),
         "dense": Contender("retina.yaml", 2100),
-        "m2f": Contender("retina_m2f.yaml", 200),
-        "dense without backbone": Contender("retina.yaml", 2200, _UNCACHED, blind=True),
+        "m2f": Contender("retina_m2f.yaml", 380),
+        "dense without backbone": Contender("retina.yaml", 2600, _UNCACHED, blind=True),
     },
     "camvid": {
-        "linear": Contender("street_linear.yaml", 900, (*_STREET_NATIVE, *_UNCACHED)),
+        "linear": Contender("street_linear.yaml", 1700, (*_STREET_NATIVE, *_UNCACHED)),
         "linear, cached": Contender("street_linear.yaml", 5000, _STREET_NATIVE),
-        "LoRA": Contender("street_linear.yaml", 450, (*_STREET_NATIVE, "model.mode=lora")),
+        "LoRA": Contender("street_linear.yaml", 720, (*_STREET_NATIVE, "model.mode=lora")),
         "dense": Contender("street.yaml", 1400),
-        "m2f": Contender("street_m2f.yaml", 200, _STREET_NATIVE),
+        "m2f": Contender("street_m2f.yaml", 380, _STREET_NATIVE),
         "dense without backbone": Contender("street.yaml", 1600, _UNCACHED, blind=True),
     },
 }
