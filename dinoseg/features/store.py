@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from dinoseg.backbone import FeatureMap
@@ -23,6 +22,7 @@ from dinoseg.features.recipe import FeatureRecipe
 from dinoseg.system.files import replace_text, replaced_file
 
 _DESCRIPTION = "features.json"
+from dinoseg.system.tensor_files import save_tensors
 _SUFFIX = ".safetensors"
 
 
@@ -60,7 +60,7 @@ class FeatureFolder:
         if not (self.path / _DESCRIPTION).exists():
             replace_text(self.path / _DESCRIPTION, json.dumps(asdict(self.recipe), indent=2) + "\n")
         with replaced_file(file, shared=True) as temporary:
-            save_file(tensors, temporary, metadata={"crc32": str(checksum)})
+            save_tensors(tensors, temporary, metadata={"crc32": str(checksum)})
 
     def is_whole(self, file: Path) -> bool:
         """Whether a file is there, and what was written."""

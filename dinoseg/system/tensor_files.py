@@ -1,8 +1,11 @@
 """Tensors as a ``.safetensors`` file whose bytes depend on what it holds alone."""
 
 import json
+import os
+import re
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -11,9 +14,18 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
     """Writes the file; the same tensors and metadata give the same bytes.
 
     Raises:
-        OSError, SafetensorError: it cannot be written.
+        OSError: the system refused: the disk is full, say.
+        SafetensorError: it cannot be written for another reason.
     """
-    save_file(tensors, path, metadata=metadata)
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        # The library has the system's number in its text alone.
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(path)) from error
     # The library writes the metadata in an order that is another each time.
     with path.open("r+b") as stream:
         length = int.from_bytes(stream.read(8), "little")

@@ -48,7 +48,7 @@ def settle_feature_cache(
     ]
     needed, limit = cache.gigabytes(sizes), config.train.cache_limit
     if needed > limit:
-        words = f"computed in every step: those of all images take {needed:.1f} GB, train.cache_limit is {limit:g}"
+        words = f"computed in every step: those of all images take {needed:.3g} GB, train.cache_limit is {limit:g}"
         return with_changes(config, {"train.cache_features": False}), None, words
     words = f"computed once, {needed:.2f} GB in {cache.folder.path.parent}"
     if len(data_sets) == 1:

@@ -290,7 +290,7 @@ def test_a_full_disk_leaves_nothing_half_written(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("dinoseg.features.store.save_file", full)
+        patch.setattr("dinoseg.features.store.save_tensors", full)
         with pytest.raises(OSError, match="No space left") as raised:
             filled(cache, images)
     assert raised.value.filename and Path(raised.value.filename).suffix == ".safetensors"

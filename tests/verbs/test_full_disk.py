@@ -12,6 +12,7 @@ import pytest
 from helpers.tiny import run_cli, tiny_settings, train_tiny_run, write_tiny_dataset
 from PIL import Image
 
+import dinoseg.verbs.train
 from dinoseg.inference.job import PredictionJob
 from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.training_records import read_training_records
@@ -227,3 +228,23 @@ def test_data_that_vanishes_in_evaluation_leaves_the_figures_before(
     said = _one_message(capsys)
     assert f"{data}/val/{kind}/val_0.png: no such file" in said
     assert {path: path.read_bytes() for path in (run / "eval/val").iterdir()} == figures
+
+
+@pytest.mark.parametrize("size", [0, 200, 3000])
+def test_a_disk_that_fills_up_below_the_feature_cache(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_tiny_dataset(tmp_path / "data", {"train": 2, "val": 1})
+    cache = ["train.cache_features=true", f"train.cache_folder={tmp_path / 'features'}"]
+    fill = dinoseg.verbs.train.fill_feature_cache
+    with _a_disk() as disk, monkeypatch.context() as patch:
+
+        def full(*arguments: Any) -> None:
+            disk.fill(size)
+            fill(*arguments)
+
+        patch.setattr("dinoseg.verbs.train.fill_feature_cache", full)
+        assert run_cli(["train", *tiny_settings(data, tmp_path / "run", *cache)], patch) == 1
+    said = _one_message(capsys)
+    assert "File too large; make room there, give a train.cache_folder on another disk" in said
+    assert not list((tmp_path / "features").rglob("*.safetensors")) and not (tmp_path / "run").exists()
