@@ -5,6 +5,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from dinoseg.data.dataset import LayerTensors
 from dinoseg.data.placement import Placement, Positions, Window, is_inside, sampled
 from dinoseg.features.recipe import FeatureRecipe
 from dinoseg.system.files import replace_text, replaced_file
+from dinoseg.system.tensor_files import save_tensors
 
 _DESCRIPTION = "features.json"
-from dinoseg.system.tensor_files import save_tensors
 _SUFFIX = ".safetensors"
 
 
@@ -60,19 +61,29 @@ class FeatureFolder:
         if not (self.path / _DESCRIPTION).exists():
             replace_text(self.path / _DESCRIPTION, json.dumps(asdict(self.recipe), indent=2) + "\n")
         with replaced_file(file, shared=True) as temporary:
-            save_tensors(tensors, temporary, metadata={"crc32": str(checksum)})
+            save_tensors(tensors, temporary, metadata={"crc32": str(checksum), "of": self._owner(file)})
 
     def is_whole(self, file: Path) -> bool:
-        """Whether a file is there, and what was written."""
+        """Whether a file is there, and what was written for this image by this recipe."""
+        # To open a FIFO would mean to wait for ever.
+        if not file.is_file():
+            return False
         try:
             with safe_open(file, framework="np") as opened:
                 names = sorted(opened.keys())
                 checksum = 0
                 for name in names:
                     checksum = zlib.crc32(opened.get_tensor(name).tobytes(), checksum)
-                return (opened.metadata() or {}).get("crc32") == str(checksum) and "map_0" in names
+                said = opened.metadata() or {}
+                # Files from before this was noted do not say whose they are.
+                ours = said.get("of", self._owner(file)) == self._owner(file)
+                return ours and said.get("crc32") == str(checksum) and "map_0" in names
         except (OSError, SafetensorError, ValueError):
             return False
+
+    def _owner(self, file: Path) -> str:
+        """Recipe and image, by which a file is known that was moved or renamed."""
+        return f"{self.recipe.key}/{file.stem}"
 
 
 @dataclass(frozen=True)
@@ -145,24 +156,17 @@ def _class_token(opened: Any, layer: int) -> list[Tensor]:
     return [torch.from_numpy(opened.get_tensor(name)).float()] if name in opened.keys() else []  # noqa: SIM118
 
 
-class _opened:
-    """A file of the cache, open; what is wrong with it in words."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def __enter__(self) -> Any:
-        try:
-            self._open = safe_open(self._file, framework="np")
-        except (OSError, SafetensorError) as error:
-            raise ValueError(
-                f"{self._file}: features that were there are gone or damaged ({error}); start the training again "
-                "(--resume goes on from the last checkpoint), which computes them anew"
-            ) from None
-        return self._open.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._open.__exit__(*error)
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A file of the cache, open; what is wrong with it, or turns out to be while it is read, in words."""
+    try:
+        with safe_open(file, framework="np") as opened:
+            yield opened
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{file}: features that were there are gone or damaged ({error}); start the training again "
+            "(--resume goes on from the last checkpoint), which computes them anew"
+        ) from None
 
 
 @dataclass(frozen=True)

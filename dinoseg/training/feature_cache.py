@@ -1,5 +1,6 @@
 """Whether a training computes features once, and the pass that does."""
 
+import errno
 from pathlib import Path
 
 from rich.console import Console
@@ -107,6 +108,8 @@ def _unwritten(error: OSError, folder: Path, config: Config) -> Exception:
         return error
     remedy = "or train.cache_features=false, which computes features in every step"
     named = "train.cache_folder" if config.train.cache_folder else "train.cache_folder (by default)"
+    if error.errno == errno.EISDIR:
+        return ValueError(f"{met}: a folder, where a file of the feature cache belongs; remove it, {remedy}")
     if error.errno in OUT_OF_ROOM:
         return ValueError(
             f"{met}: {error.strerror}; make room there, give a train.cache_folder on another disk, {remedy}"

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from dinoseg.backbone import FeatureMap, build_backbone
 from dinoseg.config import Config
@@ -183,7 +184,11 @@ def _text(file: Path) -> None:
     file.write_text("not features")
 
 
-@pytest.mark.parametrize("damage", [_cut, _flip, _empty, _text, Path.unlink])
+def _other_tensors(file: Path) -> None:
+    save_file({"another": torch.zeros(2)}, file)
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip, _empty, _text, Path.unlink, _other_tensors])
 def test_a_damaged_entry_is_computed_anew(
     images: EvaluationDataset, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -196,6 +201,39 @@ def test_a_damaged_entry_is_computed_anew(
             source.whole(1)
     assert filled(cache, images)[1] == 1
     assert source.files[1][0].read_bytes() == before
+
+
+def _dangling_link(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("nowhere")
+
+
+def _fifo(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def _of_another_image(file: Path) -> None:
+    other = next(path for path in file.parent.glob("*.safetensors") if path != file)
+    file.write_bytes(other.read_bytes())
+
+
+def _of_another_recipe(file: Path) -> None:
+    other = next(path for path in file.parent.parent.glob(f"*/{file.name}") if path != file)
+    file.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize("replace", [_of_another_image, _of_another_recipe, _fifo, _dangling_link])
+def test_what_stands_in_the_place_of_an_entry_is_not_read(
+    images: EvaluationDataset, tmp_path: Path, replace: Callable[[Path], None]
+) -> None:
+    filled(build(config_for(tmp_path / "cache", "model.backbone_scale=2")), images)
+    cache = build(config_for(tmp_path / "cache"))
+    source, _ = filled(cache, images)
+    before = source.files[1][0].read_bytes()
+    replace(source.files[1][0])
+    assert filled(cache, images)[1] == 1
+    assert source.files[1][0].read_bytes() == before and not source.files[1][0].is_symlink()
 
 
 def test_large_images_go_in_tiles_as_evaluation_cuts_them(images: EvaluationDataset, tmp_path: Path) -> None:
