@@ -1,8 +1,9 @@
 """The files of the feature cache: one an image, whole or not there, verified when a training begins with it."""
 
+import errno
 import hashlib
 import json
-import shutil
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,10 @@ from dinoseg.system.tensor_files import save_tensors
 
 _DESCRIPTION = "features.json"
 _SUFFIX = ".safetensors"
+# Names that nobody else gives by chance: of a folder, of what is kept in it, and of what lies there for a while.
+_FOLDER_NAME = re.compile(r"[0-9a-f]{24}")
+_FEATURES_NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
+_PASSING_NAME = re.compile(r"\.[0-9a-f]{2}\.lock|\.[0-9a-f]{32}\.\d+\.new\.safetensors|\.features\.new\.json")
 
 
 class FeatureFolder:
@@ -180,11 +185,11 @@ class FolderSummary:
 
 
 def list_folders(root: Path) -> Iterator[FolderSummary]:
-    """Every folder of the cache, by name."""
+    """Every folder of the cache, by name; others that lie beside them are none of its."""
     if not root.is_dir():
         return
-    for path in sorted(entry for entry in root.iterdir() if entry.is_dir()):
-        files = [file for file in path.iterdir() if file.suffix == _SUFFIX]
+    for path in sorted(entry for entry in root.iterdir() if entry.is_dir() and _FOLDER_NAME.fullmatch(entry.name)):
+        files = [file for file in path.iterdir() if _FEATURES_NAME.fullmatch(file.name) and file.is_file()]
         try:
             recipe = json.loads((path / _DESCRIPTION).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -193,17 +198,34 @@ def list_folders(root: Path) -> Iterator[FolderSummary]:
         yield FolderSummary(path, len(files), sizes, recipe if isinstance(recipe, dict) else None)
 
 
-def clear_folder(path: Path) -> None:
-    """Removes a folder of the cache.
-
-    Raises:
-        ValueError: it holds something else than features.
-    """
-    foreign = [
-        entry.name
-        for entry in path.iterdir()
-        if entry.suffix not in (_SUFFIX, ".lock") and entry.name != _DESCRIPTION and not entry.name.startswith(".")
-    ]
+def refuse_foreign(path: Path) -> None:
+    """Raises ValueError where a folder of the cache holds something else than features."""
+    foreign = sorted(entry.name for entry in path.iterdir() if not _is_own(entry))
     if foreign:
         raise ValueError(f"{path}: holds {foreign[0]}, which is no part of the cache; remove the folder by hand")
-    shutil.rmtree(path)
+
+
+def _is_own(entry: Path) -> bool:
+    names = (_FEATURES_NAME, _PASSING_NAME)
+    named = entry.name == _DESCRIPTION or any(name.fullmatch(entry.name) for name in names)
+    return named and not (entry.is_dir() and not entry.is_symlink())
+
+
+def clear_folder(path: Path) -> None:
+    """Removes a folder of the cache; of one that is a link, what it holds and the link.
+
+    Raises:
+        ValueError: it holds something else than features, or a training writes to it meanwhile.
+    """
+    refuse_foreign(path)
+    for entry in path.iterdir():
+        entry.unlink(missing_ok=True)
+    if path.is_symlink():
+        path.unlink()
+        return
+    try:
+        path.rmdir()
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        raise ValueError(f"{path}: a training writes features there; clear it again after its end") from None

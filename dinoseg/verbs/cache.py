@@ -4,17 +4,24 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from dinoseg.features.store import FolderSummary, clear_folder, list_folders
+from dinoseg.features.store import FolderSummary, clear_folder, list_folders, refuse_foreign
+from dinoseg.system.messages import printable
 
 
 def show_cache(root: Path, console: Console) -> None:
-    """Prints every folder of the cache: by which recipe, of how many pictures (images and variants), how large."""
+    """Prints every folder of the cache: by which recipe, of how many pictures (images and variants), how large.
+
+    Raises:
+        ValueError: a file stands there.
+    """
+    _refuse_file(root)
     folders = list(list_folders(root))
     if not folders:
         console.print(f"{root}: no features there", markup=False, highlight=False, soft_wrap=True)
         return
-    table = Table(title=str(root), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(printable(root)), title_justify="left", box=None, pad_edge=False)
     for column in ("folder", "backbone", "scale"):
         table.add_column(column)
     for column in ("pictures", "GB"):
@@ -23,8 +30,8 @@ def show_cache(root: Path, console: Console) -> None:
         recipe = folder.recipe or {}
         table.add_row(
             folder.path.name,
-            str(recipe.get("backbone", "?")),
-            str(recipe.get("scale", "?")),
+            Text(printable(recipe.get("backbone", "?"))),
+            Text(printable(recipe.get("scale", "?"))),
             f"{folder.images:,}",
             f"{folder.size / 1e9:.2f}",
         )
@@ -35,16 +42,22 @@ def clear_cache(root: Path, name: str | None, console: Console) -> None:
     """Removes one folder of the cache, or all.
 
     Raises:
-        ValueError: no such folder, or one with something else in it.
+        ValueError: no such folder, or one with something else in it; all are then as they were.
     """
-    if root.exists() and not root.is_dir():
-        raise ValueError(f"--folder {root}: a file, not a folder; give the folder of the feature cache")
+    _refuse_file(root)
     folders = [folder for folder in list_folders(root) if name in (None, folder.path.name)]
     if name is not None and not folders:
         raise ValueError(f"{root}: no folder {name} in the feature cache; choose one: `dinoseg cache` lists them")
     for folder in folders:
+        refuse_foreign(folder.path)
+    for folder in folders:
         clear_folder(folder.path)
     console.print(_words(root, folders), markup=False, highlight=False, soft_wrap=True)
+
+
+def _refuse_file(root: Path) -> None:
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"--folder {root}: a file, not a folder; give the folder of the feature cache")
 
 
 def _words(root: Path, folders: list[FolderSummary]) -> str:
