@@ -1,5 +1,6 @@
 """The pass over the images of a training that computes what the cache lacks."""
 
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import torch
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from dinoseg.backbone import Backbone
+from dinoseg.backbone import Backbone, FeatureMap
 from dinoseg.config import Config
 from dinoseg.data.appearance import photometric_distortion
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset, read_picture
@@ -120,7 +121,9 @@ class FeatureCache:
     def _compute(self, data: Images, view: View, file: Path) -> None:
         image = build_eval_transform(self.config.transforms).normalise(_picture(data, view))
         dtype = DTYPES[self.config.model_dtype]
-        self.folder.write(file, compute_features(self.backbone, image, self.folder.recipe, dtype))
+        features = compute_features(self.backbone, image, self.folder.recipe, dtype)
+        _refuse_infinite(features, data.pairs[view.index].image)
+        self.folder.write(file, features)
 
     def source(self, files: Mapping[View, Path]) -> CachedFeatures:
         """What data sets read."""
@@ -129,6 +132,24 @@ class FeatureCache:
         for view, file in files.items():
             by_image[view.index] = (*by_image.get(view.index, ()), file)
         return CachedFeatures(by_image, cells)
+
+
+def _refuse_infinite(features: list[FeatureMap], image: Path) -> None:
+    """Raises ValueError for features that half precision, in which they are kept, does not hold."""
+    for feature in features:
+        for values in (feature.map, feature.cls):
+            if values is None or bool(values.to(torch.float16).isfinite().all()):
+                continue
+            largest = float(values.abs().max())
+            found = (
+                f"reach {largest:g}, and the cache keeps no more than {torch.finfo(torch.float16).max:g}"
+                if math.isfinite(largest)
+                else "are not finite"
+            )
+            raise ValueError(
+                f"{image}: the backbone's features {found}; set decoder_head.use_backbone_norm=true, "
+                "model_dtype=FLOAT32, or train.cache_features=false, which computes them in every step"
+            )
 
 
 def _picture(data: Images, view: View) -> Image.Image:

@@ -239,6 +239,26 @@ def test_what_stands_in_the_place_of_an_entry_is_not_read(
     assert source.files[1][0].read_bytes() == before and not source.files[1][0].is_symlink()
 
 
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (1e6, r"reach 1e\+06, and the cache keeps no more than 65504"),
+        (math.nan, "are not finite"),
+        (-65520.0, "reach 65520"),
+    ],
+)
+def test_features_that_half_precision_does_not_hold_are_refused(
+    images: EvaluationDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float, said: str
+) -> None:
+    cache = build(config_for(tmp_path / "cache"))
+    monkeypatch.setattr(
+        "dinoseg.features.fill.compute_features", lambda *given: [FeatureMap(torch.full((1, 2, 3, 3), factor), None)]
+    )
+    with pytest.raises(ValueError, match=rf"i0\.png: the backbone's features {said}.*train\.cache_features=false"):
+        filled(cache, images)
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
 def test_large_images_go_in_tiles_as_evaluation_cuts_them(images: EvaluationDataset, tmp_path: Path) -> None:
     whole = filled(build(config_for(tmp_path / "cache")), images)[0]
     tiled_config = config_for(tmp_path / "cache", "eval.mode=slide", "eval.crop_size=32")
