@@ -92,7 +92,7 @@ def _by_words(root: Path) -> Layout | None:
     incomplete = {split: folder for split, folder in incomplete.items() if split not in splits}
     wrappers = list(_wrappers(root))
     # Of a list of validation alone one cannot say what is trained on.
-    lists = next((found for base in wrappers if "train" in (found := lists_in(base))), {}) if pool else {}
+    lists = next((listed for listed in map(lists_in, wrappers) if "train" in listed), {}) if pool else {}
     folders = [*wrappers, *(each.masks.folder for each in every)]
     classes = next((file for folder in folders if (file := class_file(folder))), "")
     known = next((name for base in wrappers if (name := _ade20k(base))), "")

@@ -188,7 +188,14 @@ def test_lists_beside_the_folders_are_the_splits(tmp_path: Path) -> None:
 def test_what_lies_beside_wrapped_folders_counts(wrapper: str, tmp_path: Path) -> None:
     """An archive unpacks to a folder; its tables and lists lie in there."""
     base = tmp_path / wrapper
-    touch(base, *(f"{kind}/{name}" for kind, end in (("images", "jpg"), ("annotations", "png")) for name in (f"a.{end}", f"b.{end}")))
+    touch(
+        base,
+        *(
+            f"{kind}/{name}"
+            for kind, end in (("images", "jpg"), ("annotations", "png"))
+            for name in (f"a.{end}", f"b.{end}")
+        ),
+    )
     datasets = DatasetsConfig(root=str(tmp_path))
     assert layout_of(datasets).classes == ""
     touch(base, "objectInfo150.txt")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from helpers.annotations import corners, row_boxes
 from helpers.layouts import SIZE, LaidOut, draw_ids, write_ids, write_picture_of
 from helpers.tiny import run_cli
-from PIL import Image
 
 # In the order of the alphabet: every format then numbers them so.
 CLASSES = {1: "artery", 2: "vein"}

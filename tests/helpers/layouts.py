@@ -1,4 +1,4 @@
-"""Tiny data sets in the folders, names and file kinds of well-known formats; written without anything of the package."""
+"""Tiny data sets in folders, names and file kinds of well-known formats; written without anything of the package."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -278,7 +278,10 @@ LAYOUTS = {
     "lists, JSON": Layout(
         **_ONE_FOLDER,
         settings=("datasets.split=splits.json",),
-        texts={"splits.json": '{"train": ["1", {"image": "2"}], "val": ["3.jpg", {"image": "images/4.jpg", "mask": "masks/4.png"}]}'},
+        texts={
+            "splits.json": '{"train": ["1", {"image": "2"}], '
+            '"val": ["3.jpg", {"image": "images/4.jpg", "mask": "masks/4.png"}]}'
+        },
     ),
     "lists, YAML": Layout(
         **_ONE_FOLDER,

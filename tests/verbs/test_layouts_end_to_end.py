@@ -1,4 +1,4 @@
-"""Every layout that the pages name, from check to predict: counts of pixels are those of the mask files, by numpy alone."""
+"""Every layout that the pages name, from check to predict: counts of pixels are those of the mask files, by numpy."""
 
 import json
 from pathlib import Path
