@@ -4,9 +4,21 @@ import os
 from pathlib import Path
 
 import pytest
+from beartype import BeartypeConf
+from beartype.claw import beartype_package
 from jaxtyping import install_import_hook
 
-install_import_hook("dinoseg", "beartype.beartype")
+PACKAGE = Path(__file__).parents[1] / "dinoseg"
+
+
+def _shaped_modules() -> list[str]:
+    """Those that name shapes. Comparing shapes costs each call of a module much more than its types do."""
+    files = (path for path in PACKAGE.rglob("*.py") if "jaxtyping" in path.read_text(encoding="utf-8"))
+    return [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in files]
+
+
+beartype_package("dinoseg", conf=BeartypeConf(claw_is_pep526=False))
+install_import_hook(_shaped_modules(), "beartype.beartype")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -59,6 +59,14 @@ def _with_only_folders(root: Path) -> Iterator[Path]:
         root = inner[0]
 
 
+def _wrappers(root: Path) -> Iterator[Path]:
+    """The root and the folders around all of its data, whose names say neither kind nor split."""
+    for base in _with_only_folders(root):
+        if base != root and not read_folder_name(base.name).rest:
+            return
+        yield base
+
+
 def _by_words(root: Path) -> Layout | None:
     groups: dict[tuple[Split | None, tuple[str, ...]], list[_Unit]] = {}
     for unit in _units(root, FolderWords(), 0):
@@ -81,12 +89,14 @@ def _by_words(root: Path) -> Layout | None:
     # Where splits have folders of their own, other pairs beside them are of none.
     pool = () if splits else tuple(places[None])
     title = f"{_shown(root, every[0].images)} with {_shown(root, every[0].masks)}"
-    classes = class_file(root) or next((file for each in every if (file := class_file(each.masks.folder))), "")
     incomplete = {split: folder for split, folder in incomplete.items() if split not in splits}
-    lists = lists_in(root) if pool else {}
+    wrappers = list(_wrappers(root))
     # Of a list of validation alone one cannot say what is trained on.
-    lists = lists if "train" in lists else {}
-    return Layout(title, splits, pool, lists, classes or _ade20k(root), incomplete)
+    lists = next((listed for listed in map(lists_in, wrappers) if "train" in listed), {}) if pool else {}
+    folders = [*wrappers, *(each.masks.folder for each in every)]
+    classes = next((file for folder in folders if (file := class_file(folder))), "")
+    known = next((name for base in wrappers if (name := _ade20k(base))), "")
+    return Layout(title, splits, pool, lists, classes or known, incomplete)
 
 
 def _units(folder: Path, words: FolderWords, depth: int) -> Iterator[_Unit]:

@@ -115,7 +115,11 @@ def _existing(name: str, place: str, file: Path, root: Path) -> Path:
     for base in (root, file.parent, Path()):
         if (base / name).is_file():
             return base / name
-    raise ValueError(f"{file}, {place}: no file {name!r} below {root} or {file.parent}")
+    places = " or ".join(dict.fromkeys((str(root), str(file.parent))))
+    raise ValueError(
+        f"{file}, {place}: no file {name!r} below {places}; where an entry names image and mask, both are whole paths "
+        "with their suffix"
+    )
 
 
 def _uniquely_named(pairs: Iterable[Pair], root: Path) -> tuple[Pair, ...]:

@@ -184,6 +184,34 @@ def test_lists_beside_the_folders_are_the_splits(tmp_path: Path) -> None:
     assert {split: list(pairs) for split, pairs in splits_of(tmp_path).items()} == {"train": ["a"], "val": ["b"]}
 
 
+@pytest.mark.parametrize("wrapper", ["ADEChallengeData2016", "unpacked/set", "."])
+def test_what_lies_beside_wrapped_folders_counts(wrapper: str, tmp_path: Path) -> None:
+    """An archive unpacks to a folder; its tables and lists lie in there."""
+    base = tmp_path / wrapper
+    touch(
+        base,
+        *(
+            f"{kind}/{name}"
+            for kind, end in (("images", "jpg"), ("annotations", "png"))
+            for name in (f"a.{end}", f"b.{end}")
+        ),
+    )
+    datasets = DatasetsConfig(root=str(tmp_path))
+    assert layout_of(datasets).classes == ""
+    touch(base, "objectInfo150.txt")
+    assert layout_of(datasets).classes == "ade20k"
+    touch(base, "classes.csv")
+    assert layout_of(datasets).classes == str(base / "classes.csv")
+    (base / "train.txt").write_text("a\n")
+    (base / "val.txt").write_text("images/b.jpg\n")
+    assert {split: list(pairs) for split, pairs in splits_of(tmp_path).items()} == {"train": ["a"], "val": ["b"]}
+
+
+def test_a_split_that_is_the_only_folder_is_no_wrapper(tmp_path: Path) -> None:
+    touch(tmp_path, "train/images/a.jpg", "train/labels/a.png", "train/classes.csv")
+    assert layout_of(DatasetsConfig(root=str(tmp_path))).classes == ""
+
+
 def test_a_folder_named_by_the_user_is_no_other_word_for_the_split(tmp_path: Path) -> None:
     touch(tmp_path, "images/train/a.jpg", "masks/train/a.png", "images/val/b.jpg", "masks/val/b.png")
     with pytest.raises(MissingSplitError, match="split val: no folder"):

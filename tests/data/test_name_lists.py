@@ -106,6 +106,11 @@ BAD = {
     "an object of Python": ("t.yaml", "!!python/object/apply:os.getcwd []", r"t\.yaml"),
     "nothing": ("train.txt", "# none\n", r"split train: .*train\.txt names no image"),
     "a mask that is not there": ("train.txt", "images/a.jpg no/a.png\n", r"train\.txt, line 1: no file 'no/a\.png'"),
+    "an image without suffix beside its mask": (
+        "train.csv",
+        "image,mask\na,masks/a.png\n",
+        r"train\.csv, line 2: no file 'a' below \S+; where an entry names image and mask, both are whole paths with",
+    ),
 }
 
 
