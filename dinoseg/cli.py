@@ -266,9 +266,12 @@ def report(
 @app.command(cls=CommandWithKeys)
 def predict(
     *,
-    run: RunArgument,
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="IMAGES...", help="Files, folders, quoted globs; and KEY=VALUE.")
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... IMAGES... [KEY=VALUE]...",
+            help="Run folders (several: the mean of their probabilities); files, folders, quoted globs; settings.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for labels/, overlays/ and predictions.json.")] = Path(
         "predictions"
@@ -289,13 +292,13 @@ def predict(
         int | None, typer.Option(help="ray: actors; one a GPU, or one for two CPU cores, when left out.")
     ] = None,
 ) -> None:
-    """Predict images from a run folder: label ids, overlays, predictions.json. Finished outputs are kept."""
-    from dinoseg.inference.opening import ChosenRun
+    """Predict images from run folders: label ids, overlays, predictions.json. Finished outputs are kept."""
     from dinoseg.inference.outputs import OutputFolder
-    from dinoseg.verbs.predict import predict_run
+    from dinoseg.verbs.predict import predict_arguments
 
-    chosen, outputs = ChosenRun(run, checkpoint, device), OutputFolder(out, mask_ignored, regions, palette, overwrite)
-    if predict_run(chosen, inputs, outputs, Console(), engine=engine, workers=workers).failed:
+    outputs = OutputFolder(out, mask_ignored, regions, palette, overwrite)
+    done = predict_arguments(arguments, checkpoint, device, outputs, Console(), engine=engine, workers=workers)
+    if done.failed:
         raise typer.Exit(1)
 
 
