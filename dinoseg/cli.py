@@ -198,7 +198,11 @@ def train(
 def evaluate(
     *,
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN] [KEY=VALUE]...", help="Run folder; settings, any order.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]... [KEY=VALUE]...",
+            help="Run folder; several: the mean of their probabilities; settings, any order.",
+        ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; val when left out.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="best or last; best when left out.")] = None,
@@ -213,10 +217,14 @@ def evaluate(
         Path | None, typer.Option(metavar="DIR", help="The true masks for --predictions, or a glob.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="With --predictions: folder for the figures; PREDICTIONS/eval.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the figures: of several runs; with --predictions PREDICTIONS/eval otherwise.",
+        ),
     ] = None,
 ) -> None:
-    """Evaluate a run on one split at native size, or label maps of any tool."""
+    """Evaluate a run, or several as one, on one split at native size; or label maps of any tool."""
     from dinoseg.system.processes import leaving_together
     from dinoseg.verbs.evaluate import EvaluationRequest, run_request
 

@@ -15,6 +15,7 @@ from dinoseg.labels import LabelSpace
 from dinoseg.labels.agreement import common_space
 from dinoseg.models.segmenter import Segmenter, share_backbone
 from dinoseg.run_folder.ensemble_folder import EnsembleFolder, is_ensemble
+from dinoseg.run_folder.folder import RunFolder
 
 # One run, or several to be averaged.
 Runs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -63,6 +64,28 @@ class ChosenEnsemble:
     def read_labels(self) -> LabelSpace:
         """The label space of what is predicted. Raises ValueError for runs of different classes."""
         return self._common_space([run.read_labels() for run in self.runs])
+
+    @property
+    def words(self) -> str:
+        """What a command names them by."""
+        return " ".join(self._names) if self.folder is None else str(self.folder)
+
+    def evaluation(self, split: str) -> Path:
+        """Folder of the figures of one split.
+
+        Raises:
+            ValueError: no such split, or the runs lie in no folder of the ensemble's own.
+        """
+        if self.folder is None:
+            raise ValueError(
+                f"{len(self.runs)} runs as one have no folder of their own for figures; give one with --out, for "
+                f"instance --out {self.runs[0].path}+{Path(self.runs[1].path).name}/{split}"
+            )
+        return RunFolder(self.folder).evaluation(split)
+
+    def hash_of(self, checkpoint: str) -> str:
+        """Names the weights of a checkpoint of each. Raises ValueError when one has none, or it is damaged."""
+        return _hash_of_all(run.hash_of(checkpoint) for run in self.runs)
 
     @property
     def checkpoint(self) -> str:
@@ -123,7 +146,7 @@ class OpenedEnsemble:
     @property
     def weights_sha256(self) -> str:
         """Names the weights of all. Raises ValueError when some are damaged."""
-        return hashlib.sha256(" ".join(m.checkpoint.weights_sha256 for m in self.members).encode()).hexdigest()
+        return _hash_of_all(member.weights_sha256 for member in self.members)
 
     def load_ensemble(self, device: torch.device) -> Ensemble:
         """The runs on one device; those whose backbones are equal hold one of them.
@@ -141,9 +164,18 @@ class OpenedEnsemble:
         return Ensemble(tuple(members), device)
 
 
+# One run or several: as a user names them, and with their settings known to be right.
+Chosen = ChosenRun | ChosenEnsemble
+Opened = OpenedRun | OpenedEnsemble
+
+
+def _hash_of_all(digests: Iterable[str]) -> str:
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
 def choose_runs(
     runs: Runs, checkpoint: str = "best", device: str | None = "auto", overrides: Sequence[str] = ()
-) -> ChosenRun | ChosenEnsemble:
+) -> Chosen:
     """One run or several, as a user names them; of a folder that holds several, its runs are meant.
 
     Raises:

@@ -13,19 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dinoseg.config import Config
-from dinoseg.data.transforms import EvalTransform, build_eval_transform
+from dinoseg.data.reading import Reading
+from dinoseg.data.transforms import build_eval_transform
 from dinoseg.inference.policy import WindowPolicy, window_policy
 from dinoseg.inference.tta import SemanticModel
 from dinoseg.inference.windows import Sight
 from dinoseg.system.device import DTYPES
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a run turns a picture into what its model takes."""
-
-    white_level: int | None
-    transform: EvalTransform
 
 
 @dataclass(frozen=True)
@@ -100,8 +93,10 @@ class Ensemble:
         by_reading = dict(zip(self.readings, images, strict=True))
         return [member.sight(by_reading[member.reading]) for member in self.members]
 
-    def describe(self) -> list[dict[str, Any]]:
-        """The members for the policy of metrics.json."""
-        return [
-            (vars(member.origin) if member.origin else {}) | member.window.describe_origin() for member in self.members
-        ]
+    def describe(self) -> dict[str, Any]:
+        """How predictions come about, for the policy of metrics.json: of one run, or of each of several."""
+        if len(self.members) == 1:
+            return self.members[0].window.describe_origin()
+        origins = [vars(member.origin) if member.origin else {} for member in self.members]
+        described = zip(origins, self.members, strict=True)
+        return {"members": [origin | member.window.describe_origin() for origin, member in described]}

@@ -74,6 +74,19 @@ class ChosenRun:
         """The same from any working folder."""
         return replace(self, path=Path(self.path).absolute())
 
+    @property
+    def words(self) -> str:
+        """What a command names it by."""
+        return str(self.path)
+
+    def evaluation(self, split: str) -> Path:
+        """Folder of the figures of one split. Raises ValueError for no such split."""
+        return RunFolder(Path(self.path)).evaluation(split)
+
+    def hash_of(self, checkpoint: str) -> str:
+        """SHA-256 of the weights of a checkpoint. Raises ValueError when there is none, or it is damaged."""
+        return RunFolder(Path(self.path)).open_checkpoint(checkpoint).weights_sha256
+
     def read_labels(self) -> LabelSpace:
         """The label space of what is predicted. Raises ValueError when labels.json is missing or damaged."""
         return RunFolder(Path(self.path)).read_labels()
@@ -107,6 +120,11 @@ class OpenedRun:
     def device(self) -> torch.device:
         """Where the model is to run. Raises ValueError when this machine has no such device."""
         return pick_device(self.device_name)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the weights file. Raises ValueError when it is damaged."""
+        return self.checkpoint.weights_sha256
 
     def load_segmenter(self) -> Segmenter:
         """The trained segmenter in evaluation mode, on the CPU.

@@ -18,12 +18,11 @@ from dinoseg.config import Config
 from dinoseg.data.masks import mask_ignored_pixels
 from dinoseg.data.regions import outside_as_ignored
 from dinoseg.drawing.overlay import overlay
-from dinoseg.inference.chosen_runs import OpenedEnsemble, Runs, choose_runs
+from dinoseg.inference.chosen_runs import Opened, Runs, choose_runs
 from dinoseg.inference.ensemble import Ensemble, Member
 from dinoseg.inference.exposures import Exposures, ImageSource
 from dinoseg.inference.features import ImageFeatures, image_features
 from dinoseg.inference.fingerprint import ensemble_fingerprint, settings_fingerprint
-from dinoseg.inference.opening import OpenedRun
 from dinoseg.inference.policy import window_policy
 from dinoseg.inference.resampling import argmax_classes
 from dinoseg.inference.tta import SemanticModel
@@ -129,7 +128,7 @@ class Predictor:
         return predictor
 
     @staticmethod
-    def load(opened: OpenedRun | OpenedEnsemble) -> "Predictor":
+    def load(opened: Opened) -> "Predictor":
         """The predictor of a run, or of several.
 
         Raises:

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from dinoseg.inference.chosen_runs import ChosenEnsemble
+from dinoseg.inference.chosen_runs import Chosen
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.job import PredictionJob
-from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import Outcome, OutputFolder
 from dinoseg.inference.predictor import Predictor
 
@@ -21,7 +20,7 @@ from dinoseg.inference.predictor import Predictor
 class RayJob:
     """What every actor needs. Run folder, images and outputs lie where all nodes see them under the same path."""
 
-    run: ChosenRun | ChosenEnsemble
+    run: Chosen
     outputs: OutputFolder
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from dinoseg.config.loading import is_setting
-from dinoseg.inference.chosen_runs import ChosenEnsemble, choose_runs
+from dinoseg.inference.chosen_runs import Chosen, choose_runs
 from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
 from dinoseg.inference.job import PredictionJob
-from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import OutputFolder, PredictionSummary, summarise
 from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.predictor import Predictor
@@ -65,7 +64,7 @@ def predict_arguments(
 
 
 def predict_run(
-    run: ChosenRun | ChosenEnsemble,
+    run: Chosen,
     inputs: Iterable[str],
     outputs: OutputFolder,
     console: Console,
