@@ -312,16 +312,16 @@ def predict(
 
 @app.command(cls=CommandWithKeys)
 def export(
-    run: RunArgument,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder.")],
-    settings: KeyValues = None,
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN... OUT [KEY=VALUE]...", help="Run folders, then a new folder; and settings."),
+    ],
     checkpoint: CheckpointOption = "best",
 ) -> None:
-    """Write a run as a folder that needs nothing else: whole backbone, LoRA adapters merged."""
-    from dinoseg.inference.opening import ChosenRun
-    from dinoseg.verbs.export import export_run
+    """Write a run, or several as one, as a folder that needs nothing else: whole backbone, LoRA adapters merged."""
+    from dinoseg.verbs.export import export_arguments
 
-    export_run(ChosenRun(run, checkpoint, None, settings or []), out, Console())
+    export_arguments(arguments, checkpoint, Console())
 
 
 @app.command()

@@ -9,11 +9,10 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from dinoseg.run_folder.checkpoint_manifest import Sha256
-from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.folder import ENSEMBLE_FILE, RunFolder
 from dinoseg.system.files import replace_text
 from dinoseg.system.json_files import Record, read_json
 
-ENSEMBLE_FILE = "ensemble.json"
 _REMEDY = "copy the whole folder again, or export the runs anew"
 
 
@@ -71,6 +70,12 @@ def is_run(path: Path) -> bool:
     """Whether a folder is a run: it has config.yaml and labels.json."""
     folder = RunFolder(path)
     return folder.config.is_file() and folder.labels.is_file()
+
+
+def is_rest_of_run(path: Path) -> bool:
+    """Whether a folder was a run, and lacks config.yaml or labels.json: checkpoints lie beside one of them."""
+    folder = RunFolder(path)
+    return folder.config.is_file() != folder.labels.is_file() and folder.checkpoint("best").parent.is_dir()
 
 
 def is_ensemble(path: Path) -> bool:

@@ -78,7 +78,7 @@ def merge_run(run: Chosen, split: str, console: Console, out: Path | None = None
     label_space = run.read_labels()
     merged = merge_shards(target, f"`{_command(run, split, out)}`")
     if merged.evaluation.label_space != label_space:
-        raise ValueError(f"{run.words}: not the label space of the shards; make the shards again")
+        raise ValueError(f"{run.words}: labels.json is not the label space of the shards; make the shards again")
     checkpoint = merged.extra["checkpoint"]
     digest = run.hash_of(checkpoint)
     if digest != merged.checkpoint_sha256:

@@ -1,4 +1,4 @@
-"""Images that runs of an ensemble learned from, as where the runs are folds of one data set: figures on them flatter."""
+"""Images that runs learned from, as where the runs are folds of one data set; figures on them flatter."""
 
 import warnings
 from collections.abc import Iterable, Sequence

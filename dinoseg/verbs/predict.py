@@ -14,7 +14,7 @@ from dinoseg.inference.outputs import OutputFolder, PredictionSummary, summarise
 from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.predictor import Predictor
 from dinoseg.inference.ray_engine import RayJob, predict_with_ray
-from dinoseg.run_folder.ensemble_folder import is_ensemble, is_run
+from dinoseg.run_folder.ensemble_folder import is_ensemble, is_rest_of_run, is_run
 from dinoseg.system.bars import image_progress
 from dinoseg.system.processes import (
     from_first_process,
@@ -32,15 +32,22 @@ def runs_and_images(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Which of the arguments are run folders, and what else there is, in order.
 
     The first that is no ``key=value`` is a run, and so is every folder that holds one (config.yaml and labels.json) or
-    an ensemble (ensemble.json), wherever it stands.
+    an ensemble (ensemble.json), wherever it stands. What is left of a run counts as one, too: whoever opens it says
+    what is missing.
     """
     first = next((entry for entry in arguments if not is_setting(entry)), None)
     if first is None:
         raise ValueError("no run is given; give one or more run folders, and then images")
     rest = list(arguments)
     rest.remove(first)
-    more = [entry for entry in rest if os.path.isdir(entry) and (is_run(Path(entry)) or is_ensemble(Path(entry)))]
+    more = [entry for entry in rest if _names_run(entry)]
     return [first, *more], [entry for entry in rest if entry not in more]
+
+
+def _names_run(entry: str) -> bool:
+    # Not Path.is_dir, which raises for what is too long to be a name, such as a mapping of many classes.
+    path = Path(entry)
+    return os.path.isdir(entry) and (is_run(path) or is_ensemble(path) or is_rest_of_run(path))
 
 
 def predict_arguments(

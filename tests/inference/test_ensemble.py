@@ -1,7 +1,11 @@
 """Several runs as one: the mean of what each says alone, refused where they do not speak of the same classes."""
 
 import json
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +13,8 @@ from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
 from PIL import Image
 
 import dinoseg
+from dinoseg.inference import opening
+from dinoseg.models.segmenter import Segmenter
 from dinoseg.system.files import file_sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation")
@@ -28,6 +34,7 @@ SMALL_M2F = [
 RUNS = {
     "slide": ["eval.crop_size=24", "eval.stride=16", "eval.blend=hann"],
     "whole": [*SMALL_M2F, "eval.mode=whole", "transforms.eval.img_size=48"],
+    "reseeded": ["eval.use_tta=true", "transforms.eval.tta_ratios=[0.75, 1.0]", "seed=6"],
     "augmented": ["eval.use_tta=true", "transforms.eval.tta_ratios=[0.75, 1.0]", "seed=5"],
 }
 
@@ -43,6 +50,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
             given = tiny_settings(base / "data", base / name, CLASSES, "scheduler.total_iter=2", *settings)
             assert run_cli(["train", *given], patch) == 0
     return base
+
+
+@pytest.fixture(scope="module")
+def exported(finished: Path) -> Path:
+    """Two of the runs in one folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        assert run_cli(["export", finished / "slide", finished / "whole", finished / "both"], patch) == 0
+    return finished / "both"
 
 
 def _images(base: Path) -> list[Path]:
@@ -149,3 +164,166 @@ def test_images_that_a_run_learned_from_are_said(
     assert f"of the 3 images of --split test, runs learned from some: {fold} from 3;" in capsys.readouterr().err
     assert run_cli(["eval", finished / "slide", fold, "--split", "val", "--out", tmp_path / "val"], monkeypatch) == 0
     assert "learned from" not in capsys.readouterr().err
+
+
+def test_an_export_is_one_folder_that_stands_for_the_runs(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, out, image = [finished / "slide", finished / "whole"], tmp_path / "both", _images(finished)[0]
+    assert run_cli(["export", *runs, out], monkeypatch) == 0
+    assert "the whole models of 2 runs (checkpoint best of each)" in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == ["1_slide", "2_whole", "ensemble.json"]
+    moved = out.rename(tmp_path / "moved")
+    np.testing.assert_array_equal(dinoseg.load(moved).scores(image), dinoseg.load(runs).scores(image))
+    assert run_cli(["predict", moved, image, "--out", tmp_path / "maps"], monkeypatch) == 0
+    found = np.asarray(Image.open(tmp_path / "maps/labels" / image.name))
+    np.testing.assert_array_equal(found, dinoseg.load(runs).predict(image).labels)
+    assert run_cli(["eval", moved, "--split", "test"], monkeypatch) == 0
+    dinoseg.evaluate(runs, split="test", write=tmp_path / "figures")
+    capsys.readouterr()
+    assert run_cli(["compare", moved, tmp_path / "figures", "--split", "test"], monkeypatch) == 0
+    assert "mean (mIoU)" in capsys.readouterr().out
+    figures = [
+        json.loads((folder / "metrics.json").read_text()) for folder in (moved / "eval/test", tmp_path / "figures")
+    ]
+    assert figures[0]["per_class"] == figures[1]["per_class"]
+    # With one run more, each of the three has one say.
+    three = dinoseg.load([moved, finished / "augmented"])
+    expected = dinoseg.load([*runs, finished / "augmented"]).scores(image)
+    np.testing.assert_array_equal(three.scores(image), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record["members"].pop(), "members: a list of 1 found, at least 2 entries expected"),
+        (
+            lambda record: record["members"][0].update(folder="../slide"),
+            "members[0].folder: '../slide' found, the name",
+        ),
+        (lambda record: record["members"][1].update(folder="gone"), "members[1].folder: no run in"),
+        (lambda record: record["members"][1].pop("folder"), "members[1].folder: missing"),
+        (lambda record: record["members"][0].update(weights_sha256="0" * 64), "not the weights that ensemble.json"),
+    ],
+)
+def test_a_damaged_ensemble_file_is_refused(
+    change: Callable[[Any], Any], message: str, exported: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(exported, tmp_path / "both")
+    record = json.loads((folder / "ensemble.json").read_text())
+    change(record)
+    (folder / "ensemble.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        dinoseg.load(folder)
+    assert "ensemble.json" in str(raised.value) and "export the runs anew" in str(raised.value)
+
+
+def test_what_wants_one_run_names_those_of_an_ensemble(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli(["report", exported], monkeypatch) == 1
+    assert "several runs as one (ensemble.json), where one is wanted" in capsys.readouterr().err
+    assert run_cli(["export", exported, exported], monkeypatch) == 1
+    assert "holds a run or an export already" in capsys.readouterr().err
+    assert run_cli(["export", exported], monkeypatch) == 1
+    assert f"give one or more run folders, and then a new folder (found {exported} alone)" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="2 runs as one have no features of their own; ask one of"):
+        dinoseg.load(exported).features(np.zeros((40, 56, 3), np.uint8))
+
+
+def test_what_cannot_be_averaged_is_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slide, whole, images = finished / "slide", finished / "whole", finished / "data/test/images"
+    copied, linked = shutil.copytree(slide, tmp_path / "copied"), tmp_path / "linked"
+    linked.symlink_to(slide)
+    (tmp_path / "empty").mkdir()
+    # Their overlays would be images to predict.
+    (shutil.copytree(whole, tmp_path / "half") / "labels.json").unlink()
+    (shutil.copytree(whole, tmp_path / "rest") / "config.yaml").unlink()
+    for runs, message in (
+        ([slide, slide], f"{slide} is given twice; each run has one say: leave one out"),
+        ([slide, whole, linked], f"{slide} and {linked} are one folder; each run has one say: leave one out"),
+        ([slide, copied], f"{slide} and {copied} are one run (the same weights and settings)"),
+        ([slide, tmp_path / "gone"], f"{tmp_path / 'gone'}: no such file or folder; give image files"),
+        ([slide, tmp_path / "empty"], f"{tmp_path / 'empty'}: no image there; give image files"),
+        ([slide, tmp_path / "empty"], "(or one run more: a folder with config.yaml and labels.json)"),
+        ([slide, tmp_path / "half"], f"{tmp_path / 'half'}: labels.json is missing; copy the whole run folder"),
+        ([slide, tmp_path / "rest"], f"{tmp_path / 'rest'}: not a run folder (no config.yaml in it)"),
+    ):
+        assert run_cli(["predict", *runs, images, "--out", tmp_path / "out"], monkeypatch) == 1
+        assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+    for missing, message in (("gone", "no such folder"), ("half", "labels.json is missing")):
+        with pytest.raises(ValueError, match=message):
+            dinoseg.load([slide, tmp_path / missing])
+    with pytest.raises(ValueError, match="no run is given"):
+        dinoseg.load([])
+    with pytest.raises(ValueError, match="holds a run; give a folder for these figures alone"):
+        dinoseg.evaluate([slide, whole], split="test", write=slide)
+
+
+def test_other_classes_are_refused_before_weights_are_loaded(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    classes = "datasets.classes={0: back, 1: red, 2: blue}"
+    assert (
+        run_cli(["train", *tiny_settings(finished / "data", other, classes, "scheduler.total_iter=1")], monkeypatch)
+        == 0
+    )
+    monkeypatch.setattr(opening, "load_segmenter", lambda *given: pytest.fail("weights are loaded"))
+    slide = finished / "slide"
+    with pytest.raises(ValueError) as raised:
+        dinoseg.load([slide, other])
+    assert str(raised.value) == (
+        f"{slide} and {other} cannot be averaged: only {slide} has green (label id 2) and only {other} has blue (label "
+        "id 2); train both with the same datasets.classes, or leave one out"
+    )
+
+
+def test_an_output_is_made_anew_when_a_member_changes(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slide, images, out = finished / "slide", finished / "data/test/images", tmp_path / "maps"
+    changing = shutil.copytree(finished / "augmented", tmp_path / "changing")
+
+    def said(*runs: Path, more: tuple[str, ...] = ()) -> str:
+        assert run_cli(["predict", *runs, images, "--out", out, *more], monkeypatch) == 0
+        return capsys.readouterr().out
+
+    assert "3 predicted, 0 failed" in said(slide, changing)
+    assert "0 predicted, 3 already there" in said(slide, changing)
+    assert "3 predicted" in said(slide, changing, more=("eval.use_tta=false",))
+    assert "3 predicted" in said(slide, changing)
+    shutil.rmtree(changing / "checkpoints/best")
+    shutil.copytree(finished / "reseeded/checkpoints/best", changing / "checkpoints/best")
+    assert "3 predicted" in said(slide, changing)
+    assert "3 predicted" in said(slide)
+
+
+def test_equal_backbones_are_held_once(finished: Path) -> None:
+    # Trained from one seed, so that the random backbone is one.
+    members = dinoseg.load([finished / "slide", finished / "whole", finished / "reseeded"]).ensemble.members
+    storage = [
+        {parameter.data_ptr() for parameter in member.model.backbone.parameters()}
+        for member in members
+        if isinstance(member.model, Segmenter)
+    ]
+    assert storage[0] == storage[1] and not storage[0] & storage[2]
+
+
+def test_ignored_ids_of_any_run_are_ignored(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, other = write_tiny_dataset(tmp_path / "data", {"train": 2, "val": 2, "test": 2}), tmp_path / "other"
+    mask = data / "test/masks/test_0.png"
+    pixels = np.array(Image.open(mask))
+    pixels[:10] = 7
+    Image.fromarray(pixels).save(mask)
+    given = tiny_settings(data, other, CLASSES, "datasets.ignore=[7, 9]", "scheduler.total_iter=1")
+    assert run_cli(["train", *given], monkeypatch) == 0
+    with pytest.raises(ValueError, match="label id outside the label space: 7"):
+        dinoseg.evaluate(finished / "slide", split="test", overrides=[f"datasets.root={data}"])
+    runs = [finished / "slide", other]
+    found = dinoseg.evaluate(runs, split="test", overrides=[f"datasets.root={data}"])
+    assert found.label_space.ignored_ids == (255, 7, 9)
+    assert int(found.matrix.sum()) == 2 * 40 * 56 - 10 * 56
+    assert dinoseg.load(runs).label_space == found.label_space
