@@ -327,3 +327,33 @@ def test_ignored_ids_of_any_run_are_ignored(finished: Path, tmp_path: Path, monk
     assert found.label_space.ignored_ids == (255, 7, 9)
     assert int(found.matrix.sum()) == 2 * 40 * 56 - 10 * 56
     assert dinoseg.load(runs).label_space == found.label_space
+
+
+def test_each_run_reads_a_picture_with_its_own_white(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whites, runs = {"slide": 4095, "augmented": 16383, "reseeded": 4095}, []
+    for name, white in whites.items():
+        runs.append(tmp_path / name)
+        command = ["export", finished / name, runs[-1], f"datasets.white_level={white}"]
+        assert run_cli(command, monkeypatch) == 0
+        assert dinoseg.load(runs[-1]).config.datasets.white_level == white
+    image = np.random.default_rng(3).integers(0, 4096, (40, 56, 3), dtype=np.uint16)
+    segmenter = dinoseg.load(runs)
+    assert segmenter.white_levels == (4095, 16383)
+    alone = [dinoseg.load(run).scores(image).astype(np.float64) for run in runs]
+    alone[0] = np.exp(alone[0]) / np.exp(alone[0]).sum(axis=0)
+    result = segmenter.predict(image, scores=True)
+    np.testing.assert_allclose(result.scores, np.mean(alone, axis=0), atol=1e-5)
+    np.testing.assert_array_equal(np.asarray(result.image), np.asarray(dinoseg.load(runs[0]).predict(image).image))
+    # Evaluation and files read it alike.
+    truth = np.random.default_rng(4).integers(0, 3, (40, 56))
+    evaluation = dinoseg.evaluate(runs, data=[(image, truth)])
+    assert int(evaluation.matrix.diagonal().sum()) == int((result.class_map == truth).sum())
+    for folder, pixels in (("images", image[..., 0]), ("masks", truth.astype(np.uint8))):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(pixels).save(tmp_path / folder / "grey.png")
+    grey = segmenter.predict(tmp_path / "images/grey.png").labels
+    command = ["predict", *runs, tmp_path / "images", "--out", tmp_path / "out", "--mask-ignored", tmp_path / "masks"]
+    assert run_cli(command, monkeypatch) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/labels/grey.png")), grey)
