@@ -1,6 +1,7 @@
 """Several runs as one: the mean of what each says alone, refused where they do not speak of the same classes."""
 
 import json
+import pickle
 import re
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from PIL import Image
 
 import dinoseg
 from dinoseg.inference import opening
+from dinoseg.inference.chosen_runs import choose_runs
+from dinoseg.inference.outputs import OutputFolder
+from dinoseg.inference.ray_engine import PredictionActor, RayJob, _absolute
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.system.files import file_sha256
 
@@ -357,3 +361,17 @@ def test_each_run_reads_a_picture_with_its_own_white(
     command = ["predict", *runs, tmp_path / "images", "--out", tmp_path / "out", "--mask-ignored", tmp_path / "masks"]
     assert run_cli(command, monkeypatch) == 0
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/labels/grey.png")), grey)
+
+
+def test_an_actor_predicts_what_one_process_does(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    job = _absolute(RayJob(choose_runs(["slide", "whole"]), OutputFolder(tmp_path / "out")))
+    monkeypatch.chdir(tmp_path)
+    actor = PredictionActor(pickle.loads(pickle.dumps(job)))
+    image = _images(finished)[0]
+    row = {"index": 0, "path": str(image), "name": image.stem, "mask": "", "region": ""}
+    assert actor({key: np.array([value]) for key, value in row.items()})["error"] == [""]
+    found = np.asarray(Image.open(tmp_path / "out/labels" / image.name))
+    np.testing.assert_array_equal(found, dinoseg.load([finished / "slide", finished / "whole"]).predict(image).labels)
