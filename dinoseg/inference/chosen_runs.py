@@ -79,7 +79,7 @@ class ChosenEnsemble:
         if self.folder is None:
             raise ValueError(
                 f"{len(self.runs)} runs as one have no folder of their own for figures; give one with --out, for "
-                f"instance --out {self.runs[0].path}+{Path(self.runs[1].path).name}/{split}"
+                f"instance --out {self.runs[0].words}+{Path(self.runs[1].path).name}/{split}"
             )
         return RunFolder(self.folder).evaluation(split)
 
@@ -104,7 +104,7 @@ class ChosenEnsemble:
 
     @property
     def _names(self) -> list[str]:
-        return [str(run.path) for run in self.runs]
+        return [run.words for run in self.runs]
 
     def _common_space(self, spaces: list[LabelSpace]) -> LabelSpace:
         return common_space(list(zip(self._names, spaces, strict=True)))

@@ -61,7 +61,7 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
             )
         found.update((image.path.resolve(), image) for image in matched)
     if not found:
-        raise ValueError("no image is named to predict; give image files, a folder of images, or a quoted glob")
+        raise ValueError("no image is named to predict; give IMAGES beside the run: files, a folder, or a quoted glob")
     owners: dict[str, Path] = {}
     for image in found.values():
         if image.name in owners:

@@ -77,7 +77,7 @@ class ChosenRun:
     @property
     def words(self) -> str:
         """What a command names it by."""
-        return str(self.path)
+        return os.fspath(self.path)
 
     def evaluation(self, split: str) -> Path:
         """Folder of the figures of one split. Raises ValueError for no such split."""

@@ -40,8 +40,9 @@ def evaluate_run(run: Chosen, split: str, console: Console, out: Path | None = N
         ValueError: not a run folder, no such split or checkpoint, no mask for an image, a label id outside the space;
             of several runs, no folder for the figures, or runs that cannot be averaged.
     """
+    name, opened = _check_split(split), run.open()
     target = _target(run, split, out)
-    evaluation = evaluate_split(run, split, console)
+    evaluation = _evaluate_split(opened, run, name, console, WHOLE)
     if process_rank() == 0:
         _write(evaluation, target, _extra(run, split), console)
     return evaluation
@@ -56,7 +57,8 @@ def evaluate_shard(run: Chosen, split: str, shard: Shard, console: Console, out:
     Raises:
         ValueError: see ``evaluate_run``.
     """
-    target, name, opened = _target(run, split, out), _check_split(split), run.open()
+    name, opened = _check_split(split), run.open()
+    target = _target(run, split, out)
     evaluation = _evaluate_split(opened, run, name, console, shard)
     if process_rank() == 0:
         # Of the weights that were loaded, whatever lies there by now.
@@ -74,8 +76,8 @@ def merge_run(run: Chosen, split: str, console: Console, out: Path | None = None
     Raises:
         ValueError: not a run folder, or shards that do not make one evaluation of this run; see ``merge_shards``.
     """
-    target = _target(run, split, out)
-    label_space = run.read_labels()
+    _check_split(split)
+    label_space, target = run.read_labels(), _target(run, split, out)
     merged = merge_shards(target, f"`{_command(run, split, out)}`")
     if merged.evaluation.label_space != label_space:
         raise ValueError(f"{run.words}: labels.json is not the label space of the shards; make the shards again")
@@ -92,7 +94,6 @@ def merge_run(run: Chosen, split: str, console: Console, out: Path | None = None
 
 def _target(run: Chosen, split: str, out: Path | None) -> Path:
     """Folder of the figures."""
-    _check_split(split)
     if out is None:
         return run.evaluation(split)
     if is_run(out) or is_ensemble(out):

@@ -141,6 +141,7 @@ def test_figures_of_an_ensemble_are_compared(
     assert run_cli(["compare", runs[0], out, "--split", "test"], monkeypatch) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert f"members: none | run {runs[0]}, checkpoint best" in said and "resolution: native | none" in said
+    assert "window.mode slide" in said and f"; run {runs[1]}, checkpoint best" in said
     assert evaluation.metrics.means["mIoU"] is not None
 
 
@@ -260,8 +261,15 @@ def test_what_cannot_be_averaged_is_refused(
     for missing, message in (("gone", "no such folder"), ("half", "labels.json is missing")):
         with pytest.raises(ValueError, match=message):
             dinoseg.load([slide, tmp_path / missing])
+    with pytest.raises(ValueError, match=re.escape(f"{slide} is given twice")):
+        dinoseg.load([dinoseg.Run(slide), slide])
     with pytest.raises(ValueError, match="no run is given"):
         dinoseg.load([])
+    assert run_cli(["eval", slide, whole], monkeypatch) == 1
+    said = (
+        f"2 runs as one have no folder of their own for figures; give one with --out, for instance --out {slide}+whole"
+    )
+    assert said in capsys.readouterr().err
     with pytest.raises(ValueError, match="holds a run; give a folder for these figures alone"):
         dinoseg.evaluate([slide, whole], split="test", write=slide)
 
@@ -361,6 +369,19 @@ def test_each_run_reads_a_picture_with_its_own_white(
     command = ["predict", *runs, tmp_path / "images", "--out", tmp_path / "out", "--mask-ignored", tmp_path / "masks"]
     assert run_cli(command, monkeypatch) == 0
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/labels/grey.png")), grey)
+
+
+def test_a_map_is_what_a_picture_of_it_is(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rasterio = pytest.importorskip("rasterio", reason="the extra dinoseg[geo] is not installed")
+    runs, source = [finished / "slide", finished / "augmented"], tmp_path / "map.tif"
+    pixels = np.asarray(Image.open(_images(finished)[0]))
+    form = {"driver": "GTiff", "height": 40, "width": 56, "count": 3, "dtype": "uint8"}
+    placed = rasterio.transform.from_origin(500000, 5400000, 0.5, 0.5)
+    with rasterio.open(source, "w", crs="EPSG:32632", transform=placed, **form) as written:
+        written.write(np.moveaxis(pixels, -1, 0))
+    assert run_cli(["predict", *runs, source, "--out", tmp_path / "out"], monkeypatch) == 0
+    with rasterio.open(tmp_path / "out/labels/map.tif") as found:
+        np.testing.assert_array_equal(found.read(1), dinoseg.load(runs).predict(pixels).labels)
 
 
 def test_an_actor_predicts_what_one_process_does(

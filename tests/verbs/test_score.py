@@ -223,7 +223,7 @@ def test_what_does_not_fit_is_refused_and_nothing_written(
     ("arguments", "parts"),
     [
         ([], ["no run is given; give one or more run folders", "--predictions DIR --masks DIR"]),
-        (["a", "b"], ["2 runs as one have no folder of their own for figures", "--out a+b/val"]),
+        (["a", "b"], ["a: no such folder; give the output_dir of a training"]),
         (["--predictions", "p"], ["--predictions is given without --masks"]),
         (["--masks", "m", "run"], ["--masks is given without --predictions"]),
         (["--predictions", "p", "--masks", "m", "run"], ["without a run; leave out run"]),
