@@ -12,7 +12,7 @@ Work:
 
     train       trains a head on a backbone; returns the run
     evaluate    figures of a run on a split, or on a data set of your own
-    load        a run folder as a predictor
+    load        a run folder as a predictor; of several, the mean
 
 What they give and take:
 

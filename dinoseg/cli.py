@@ -198,7 +198,11 @@ def train(
 def evaluate(
     *,
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN] [KEY=VALUE]...", help="Run folder; settings, any order.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]... [KEY=VALUE]...",
+            help="Run folder; several: the mean of their probabilities; settings, any order.",
+        ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; val when left out.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="best or last; best when left out.")] = None,
@@ -213,10 +217,14 @@ def evaluate(
         Path | None, typer.Option(metavar="DIR", help="The true masks for --predictions, or a glob.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="With --predictions: folder for the figures; PREDICTIONS/eval.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the figures: of several runs; with --predictions PREDICTIONS/eval otherwise.",
+        ),
     ] = None,
 ) -> None:
-    """Evaluate a run on one split at native size, or label maps of any tool."""
+    """Evaluate a run, or several as one, on one split at native size; or label maps of any tool."""
     from dinoseg.system.processes import leaving_together
     from dinoseg.verbs.evaluate import EvaluationRequest, run_request
 
@@ -266,9 +274,12 @@ def report(
 @app.command(cls=CommandWithKeys)
 def predict(
     *,
-    run: RunArgument,
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="IMAGES...", help="Files, folders, quoted globs; and KEY=VALUE.")
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... IMAGES... [KEY=VALUE]...",
+            help="Run folders (several: the mean of their probabilities); files, folders, quoted globs; settings.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for labels/, overlays/ and predictions.json.")] = Path(
         "predictions"
@@ -289,28 +300,28 @@ def predict(
         int | None, typer.Option(help="ray: actors; one a GPU, or one for two CPU cores, when left out.")
     ] = None,
 ) -> None:
-    """Predict images from a run folder: label ids, overlays, predictions.json. Finished outputs are kept."""
-    from dinoseg.inference.opening import ChosenRun
+    """Predict images from run folders: label ids, overlays, predictions.json. Finished outputs are kept."""
     from dinoseg.inference.outputs import OutputFolder
-    from dinoseg.verbs.predict import predict_run
+    from dinoseg.verbs.predict import predict_arguments
 
-    chosen, outputs = ChosenRun(run, checkpoint, device), OutputFolder(out, mask_ignored, regions, palette, overwrite)
-    if predict_run(chosen, inputs, outputs, Console(), engine=engine, workers=workers).failed:
+    outputs = OutputFolder(out, mask_ignored, regions, palette, overwrite)
+    done = predict_arguments(arguments, checkpoint, device, outputs, Console(), engine=engine, workers=workers)
+    if done.failed:
         raise typer.Exit(1)
 
 
 @app.command(cls=CommandWithKeys)
 def export(
-    run: RunArgument,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder.")],
-    settings: KeyValues = None,
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN... OUT [KEY=VALUE]...", help="Run folders, then a new folder; and settings."),
+    ],
     checkpoint: CheckpointOption = "best",
 ) -> None:
-    """Write a run as a folder that needs nothing else: whole backbone, LoRA adapters merged."""
-    from dinoseg.inference.opening import ChosenRun
-    from dinoseg.verbs.export import export_run
+    """Write a run, or several as one, as a folder that needs nothing else: whole backbone, LoRA adapters merged."""
+    from dinoseg.verbs.export import export_arguments
 
-    export_run(ChosenRun(run, checkpoint, None, settings or []), out, Console())
+    export_arguments(arguments, checkpoint, Console())
 
 
 @app.command()

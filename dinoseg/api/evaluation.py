@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -9,31 +10,33 @@ from rich.console import Console
 from dinoseg.api.settings import key_values
 from dinoseg.data.items import OwnDataset
 from dinoseg.evaluation.evaluate import Evaluation
-from dinoseg.inference.opening import ChosenRun
+from dinoseg.inference.chosen_runs import Runs, choose_runs
 from dinoseg.verbs.evaluate import evaluate_own_data, evaluate_run, evaluate_split
 
 
 def evaluate(
-    run: str | os.PathLike[str],
+    run: Runs,
     split: str = "val",
     *,
     data: OwnDataset | None = None,
     checkpoint: str = "best",
     device: str = "auto",
     overrides: Mapping[str, Any] | Iterable[str] = (),
-    write: bool = False,
+    write: bool | str | os.PathLike[str] = False,
     console: Console | None = None,
 ) -> Evaluation:
-    """Evaluates a run at native size, as ``dinoseg eval`` does.
+    """Evaluates a run at native size, as ``dinoseg eval`` does; or several, whose probabilities are averaged.
 
     Args:
-        run: a run folder, or the ``Run`` that ``train`` returned.
+        run: a run folder, the ``Run`` that ``train`` returned, a folder that ``export`` wrote, or a list of such. Of
+            several the first says where the data lies and what is measured.
         split: ``train``, ``val`` or ``test`` of the run's data.
         data: a data set of your own in place of a split; see ``OwnDataset``. It holds label ids of the run.
         checkpoint: ``best`` or ``last``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         overrides: changes of the run's config, e.g. ``{"datasets.root": "elsewhere", "eval.use_tta": True}``.
-        write: writes ``eval/<split>/`` into the run folder, where ``dinoseg report`` and ``compare`` find it.
+        write: writes ``eval/<split>/`` into the run folder, where ``dinoseg report`` and ``compare`` find it; or into
+            this folder, which a list of runs needs.
         console: shows a progress bar, and the table with ``write``; nothing is shown when left out.
 
     Returns:
@@ -44,9 +47,11 @@ def evaluate(
         ValueError: not a run folder, no such split or checkpoint, a mask that is missing or holds a label id outside
             the label space.
     """
-    chosen, shown = ChosenRun(run, checkpoint, device, tuple(key_values(overrides))), console or Console(quiet=True)
+    chosen, shown = choose_runs(run, checkpoint, device, tuple(key_values(overrides))), console or Console(quiet=True)
     if data is not None:
-        if write:
-            raise ValueError("write=True is for a split of the run's own data; leave it out with data")
+        if write is not False:
+            raise ValueError("write is for a split of the run's own data; leave it out with data")
         return evaluate_own_data(chosen, data, shown)
-    return evaluate_run(chosen, split, shown) if write else evaluate_split(chosen, split, shown)
+    if write is False:
+        return evaluate_split(chosen, split, shown)
+    return evaluate_run(chosen, split, shown, None if write is True else Path(write))

@@ -20,7 +20,7 @@ def policy_in_words(policy: dict[str, Any], kind: Kind = "ids") -> list[str]:
         kind: what the masks store, for the spelling of ignored labels.
     """
     absent = str(policy.get("absent_classes", ""))
-    sentences = [images_in_words(policy), _resolution(policy), *_window(policy.get("window") or {})]
+    sentences = [images_in_words(policy), _members(policy), _resolution(policy), *_window(policy.get("window") or {})]
     sentences += [
         ABSENT_CLASSES.get(absent, f"Absent classes: {absent}." if absent else ""),
         *_measures(policy),
@@ -51,6 +51,14 @@ def constant_in_words(contents: dict[str, Any]) -> str:
 def percent(value: float | None) -> str:
     """Two digits, ``n/a`` for None."""
     return "n/a" if value is None else f"{value:.2f}"
+
+
+def _members(policy: dict[str, Any]) -> str:
+    members = policy.get("members") or []
+    if not members:
+        return ""
+    named = ", ".join(f"{member['run']} (checkpoint {member['checkpoint']})" for member in members)
+    return f"The mean of the class probabilities of {len(members)} runs: {named}."
 
 
 def _resolution(policy: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from dinoseg.data.items import DataItem
 from dinoseg.data.masks import LabelMap, read_pair
 from dinoseg.data.pairs import Pair
 from dinoseg.data.placement import Placement
+from dinoseg.data.reading import Reading
 from dinoseg.data.regions import encode_inside
 from dinoseg.data.sampler import mixed_seed
 from dinoseg.labels import LabelSpace
@@ -48,6 +49,7 @@ class Sample(TypedDict):
     name: str
     features: NotRequired[list[Tensor]]  # one map a tapped layer, where they were computed before
     class_tokens: NotRequired[list[Tensor]]  # likewise; empty where the backbone has none
+    other_images: NotRequired[list[Tensor]]  # the image as other runs read it, where several are evaluated as one
 
 
 def _checked_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
@@ -166,6 +168,8 @@ class EvaluationDataset(Dataset[Sample]):
         self.white_level = white_level
         # Given where they are computed, and images go through the model in one piece.
         self.features: FeatureSource | None = None
+        # Given where several runs are evaluated as one: how others than the first read an image.
+        self.other_readings: tuple[Reading, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -176,10 +180,19 @@ class EvaluationDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        image, class_map = self.transform(*read_encoded(pair, self.label_space, self.white_level))
+        picture, encoded = read_encoded(pair, self.label_space, self.white_level)
+        image, class_map = self.transform(picture, encoded)
         sample = Sample(image=image, class_map=class_map, index=index, name=pair.name)
         if self.features is not None:
             sample["features"], sample["class_tokens"] = self.features.whole(index)
+        if self.other_readings:
+            pictures = {self.white_level: picture}
+            for reading in self.other_readings:
+                if reading.white_level not in pictures:
+                    pictures[reading.white_level] = read_picture(pair, self.label_space, reading.white_level)
+            sample["other_images"] = [
+                reading.transform.normalise(pictures[reading.white_level]) for reading in self.other_readings
+            ]
         return sample
 
 

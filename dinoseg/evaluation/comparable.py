@@ -106,4 +106,6 @@ def _same_truth(first: RecordedEvaluation, second: RecordedEvaluation, names: Na
 def _show(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {part}" for key, part in value.items() if part is not None)
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        return "; ".join(_show(flatten(part)) for part in value)
     return "none" if value is None else str(value)

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from dinoseg.evaluation.bootstrap import Interval, paired_bootstrap_intervals
 from dinoseg.evaluation.comparable import check_comparable, policy_differences
 from dinoseg.evaluation.metrics import AbsentPolicy, Metrics, image_iou, metrics_from_counts
+from dinoseg.run_folder.ensemble_folder import is_ensemble
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation, read_evaluation, read_evaluation_folder
 
@@ -115,6 +116,9 @@ def read_compared(folder: Path, split: str) -> RecordedEvaluation:
     elif (folder / "config.yaml").is_file():
         run = RunFolder(folder)
         recorded, path = read_evaluation(run, split, run.read_labels()), run.evaluation(split)
+    elif is_ensemble(folder):
+        run = RunFolder(folder)
+        recorded, path = read_evaluation(run, split, None), run.evaluation(split)
     else:
         raise ValueError(
             f"{folder}: neither a run folder (no config.yaml) nor an evaluation (no metrics.json); give the output_dir "

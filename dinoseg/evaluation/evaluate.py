@@ -25,9 +25,9 @@ from dinoseg.evaluation.metrics import Metrics, metrics_from_counts
 from dinoseg.evaluation.metrics_json import evaluation_contents
 from dinoseg.evaluation.settings import EvaluationSettings
 from dinoseg.features.store import feature_maps
-from dinoseg.inference.policy import WindowPolicy
+from dinoseg.inference.ensemble import Ensemble
 from dinoseg.inference.tta import SemanticModel
-from dinoseg.inference.windows import predict_class_map
+from dinoseg.inference.windows import mean_class_map, predict_class_map
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import plain_label
 from dinoseg.models.segmenter import Segmenter
@@ -86,7 +86,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: SemanticModel,
+    model: SemanticModel | Ensemble,
     dataset: EvaluationDataset,
     settings: EvaluationSettings,
     device: torch.device,
@@ -98,6 +98,8 @@ def evaluate(
     """Predicts every image of the data set at native size and counts; any number of processes gives the same integers.
 
     Args:
+        model: an ensemble cuts images as its members say, not as the settings do; the data set has the image as each
+            reads it.
         on_image: called after each image of this process with the sample and its predicted class map, at native size.
         stop: asked before each image; once it says yes in any process, the evaluation is broken off in all.
         shard: (i, n) counts the i-th of n parts of the images alone, i from 0; the rows of the others stay 0.
@@ -123,7 +125,8 @@ def evaluate(
     if any_process(stopped):
         raise BrokenOff
     names = tuple(dataset.pairs[index].name for index in chosen)
-    policy = _origin(settings.window) | counted_policy(space, [dataset.pairs[row] for row in chosen], len(dataset))
+    origin = model.describe() if isinstance(model, Ensemble) else settings.window.describe_origin()
+    policy = origin | counted_policy(space, [dataset.pairs[row] for row in chosen], len(dataset))
     return Evaluation(counts.over_processes(), names, policy, space, measures)
 
 
@@ -133,8 +136,12 @@ def _own_rows(images: int, shard: tuple[int, int]) -> list[int]:
     return [part[place] for place in evaluation_shard(len(part), process_rank(), process_count())]
 
 
-def _predict(model: SemanticModel, sample: Sample, settings: EvaluationSettings, device: torch.device) -> ClassMap:
+def _predict(
+    model: SemanticModel | Ensemble, sample: Sample, settings: EvaluationSettings, device: torch.device
+) -> ClassMap:
     """On the CPU, as the sample is."""
+    if isinstance(model, Ensemble):
+        return mean_class_map(model.sights([sample["image"], *sample.get("other_images", [])]), device)
     if "features" in sample:
         assert isinstance(model, Segmenter)
         maps = [layer[None] for layer in sample["features"]]
@@ -161,12 +168,6 @@ class _Informed:
     def semantic_logits(self, image: Tensor, features: list[FeatureMap] | None = None) -> Tensor:
         """Scores of the whole image."""
         return self._segmenter.semantic_logits(image, features or self._features)
-
-
-def _origin(window: WindowPolicy) -> dict[str, Any]:
-    """The part of a policy that says how the images were predicted."""
-    resized = f"short side {window.img_size}, scores resized to native"
-    return {"resolution": "native" if window.img_size is None else resized, "window": window.describe()}
 
 
 def _samples(dataset: EvaluationDataset, indices: list[int], num_workers: int) -> Iterator[Sample]:

@@ -55,10 +55,13 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
             ]
         if not matched:
             found_there = "no image there" if path.is_dir() or glob.has_magic(entry) else "no such file or folder"
-            raise ValueError(f"{entry}: {found_there}; give image files, a folder of images, or a quoted glob")
+            raise ValueError(
+                f"{entry}: {found_there}; give image files, a folder of images, or a quoted glob (or one run more: a "
+                "folder with config.yaml and labels.json)"
+            )
         found.update((image.path.resolve(), image) for image in matched)
     if not found:
-        raise ValueError("no image is named to predict; give image files, a folder of images, or a quoted glob")
+        raise ValueError("no image is named to predict; give IMAGES beside the run: files, a folder, or a quoted glob")
     owners: dict[str, Path] = {}
     for image in found.values():
         if image.name in owners:

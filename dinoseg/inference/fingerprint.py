@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,6 +39,19 @@ def settings_fingerprint(checkpoint_hash: str, label_space: LabelSpace, config: 
         "window": policy,
     }
     return _digest(json.dumps(decisive, sort_keys=True))
+
+
+def ensemble_fingerprint(members: Sequence[str | None], label_space: LabelSpace) -> str | None:
+    """Names what decides a class map of several runs' mean, by theirs; that of one run is its own.
+
+    None where one has none.
+    """
+    known = [member for member in members if member is not None]
+    if len(known) < len(members):
+        return None
+    if len(known) == 1:
+        return known[0]
+    return _digest(json.dumps({"members": known, "labels": label_space.to_dict()}, sort_keys=True))
 
 
 def output_fingerprint(settings: str, palette: bool, image: Path, mask: Path | None, region: Path | None = None) -> str:

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Integer
-from PIL import Image
 
 from dinoseg.data.masks import read_pair
 from dinoseg.data.pairs import Pair
-from dinoseg.data.pictures import read_image
+from dinoseg.inference.exposures import Exposures
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import output_fingerprint
 from dinoseg.inference.maps import is_map, map_holds, predict_map
@@ -23,13 +22,13 @@ class OpenedImage:
     """An image that waits for its prediction.
 
     Attributes:
-        picture: RGB, upright.
+        picture: RGB, upright, as each run reads it.
         truth: (H, W) label ids of the true mask, where its ignored pixels are to be kept.
         fingerprint: of the outputs to be.
     """
 
     image: InputImage
-    picture: Image.Image
+    picture: Exposures
     truth: Integer[np.ndarray, "height width"] | None
     fingerprint: str | None
 
@@ -62,7 +61,7 @@ class PredictionJob:
 
         Where an option or the labels are of whole pictures, a GeoTIFF is a picture like any other.
         """
-        whole = self.outputs.of_pictures or self.predictor.config.transforms.eval.img_size is not None
+        whole = self.outputs.of_pictures or self.predictor.resized_to is not None
         return not whole and self.predictor.label_space.kind == "ids" and is_map(image.path)
 
     def do_map(self, image: InputImage) -> Outcome:
@@ -88,7 +87,7 @@ class PredictionJob:
     def open(self, image: InputImage) -> OpenedImage | Outcome:
         """What the model works on, or the outcome where it has nothing to do: kept from before, or not readable."""
         predictor, outputs = self.predictor, self.outputs
-        white_level = predictor.config.datasets.white_level
+        white_levels = predictor.white_levels
         try:
             refuse_special_file(image.path)
             mask, fingerprint = outputs.mask_of(image), None
@@ -98,9 +97,11 @@ class PredictionJob:
                 if not outputs.overwrite and outputs.holds(image, fingerprint):
                     return Outcome(image, kept=True)
             if mask is None:
-                return OpenedImage(image, read_image(image.path, white_level), None, fingerprint)
-            pair = read_pair(Pair(image.name, image.path, mask), predictor.label_space.kind, white_level)
-            return OpenedImage(image, *pair, fingerprint)
+                return OpenedImage(image, Exposures.of(image.path, white_levels), None, fingerprint)
+            pair = Pair(image.name, image.path, mask)
+            picture, truth = read_pair(pair, predictor.label_space.kind, white_levels[0])
+            others = Exposures.of(image.path, white_levels[1:]).pictures
+            return OpenedImage(image, Exposures({white_levels[0]: picture} | others), truth, fingerprint)
         except OSError as error:
             return Outcome(image, error=system_error(error))
         except ValueError as error:

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Integer
-from PIL import Image
 
-from dinoseg.data.pictures import to_picture
 from dinoseg.data.regions import outside_as_ignored
 from dinoseg.drawing.overlay import overlay
+from dinoseg.inference.exposures import Exposures
 from dinoseg.inference.predictor import Predictor
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import replaced_file
@@ -127,7 +126,7 @@ def predict_map(
         OSError: an output cannot be written.
     """
     rasterio, space = _rasterio(), predictor.label_space
-    resized = predictor.config.transforms.eval.img_size
+    resized = predictor.resized_to
     if resized is not None:
         raise ValueError(
             f"{source}: transforms.eval.img_size={resized} is of whole images, and a map is predicted in blocks; add "
@@ -144,7 +143,7 @@ def predict_map(
                 _describe(written, space)
             bands = _bands(opened)
             reduced = opened.read(bands, out_shape=(len(bands), *small.shape))
-            shown = _picture(opened, reduced, predictor.config.datasets.white_level)
+            shown = _exposures(opened, reduced, predictor.white_levels[:1]).shown
     except rasterio.errors.RasterioError as error:
         raise ValueError(f"{source}: cannot be read as a map ({error})") from error
     with replaced_file(output.overlay) as temporary:
@@ -162,7 +161,7 @@ def _predict_blocks(
     for part in blocks(height, width, predictor.context, block):
         place = window.from_slices(part.read_rows, part.read_columns)
         values = opened.read(_bands(opened), window=place)
-        picture = _picture(opened, values, predictor.config.datasets.white_level)
+        picture = _exposures(opened, values, predictor.white_levels)
         inside = opened.dataset_mask(window=place) > 0
         class_map = outside_as_ignored(predictor.predict(picture).class_map, inside, space)[part.inner]
         written.write(space.decode(class_map), 1, window=window.from_slices(part.rows, part.columns))
@@ -179,10 +178,10 @@ def _bands(opened: Any) -> list[int]:
     return [1, 2, 3] if opened.count >= 3 else [1]
 
 
-def _picture(opened: Any, values: np.ndarray, white_level: int | None) -> Image.Image:
-    """Bands (band, height, width) as RGB."""
+def _exposures(opened: Any, values: np.ndarray, white_levels: tuple[int | None, ...]) -> Exposures:
+    """Bands (band, height, width) as RGB, for each white level."""
     pixels = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
-    return to_picture(np.ascontiguousarray(pixels), opened.name, white_level)
+    return Exposures.of(np.ascontiguousarray(pixels), white_levels, opened.name)
 
 
 def _profile(opened: Any, space: LabelSpace) -> dict[str, Any]:

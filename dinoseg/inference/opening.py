@@ -2,8 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,9 @@ import torch
 
 from dinoseg.config import Config
 from dinoseg.config.loading import is_given
+from dinoseg.inference.ensemble import Ensemble, Member, Origin
+from dinoseg.inference.fingerprint import settings_fingerprint
+from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.checkpoint import Checkpoint
@@ -27,12 +30,14 @@ class ChosenRun:
         checkpoint: ``best``, ``last`` or ``previous``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; None is the device of the run's config.
         overrides: ``key=value`` changes of the run's config; ``device=cpu`` among them says the same as ``device``.
+        weights_sha256: what the weights file must be; None for any.
     """
 
     path: str | os.PathLike[str]
     checkpoint: str = "best"
     device: str | None = "auto"
     overrides: Sequence[str] = ()
+    weights_sha256: str | None = None
 
     def open(self) -> "OpenedRun":
         """Reads and checks all that loads no weights.
@@ -49,12 +54,42 @@ class ChosenRun:
         config = folder.with_recorded_splits(config, self.overrides)
         label_space, checkpoint = folder.read_labels(), folder.open_checkpoint(self.checkpoint)
         folder.refuse_other_training(checkpoint)
+        if self.weights_sha256 not in (None, checkpoint.weights_sha256):
+            raise ValueError(
+                f"{checkpoint.folder}: not the weights that ensemble.json beside the run names; copy the whole folder "
+                "again, or export the runs anew"
+            )
         if is_given("model.weights", self.overrides) and checkpoint.holds_backbone:
             warnings.warn(
                 f"model.weights={config.model.weights} is not used: {checkpoint.folder} holds its own backbone",
                 stacklevel=2,
             )
         return OpenedRun(folder, checkpoint, config, label_space, device)
+
+    def with_overrides(self, overrides: Iterable[str]) -> "ChosenRun":
+        """The same with more changes of the config."""
+        return replace(self, overrides=(*self.overrides, *overrides))
+
+    def absolute(self) -> "ChosenRun":
+        """The same from any working folder."""
+        return replace(self, path=Path(self.path).absolute())
+
+    @property
+    def words(self) -> str:
+        """What a command names it by."""
+        return os.fspath(self.path)
+
+    def evaluation(self, split: str) -> Path:
+        """Folder of the figures of one split. Raises ValueError for no such split."""
+        return RunFolder(Path(self.path)).evaluation(split)
+
+    def hash_of(self, checkpoint: str) -> str:
+        """SHA-256 of the weights of a checkpoint. Raises ValueError when there is none, or it is damaged."""
+        return RunFolder(Path(self.path)).open_checkpoint(checkpoint).weights_sha256
+
+    def read_labels(self) -> LabelSpace:
+        """The label space of what is predicted. Raises ValueError when labels.json is missing or damaged."""
+        return RunFolder(Path(self.path)).read_labels()
 
     def _asked_device(self, config: Config) -> str:
         # The run's own device is where it was trained; another machine may have another.
@@ -86,6 +121,11 @@ class OpenedRun:
         """Where the model is to run. Raises ValueError when this machine has no such device."""
         return pick_device(self.device_name)
 
+    @property
+    def weights_sha256(self) -> str:
+        """Of the weights file. Raises ValueError when it is damaged."""
+        return self.checkpoint.weights_sha256
+
     def load_segmenter(self) -> Segmenter:
         """The trained segmenter in evaluation mode, on the CPU.
 
@@ -93,3 +133,22 @@ class OpenedRun:
             ValueError: a damaged checkpoint, or the backbone's weights are not to be had.
         """
         return load_segmenter(self.checkpoint, self.config, self.label_space)
+
+    def load_ensemble(self, device: torch.device) -> Ensemble:
+        """The run alone, on a device.
+
+        Raises:
+            ValueError: see ``load_segmenter``.
+        """
+        return Ensemble((self.member(self.load_segmenter().to(device)),), device)
+
+    def member(self, segmenter: Segmenter) -> Member:
+        """The run with its segmenter, where that is to run."""
+        origin = Origin(str(self.folder.path), self.checkpoint.name, self.checkpoint.weights_sha256)
+        return Member(segmenter, self.config, self.fingerprint, origin)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names what decides its predictions beside the image. Raises ValueError when the weights are damaged."""
+        window = window_policy(self.config)
+        return settings_fingerprint(self.checkpoint.weights_sha256, self.label_space, self.config, window)

@@ -85,6 +85,11 @@ class WindowPolicy:
         }
         return description
 
+    def describe_origin(self) -> dict[str, Any]:
+        """How predictions come about, for metrics.json: the resolution, and this policy."""
+        resized = f"short side {self.img_size}, scores resized to native"
+        return {"resolution": "native" if self.img_size is None else resized, "window": self.describe()}
+
 
 def window_policy(config: Config) -> WindowPolicy:
     """Windows, blending, resizing and test-time augmentation from the ``eval`` and ``transforms.eval`` sections."""

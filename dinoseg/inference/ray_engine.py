@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from dinoseg.inference.chosen_runs import Chosen
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.job import PredictionJob
-from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import Outcome, OutputFolder
 from dinoseg.inference.predictor import Predictor
 
@@ -20,7 +20,7 @@ from dinoseg.inference.predictor import Predictor
 class RayJob:
     """What every actor needs. Run folder, images and outputs lie where all nodes see them under the same path."""
 
-    run: ChosenRun
+    run: Chosen
     outputs: OutputFolder
 
 
@@ -148,4 +148,4 @@ def _absolute(job: RayJob) -> RayJob:
         mask_ignored=outputs.mask_ignored and outputs.mask_ignored.absolute(),
         regions=outputs.regions and outputs.regions.absolute(),
     )
-    return RayJob(replace(job.run, path=Path(job.run.path).absolute()), outputs)
+    return RayJob(job.run.absolute(), outputs)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dinoseg.backbone import FeatureMap
+from dinoseg.models.head import class_probabilities
 
 
 @runtime_checkable
@@ -124,6 +125,10 @@ class WindowScorer:
             total = scores if total is None else total.add_(scores)
         assert total is not None
         return total
+
+    def probabilities(self, scores: Float[Tensor, "classes height width"]) -> Float[Tensor, "classes height width"]:
+        """What this gave, blended and resized or not, as probabilities that add up to 1 over classes."""
+        return class_probabilities(scores, self.as_probabilities or self.model.scores_are_probabilities)
 
     def _features(self, windows: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
         assert isinstance(self.model, TwoPartModel)

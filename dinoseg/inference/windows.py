@@ -3,6 +3,7 @@
 Validation, ``eval``, ``predict`` and the Python API all come through here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from dinoseg.data.transforms import resize_image
 from dinoseg.inference.accumulator import RowAccumulator, WindowGrid
+from dinoseg.inference.blending import Blend
 from dinoseg.inference.policy import WindowPolicy
 from dinoseg.inference.resampling import argmax_classes
 from dinoseg.inference.tta import Orientation, SemanticModel, WindowScorer
@@ -25,6 +27,23 @@ _BATCH_SCORES_ACCELERATOR = 1 << 28
 _MOST_WINDOWS = 16
 # Scores held between stripes, over all scales. Above, windows at the border of stripes are scored twice.
 _HELD_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One model, and an image as it sees it.
+
+    Attributes:
+        model: gives scores of windows; left on its device and in its mode.
+        image: normalised, any size.
+        policy: windows, blending, test-time augmentation.
+        autocast_dtype: precision of the forward pass; None or float32 for whatever the caller has set.
+    """
+
+    model: SemanticModel
+    image: Float[Tensor, "3 height width"]
+    policy: WindowPolicy
+    autocast_dtype: torch.dtype | None = None
 
 
 def predict_class_map(
@@ -58,10 +77,37 @@ def predict_class_map(
     Returns:
         uint8 up to 256 classes, else int32, on the CPU.
     """
-    target = torch.device(device) if device is not None else _device_of(model, image)
-    memory = _StripeMemory(stripe_rows, held_bytes)
-    stripes = _StripedScores(_scorer(model, policy, target, autocast_dtype), image, policy, native_size, memory)
-    class_map = torch.empty(stripes.size, dtype=torch.uint8 if model.num_classes <= 256 else torch.int32)
+    return mean_class_map(
+        [Sight(model, image, policy, autocast_dtype)],
+        _target(device, model, image),
+        native_size,
+        stripe_rows=stripe_rows,
+        held_bytes=held_bytes,
+    )
+
+
+def mean_class_map(
+    sights: Sequence[Sight],
+    device: torch.device,
+    native_size: tuple[int, int] | None = None,
+    *,
+    stripe_rows: int | None = None,
+    held_bytes: int = _HELD_BYTES,
+) -> UInt8[Tensor, "native_height native_width"] | Int[Tensor, "native_height native_width"]:
+    """Class indices of several models' mean, stripe by stripe as ``predict_class_map`` does it for one.
+
+    Each model's scores come to native size as if it were alone, and become probabilities there
+    (``models/head.py::class_probabilities``); their mean decides. One model alone keeps its scores.
+
+    Args:
+        sights: models of the same classes, with one image as each of them sees it.
+        device: where windows are scored and accumulated.
+        native_size: height and width of the result; those of the first image when left out.
+        stripe_rows, held_bytes: see ``predict_class_map``; the bytes are of all models together.
+    """
+    stripes = _StripedScores(sights, device, native_size, _StripeMemory(stripe_rows, held_bytes))
+    num_classes = sights[0].model.num_classes
+    class_map = torch.empty(stripes.size, dtype=torch.uint8 if num_classes <= 256 else torch.int32)
     with torch.no_grad():
         for first, last in stripes.ranges:
             class_map[first:last] = argmax_classes(stripes.rows(first, last))
@@ -81,10 +127,18 @@ def infer_scores(
 
     Probabilities with test-time augmentation or where the model's scores are such; otherwise its raw scores.
     """
-    rows = native_size[0] if native_size else image.shape[-2]
-    target = torch.device(device) if device is not None else _device_of(model, image)
-    scorer = _scorer(model, policy, target, autocast_dtype)
-    stripes = _StripedScores(scorer, image, policy, native_size, _StripeMemory(rows, None))
+    return mean_scores([Sight(model, image, policy, autocast_dtype)], _target(device, model, image), native_size)
+
+
+def mean_scores(
+    sights: Sequence[Sight], device: torch.device, native_size: tuple[int, int] | None = None
+) -> Float[Tensor, "classes native_height native_width"]:
+    """The scores behind ``mean_class_map`` (same arguments), fp32, all at once and on the device.
+
+    Probabilities where there are several models; those of one are what ``infer_scores`` gives.
+    """
+    rows = native_size[0] if native_size else sights[0].image.shape[-2]
+    stripes = _StripedScores(sights, device, native_size, _StripeMemory(rows, None))
     with torch.no_grad():
         return stripes.rows(0, rows)
 
@@ -97,38 +151,71 @@ class _StripeMemory:
     held_bytes: int | None
 
 
-def _scorer(
-    model: SemanticModel, policy: WindowPolicy, device: torch.device, autocast_dtype: torch.dtype | None
-) -> WindowScorer:
-    if policy.tta is None:
-        return WindowScorer(model, (Orientation(),), False, device, autocast_dtype)
-    return WindowScorer(model, policy.tta.orientations, True, device, autocast_dtype, policy.tta.backbone_once)
+def _scorer(sight: Sight, device: torch.device) -> WindowScorer:
+    model, tta, precision = sight.model, sight.policy.tta, sight.autocast_dtype
+    if tta is None:
+        return WindowScorer(model, (Orientation(),), False, device, precision)
+    return WindowScorer(model, tta.orientations, True, device, precision, tta.backbone_once)
 
 
 class _StripedScores:
-    """Scores at native size, averaged over scales, by ranges of rows from top to bottom."""
+    """Scores at native size, averaged over scales and models, by ranges of rows from top to bottom."""
 
     def __init__(
         self,
-        scorer: WindowScorer,
-        image: Float[Tensor, "3 height width"],
-        policy: WindowPolicy,
+        sights: Sequence[Sight],
+        device: torch.device,
         native_size: tuple[int, int] | None,
         memory: _StripeMemory,
     ) -> None:
-        self.size = native_size or _size(image)
-        num_classes, target = scorer.model.num_classes, scorer.device
-        images = [resize_image(image, size) for size in policy.view_sizes(_size(image))]
-        batch_size = policy.batch_size or _batch_size(policy.crop, num_classes, target)
-        grids = [policy.grid(_size(view), batch_size) for view in images]
-        rows, keep = _stripe_plan(grids, self.size, num_classes, memory)
+        self.size = native_size or _size(sights[0].image)
+        plans = [_Plan.of(sight, _scorer(sight, device)) for sight in sights]
+        grids = [grid for plan in plans for grid in plan.grids]
+        rows, keep = _stripe_plan(grids, self.size, sights[0].model.num_classes, memory)
         self.ranges = [(first, min(first + rows, self.size[0])) for first in range(0, self.size[0], rows)]
+        self._models = [_ModelScores(plan, self.size, self.ranges, keep) for plan in plans]
+
+    def rows(self, first: int, last: int) -> Float[Tensor, "classes rows width"]:
+        """Scores of native rows ``first`` to ``last`` (exclusive)."""
+        if len(self._models) == 1:
+            return self._models[0].rows(first, last)
+        total: Tensor | None = None
+        for model in self._models:
+            share = model.scorer.probabilities(model.rows(first, last))
+            total = share if total is None else total.add_(share)
+        assert total is not None
+        return total.div_(len(self._models))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One model's scales of an image, and the windows over each."""
+
+    scorer: WindowScorer
+    blend: Blend
+    images: list[Float[Tensor, "3 _ _"]]
+    grids: list[WindowGrid]
+
+    @staticmethod
+    def of(sight: Sight, scorer: WindowScorer) -> "_Plan":
+        policy, size = sight.policy, _size(sight.image)
+        images = [resize_image(sight.image, view) for view in policy.view_sizes(size)]
+        batch_size = policy.batch_size or _batch_size(policy.crop, scorer.model.num_classes, scorer.device)
+        return _Plan(scorer, policy.blend, images, [policy.grid(_size(view), batch_size) for view in images])
+
+
+class _ModelScores:
+    """Scores of one model at native size, averaged over scales."""
+
+    def __init__(self, plan: _Plan, size: tuple[int, int], ranges: list[tuple[int, int]], keep: bool) -> None:
+        self.scorer = plan.scorer
         self._views = []
-        for view, grid in zip(images, grids, strict=True):
-            axes = [AxisMap.between(grid.size[axis], self.size[axis], target) for axis in (0, 1)]
-            sources = [axes[0].source_rows(*stripe) for stripe in self.ranges]
+        for view, grid in zip(plan.images, plan.grids, strict=True):
+            axes = [AxisMap.between(grid.size[axis], size[axis], plan.scorer.device) for axis in (0, 1)]
+            sources = [axes[0].source_rows(*stripe) for stripe in ranges]
             most_rows = max(last - first for first, last in sources)
-            self._views.append((RowAccumulator(scorer, view, grid, policy.blend, most_rows, keep), axes[0], axes[1]))
+            accumulator = RowAccumulator(plan.scorer, view, grid, plan.blend, most_rows, keep)
+            self._views.append((accumulator, axes[0], axes[1]))
 
     def rows(self, first: int, last: int) -> Float[Tensor, "classes rows width"]:
         """Scores of native rows ``first`` to ``last`` (exclusive)."""
@@ -172,6 +259,8 @@ def _size(image: Float[Tensor, "3 height width"]) -> tuple[int, int]:
     return image.shape[-2], image.shape[-1]
 
 
-def _device_of(model: SemanticModel, image: Tensor) -> torch.device:
+def _target(device: torch.device | str | None, model: SemanticModel, image: Tensor) -> torch.device:
+    if device is not None:
+        return torch.device(device)
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     return image.device if parameter is None else parameter.device

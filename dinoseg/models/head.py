@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import ClassVar, Generic, Literal, TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -44,7 +45,8 @@ class Head(nn.Module, ABC, Generic[Output]):
         predicts: scores of pixels (``PixelOutput``) or masks with a class each (``Mask2FormerOutput``), by which the
             loss is chosen.
         class_layers: names of the layers that have one row a class, and for masks one more, "no object".
-        scores_are_probabilities: whether ``semantic_logits`` can be averaged as they are, or want a softmax first.
+        scores_are_probabilities: whether ``semantic_logits`` can be averaged as they are, or want a softmax first; see
+            ``class_probabilities``.
         sees_image: whether ``forward`` looks at more of the image than its size.
     """
 
@@ -74,3 +76,20 @@ class Head(nn.Module, ABC, Generic[Output]):
     @abstractmethod
     def semantic_logits(self, output: Output, size: tuple[int, int]) -> Float[Tensor, "batch classes height width"]:
         """One score a class and pixel, at ``size`` (height, width) in pixels; the largest wins."""
+
+
+def class_probabilities(
+    scores: Float[Tensor, "classes height width"], are_probabilities: bool
+) -> Float[Tensor, "classes height width"]:
+    """Scores of any head as probabilities, which add up to 1 over the classes of a pixel.
+
+    The softmax of raw scores; what are sums or means of probabilities already is divided by its sum over classes. Where
+    that sum is 0 the probabilities are 0, too: such a pixel has no say in a mean.
+
+    Args:
+        scores: of a head, or a weighted mean of them.
+        are_probabilities: the head's ``scores_are_probabilities``; and whatever went through a softmax before.
+    """
+    if not are_probabilities:
+        return scores.softmax(dim=0)
+    return scores / scores.sum(dim=0).clamp_min(torch.finfo(scores.dtype).tiny)

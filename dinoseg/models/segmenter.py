@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -88,3 +89,15 @@ def build_segmenter(config: Config, num_classes: int) -> Segmenter:
     )
     head = HEADS[head_config.type].from_config(head_config, backbone, num_classes)
     return Segmenter(backbone, head, num_classes)
+
+
+def share_backbone(first: Segmenter, second: Segmenter) -> bool:
+    """Gives the second segmenter the first one's backbone tensors, where the two hold the same; whether they do.
+
+    For models of which nothing is trained any more, on one device.
+    """
+    ours, theirs = first.backbone.state_dict(), second.backbone.state_dict()
+    if ours.keys() != theirs.keys() or not all(torch.equal(ours[name], theirs[name]) for name in ours):
+        return False
+    second.backbone.load_state_dict(ours, assign=True)
+    return True

@@ -31,6 +31,8 @@ _LABEL_KEYS = (
 # By which a user names other images than those of the training.
 _SPLIT_KEYS = tuple(f"datasets.{key}" for key in ("split", "train", "val", "test", "images", "masks"))
 
+# What a folder of several runs as one has in place of a config; see ``ensemble_folder.py``.
+ENSEMBLE_FILE = "ensemble.json"
 CHECKPOINTS = ("best", "last", PREVIOUS)
 
 
@@ -115,6 +117,9 @@ class RunFolder:
             what = "not a run folder (no config.yaml in it)" if self.path.exists() else "no such folder"
             predicted = (self.path / "labels").is_dir() and (self.path / "predictions.json").is_file()
             other = f", or score its label maps with --predictions {self.path}/labels" if predicted else ""
+            if (self.path / ENSEMBLE_FILE).is_file():
+                what = f"several runs as one ({ENSEMBLE_FILE}), where one is wanted"
+                other = ", or one of the folders in it"
             raise ValueError(f"{self.path}: {what}; give the output_dir of a training{other}")
         overrides = list(overrides)
         for override in overrides:

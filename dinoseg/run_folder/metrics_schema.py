@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
 
+from dinoseg.run_folder.checkpoint_manifest import Sha256
 from dinoseg.system.json_files import Record, show_found
 
 _LARGEST_COUNT = 2**62
@@ -78,13 +79,24 @@ class Window(Record):
     tta: Augmentation | None = None
 
 
+class MemberPolicy(Record):
+    """One of several runs whose mean was measured: which, and how it predicted images."""
+
+    run: str
+    checkpoint: str
+    weights_sha256: Sha256
+    resolution: str = ""
+    window: Window | None = None
+
+
 class ShardPolicy(Record):
-    """How images were predicted, and which were counted."""
+    """How images were predicted, and which were counted. ``members`` stands in place of resolution and window."""
 
     images: Annotated[int, Field(ge=0, le=_LARGEST_COUNT)]
     images_available: Annotated[int, Field(ge=0)] = 0
     resolution: str = ""
     window: Window | None = None
+    members: Annotated[list[MemberPolicy], Field(min_length=2)] | None = None
     ignored_label_ids: list[Label] = Field(default_factory=list)
     reduce_zero_label: bool = False
 

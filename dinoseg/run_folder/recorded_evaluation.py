@@ -54,8 +54,8 @@ class RecordedEvaluation:
         return tuple(self.metrics.get("overrides", ())) if "checkpoint" in self.metrics else ()
 
 
-def read_evaluation(run: RunFolder, split: str, label_space: LabelSpace) -> RecordedEvaluation:
-    """Reads the evaluation of one split.
+def read_evaluation(run: RunFolder, split: str, label_space: LabelSpace | None) -> RecordedEvaluation:
+    """Reads the evaluation of one split; its classes are checked against a label space where one is given.
 
     Raises:
         ValueError: the split was not evaluated, or a file is missing, damaged or of another label space; names the file

@@ -1,4 +1,4 @@
-"""Evaluation of a run folder, whole or in shards: what ``dinoseg eval RUN`` does."""
+"""Evaluation of a run folder, or of several as one, whole or in shards: what ``dinoseg eval RUN`` does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,75 +15,98 @@ from dinoseg.data.folders import find_pairs
 from dinoseg.data.items import OwnDataset, list_items
 from dinoseg.data.pairs import SPLITS, Pair, Split
 from dinoseg.data.sampler import spread_subset
-from dinoseg.data.transforms import build_eval_transform
 from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from dinoseg.evaluation.settings import EvaluationSettings, evaluation_settings
 from dinoseg.evaluation.shards import Shard, merge_shards, write_shard
-from dinoseg.inference.opening import ChosenRun, OpenedRun
-from dinoseg.run_folder.folder import RunFolder
+from dinoseg.inference.chosen_runs import Chosen, Opened, OpenedEnsemble, choose_runs
+from dinoseg.inference.opening import ChosenRun
+from dinoseg.run_folder.ensemble_folder import is_ensemble, is_run
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.bars import image_progress
 from dinoseg.system.processes import process_rank
+from dinoseg.verbs.learned_images import warn_of_learned_images
 from dinoseg.verbs.score import evaluate_label_maps
 
 WHOLE = Shard(1, 1)
 
 
-def evaluate_run(run: ChosenRun, split: str, console: Console) -> Evaluation:
+def evaluate_run(run: Chosen, split: str, console: Console, out: Path | None = None) -> Evaluation:
     """Evaluates a checkpoint on one split, prints the table and writes ``eval/<split>/``.
 
+    Args:
+        out: folder for the figures in place of that; several runs that lie in no ensemble's folder need one.
+
     Raises:
-        ValueError: not a run folder, no such split or checkpoint, no mask for an image, a label id outside the space.
+        ValueError: not a run folder, no such split or checkpoint, no mask for an image, a label id outside the space;
+            of several runs, no folder for the figures, or runs that cannot be averaged.
     """
-    evaluation = evaluate_split(run, split, console)
+    name, opened = _check_split(split), run.open()
+    target = _target(run, split, out)
+    evaluation = _evaluate_split(opened, run, name, console, WHOLE)
     if process_rank() == 0:
-        _write(evaluation, RunFolder(Path(run.path)), split, _extra(run, split), console)
+        _write(evaluation, target, _extra(run, split), console)
     return evaluation
 
 
-def evaluate_shard(run: ChosenRun, split: str, shard: Shard, console: Console) -> Path:
-    """Counts one part of the images and writes it into ``eval/<split>/shards/``; no metrics.json. Returns its file.
+def evaluate_shard(run: Chosen, split: str, shard: Shard, console: Console, out: Path | None = None) -> Path:
+    """Counts one part of the images and writes it into ``shards/`` of the folder for figures; no metrics.json.
+
+    Returns:
+        The folder of the shards.
 
     Raises:
         ValueError: see ``evaluate_run``.
     """
     name, opened = _check_split(split), run.open()
+    target = _target(run, split, out)
     evaluation = _evaluate_split(opened, run, name, console, shard)
-    target = opened.folder.evaluation(split)
     if process_rank() == 0:
         # Of the weights that were loaded, whatever lies there by now.
-        path = write_shard(evaluation, target, shard, opened.checkpoint.weights_sha256, _extra(run, split))
+        path = write_shard(evaluation, target, shard, opened.weights_sha256, _extra(run, split))
         counted, every = len(shard.rows(len(evaluation.names))), len(evaluation.names)
         console.print(f"shard {shard}: {counted} of {every} images counted\nwritten: {path}", soft_wrap=True)
-        merge = f"dinoseg eval {run.path} --split {split} --merge"
+        merge = f"{_command(run, split, out)} --merge"
         console.print(f"once all {shard.count} are there: {merge}", soft_wrap=True)
     return target / "shards"
 
 
-def merge_run(run: Path, split: str, console: Console) -> Evaluation:
+def merge_run(run: Chosen, split: str, console: Console, out: Path | None = None) -> Evaluation:
     """Puts the shards of one split together and writes what ``evaluate_run`` would have; loads no model.
 
     Raises:
         ValueError: not a run folder, or shards that do not make one evaluation of this run; see ``merge_shards``.
     """
-    folder = RunFolder(run)
     _check_split(split)
-    label_space = folder.read_labels()
-    merged = merge_shards(folder.evaluation(split), f"`dinoseg eval {run} --split {split}`")
+    label_space, target = run.read_labels(), _target(run, split, out)
+    merged = merge_shards(target, f"`{_command(run, split, out)}`")
     if merged.evaluation.label_space != label_space:
-        raise ValueError(f"{folder.labels}: not the label space of the shards; make the shards again")
+        raise ValueError(f"{run.words}: labels.json is not the label space of the shards; make the shards again")
     checkpoint = merged.extra["checkpoint"]
-    digest = folder.open_checkpoint(checkpoint).weights_sha256
+    digest = run.hash_of(checkpoint)
     if digest != merged.checkpoint_sha256:
         raise ValueError(
-            f"the shards are of another checkpoint ({merged.checkpoint_sha256[:12]}) than {checkpoint} of {run} is now "
-            f"({digest[:12]}); make the shards again"
+            f"the shards are of another checkpoint ({merged.checkpoint_sha256[:12]}) than {checkpoint} of {run.words} "
+            f"is now ({digest[:12]}); make the shards again"
         )
-    _write(merged.evaluation, folder, split, merged.extra, console)
+    _write(merged.evaluation, target, merged.extra, console)
     return merged.evaluation
 
 
-def evaluate_split(run: ChosenRun, split: str, console: Console) -> Evaluation:
+def _target(run: Chosen, split: str, out: Path | None) -> Path:
+    """Folder of the figures."""
+    if out is None:
+        return run.evaluation(split)
+    if is_run(out) or is_ensemble(out):
+        raise ValueError(f"--out {out}: holds a run; give a folder for these figures alone, such as {out}/eval-of-all")
+    return out
+
+
+def _command(run: Chosen, split: str, out: Path | None) -> str:
+    place = "" if out is None else f" --out {out}"
+    return f"dinoseg eval {run.words} --split {split}{place}"
+
+
+def evaluate_split(run: Chosen, split: str, console: Console) -> Evaluation:
     """Counts one split of the run's data; prints and writes nothing.
 
     Raises:
@@ -93,12 +116,14 @@ def evaluate_split(run: ChosenRun, split: str, console: Console) -> Evaluation:
     return _evaluate_split(run.open(), run, name, console, WHOLE)
 
 
-def _evaluate_split(opened: OpenedRun, run: ChosenRun, split: Split, console: Console, shard: Shard) -> Evaluation:
+def _evaluate_split(opened: Opened, run: Chosen, split: Split, console: Console, shard: Shard) -> Evaluation:
     pairs = _find_pairs(opened.config, split)
+    if isinstance(opened, OpenedEnsemble) and process_rank() == 0:
+        warn_of_learned_images(opened.members, pairs, split)
     return evaluate_pairs(opened, _settings(opened, run), pairs, split, console, shard=shard)
 
 
-def evaluate_own_data(run: ChosenRun, data: OwnDataset, console: Console) -> Evaluation:
+def evaluate_own_data(run: Chosen, data: OwnDataset, console: Console) -> Evaluation:
     """Counts a user's own data set, which holds label ids of the run; prints and writes nothing.
 
     Raises:
@@ -111,7 +136,7 @@ def evaluate_own_data(run: ChosenRun, data: OwnDataset, console: Console) -> Eva
 
 
 def evaluate_pairs(
-    opened: OpenedRun,
+    opened: Opened,
     settings: EvaluationSettings,
     pairs: Sequence[Pair],
     title: str,
@@ -119,15 +144,16 @@ def evaluate_pairs(
     *,
     shard: Shard = WHOLE,
 ) -> Evaluation:
-    """Loads the model of an opened run and counts these images; ``title`` names them beside the bar."""
-    transform = build_eval_transform(opened.config.transforms)
+    """Loads the models of opened runs and counts these images; ``title`` names them beside the bar."""
     accelerator = start_accelerator(opened.device)
-    segmenter = opened.load_segmenter().to(accelerator.device)
-    dataset = EvaluationDataset(pairs, opened.label_space, transform, opened.config.datasets.white_level)
+    ensemble = opened.load_ensemble(accelerator.device)
+    reading, *others = ensemble.readings
+    dataset = EvaluationDataset(pairs, opened.label_space, reading.transform, reading.white_level)
+    dataset.other_readings = tuple(others)
     images = len(shard.rows(len(spread_subset(len(dataset), settings.max_samples))))
     with image_progress(console, images, f"evaluating {title}") as advance:
         return evaluate(
-            segmenter,
+            ensemble,
             dataset,
             settings,
             accelerator.device,
@@ -136,7 +162,7 @@ def evaluate_pairs(
         )
 
 
-def _settings(opened: OpenedRun, run: ChosenRun) -> EvaluationSettings:
+def _settings(opened: Opened, run: Chosen) -> EvaluationSettings:
     settings = evaluation_settings(opened.config, opened.label_space)
     # A subset is for validation during training; a figure asked for by hand is of all images.
     return settings if is_given("eval.max_val_samples", run.overrides) else replace(settings, max_samples=None)
@@ -161,15 +187,17 @@ def _find_pairs(config: Config, split: Split) -> tuple[Pair, ...]:
     return listing.pairs
 
 
-def _extra(run: ChosenRun, split: str) -> dict[str, Any]:
+def _extra(run: Chosen, split: str) -> dict[str, Any]:
     """What metrics.json says beside the figures."""
     return {"checkpoint": run.checkpoint, "split": split, "overrides": list(run.overrides)}
 
 
-def _write(evaluation: Evaluation, folder: RunFolder, split: str, extra: dict[str, Any], console: Console) -> None:
-    write_evaluation(evaluation, folder.evaluation(split), extra)
-    console.print(evaluation_table(evaluation.to_dict(), f"{split}, checkpoint {extra['checkpoint']}"))
-    console.print(f"written: {folder.evaluation(split)}", soft_wrap=True)
+def _write(evaluation: Evaluation, folder: Path, extra: dict[str, Any], console: Console) -> None:
+    write_evaluation(evaluation, folder, extra)
+    members = evaluation.policy.get("members")
+    mean = f"mean of {len(members)} runs, " if members else ""
+    console.print(evaluation_table(evaluation.to_dict(), f"{extra['split']}, {mean}checkpoint {extra['checkpoint']}"))
+    console.print(f"written: {folder}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -177,7 +205,7 @@ class EvaluationRequest:
     """The options as they were given; None where one was left out.
 
     Attributes:
-        arguments: the run folder and ``key=value`` settings, in any order.
+        arguments: run folders and ``key=value`` settings, in any order.
     """
 
     arguments: Sequence[str]
@@ -210,22 +238,26 @@ def run_request(request: EvaluationRequest, console: Console) -> None:
     if request.predictions is not None or request.masks is not None:
         _score(request, console)
         return
-    if request.out is not None:
-        raise ValueError("--out goes with --predictions; a run is evaluated into its own folder, eval/<split>")
-    if len(request.runs) != 1:
-        found = f"found {', '.join(request.runs)}" if request.runs else "found none"
-        raise ValueError(f"give one run folder ({found}), or label maps with --predictions DIR --masks DIR")
-    path, split = Path(request.runs[0]), "val" if request.split is None else request.split
-    run = ChosenRun(path, "best" if request.checkpoint is None else request.checkpoint, None, request.settings)
+    if not request.runs:
+        raise ValueError(
+            "no run is given; give one or more run folders, or label maps with --predictions DIR --masks DIR"
+        )
+    checkpoint = "best" if request.checkpoint is None else request.checkpoint
+    run = choose_runs(request.runs, checkpoint, None, request.settings)
+    if request.out is not None and (isinstance(run, ChosenRun) or run.folder is not None):
+        raise ValueError(
+            "--out goes with several runs, or with --predictions; a run is evaluated into its own folder, eval/<split>"
+        )
+    split = "val" if request.split is None else request.split
     if request.merge:
         _refuse("--merge takes everything from the shards", request, ("shard", "checkpoint"))
         if request.settings:
             raise ValueError(f"--merge takes everything from the shards; leave out {', '.join(request.settings)}")
-        merge_run(path, split, console)
+        merge_run(run, split, console, request.out)
     elif request.shard is not None:
-        evaluate_shard(run, split, Shard.parse(request.shard), console)
+        evaluate_shard(run, split, Shard.parse(request.shard), console, request.out)
     else:
-        evaluate_run(run, split, console)
+        evaluate_run(run, split, console, request.out)
 
 
 def _score(request: EvaluationRequest, console: Console) -> None:

@@ -1,16 +1,20 @@
-"""``dinoseg export``: a run as one folder that needs nothing else to predict."""
+"""``dinoseg export``: a run, or several as one, as one folder that needs nothing else to predict."""
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
 from dinoseg.backbone import backbone_hash
 from dinoseg.config import Config, with_changes
-from dinoseg.config.loading import save_config
-from dinoseg.inference.opening import ChosenRun, OpenedRun
+from dinoseg.config.loading import is_setting, save_config
+from dinoseg.inference.chosen_runs import Chosen, OpenedEnsemble, choose_runs
+from dinoseg.inference.opening import OpenedRun
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.checkpoint import MODEL_FILE, UnwrittenError, model_state, write_checkpoint
+from dinoseg.run_folder.ensemble_folder import EnsembleFolder, is_ensemble
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.trained_with import describe_training
 from dinoseg.system.files import refused_folder
@@ -18,10 +22,25 @@ from dinoseg.system.messages import OUT_OF_ROOM
 from dinoseg.system.whole_folder import whole_folder
 
 
-def export_run(run: ChosenRun, out: Path, console: Console) -> None:
+def export_arguments(arguments: Sequence[str], checkpoint: str, console: Console) -> None:
+    """What the command line asks for: run folders, then the new folder; and ``key=value``, in any order.
+
+    Raises:
+        ValueError: see ``export_run``; or there are fewer than two folders.
+    """
+    settings = [argument for argument in arguments if is_setting(argument)]
+    places = [argument for argument in arguments if argument not in settings]
+    if len(places) < 2:
+        found = f"found {places[0]} alone" if places else "found none"
+        raise ValueError(f"give one or more run folders, and then a new folder ({found})")
+    export_run(choose_runs(places[:-1], checkpoint, None, settings), Path(places[-1]), console)
+
+
+def export_run(run: Chosen, out: Path, console: Console) -> None:
     """Writes config, labels and one checkpoint with the whole backbone, LoRA adapters merged into its weights.
 
-    The same run gives the same bytes, wherever they are written.
+    The same run gives the same bytes, wherever they are written. Several runs are written so into subfolders, beside an
+    ``ensemble.json`` that names them.
 
     The folder loads without peft and without the backbone's own weights, and predicts what the run predicts (to the
     rounding of fp32 where adapters are merged). It holds no optimiser state: it can be evaluated, not resumed.
@@ -31,24 +50,25 @@ def export_run(run: ChosenRun, out: Path, console: Console) -> None:
 
     Raises:
         ValueError: not a run folder, no such checkpoint, weights that are not to be had, ``out`` is in use or cannot
-            be written.
+            be written; or runs that cannot be averaged.
     """
     _refuse_used(out)
     opened = run.open()
-    segmenter = opened.load_segmenter()
-    if segmenter.backbone.mode == "lora":
-        segmenter.backbone.merge_adapters()
-    _write_folder(opened, segmenter, out)
-    size = (RunFolder(out).checkpoint("best") / MODEL_FILE).stat().st_size / 1e6
-    said = (
-        f"{out}: {size:.1f} MB, the whole model of {opened.folder.path} (checkpoint {opened.checkpoint.name}); "
-        f"next: dinoseg predict {out} IMAGES"
-    )
-    console.print(said, soft_wrap=True, markup=False)
+    if isinstance(opened, OpenedRun):
+        said = f"the whole model of {opened.folder.path} (checkpoint {opened.checkpoint.name})"
+        segmenter = _load_merged(opened)
+        with _written(out) as folder:
+            _write_run(opened, segmenter, RunFolder(folder))
+    else:
+        said = f"the whole models of {len(opened.members)} runs (checkpoint {run.checkpoint} of each)"
+        with _written(out) as folder:
+            _write_members(opened, EnsembleFolder(folder))
+    size = sum(file.stat().st_size for file in out.rglob(MODEL_FILE)) / 1e6
+    console.print(f"{out}: {size:.1f} MB, {said}; next: dinoseg predict {out} IMAGES", soft_wrap=True, markup=False)
 
 
 def _refuse_used(out: Path) -> None:
-    if RunFolder(out).config.exists():
+    if RunFolder(out).config.exists() or is_ensemble(out):
         raise ValueError(
             f"{out}: holds a run or an export already, which is kept; give a new folder, or remove that one"
         )
@@ -56,24 +76,50 @@ def _refuse_used(out: Path) -> None:
         raise ValueError(f"{out}: exists and is not an empty folder; give a new one")
 
 
-def _write_folder(opened: OpenedRun, segmenter: Segmenter, out: Path) -> None:
-    """The folder appears whole or not at all."""
+@contextmanager
+def _written(out: Path) -> Iterator[Path]:
+    """A folder to fill, which appears whole or not at all.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    try:
+        with whole_folder(out) as written:
+            yield written
+    except (UnwrittenError, OSError) as error:
+        # Another export may have been faster.
+        _refuse_used(out)
+        raise ValueError(f"{out}: {_why_unwritten(out, error)}") from error
+
+
+def _load_merged(opened: OpenedRun) -> Segmenter:
+    segmenter = opened.load_segmenter()
+    if segmenter.backbone.mode == "lora":
+        segmenter.backbone.merge_adapters()
+    return segmenter
+
+
+def _write_run(opened: OpenedRun, segmenter: Segmenter, target: RunFolder) -> None:
     config = _config_of_export(opened.config)
     metadata = opened.checkpoint.metadata | {
         "backbone_saved": "true",
         "backbone_sha256": backbone_hash(segmenter.backbone.state_dict()),
         **describe_training(config, opened.label_space),
     }
-    try:
-        with whole_folder(out) as written:
-            target = RunFolder(written)
-            write_checkpoint(target.checkpoint("best"), model_state(segmenter, whole=True), metadata, None, {})
-            save_config(config, target.config)
-            opened.label_space.save(target.labels)
-    except (UnwrittenError, OSError) as error:
-        # Another export may have been faster.
-        _refuse_used(out)
-        raise ValueError(f"{out}: {_why_unwritten(out, error)}") from error
+    write_checkpoint(target.checkpoint("best"), model_state(segmenter, whole=True), metadata, None, {})
+    save_config(config, target.config)
+    opened.label_space.save(target.labels)
+
+
+def _write_members(opened: OpenedEnsemble, target: EnsembleFolder) -> None:
+    """One model in memory at a time."""
+    listed = []
+    for number, member in enumerate(opened.members, start=1):
+        name = f"{number}_{member.folder.path.resolve().name}".replace("\\", "_")
+        folder = RunFolder(target.path / name)
+        _write_run(member, _load_merged(member), folder)
+        listed.append((name, folder.open_checkpoint("best").weights_sha256))
+    target.write(listed)
 
 
 def _why_unwritten(out: Path, error: UnwrittenError | OSError) -> str:

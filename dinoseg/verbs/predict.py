@@ -1,20 +1,20 @@
-"""Prediction of files by a run: what ``dinoseg predict`` does, in one process or many."""
+"""Prediction of files by a run, or by several as one: what ``dinoseg predict`` does, in one process or many."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from dinoseg.config.loading import is_setting
+from dinoseg.inference.chosen_runs import Chosen, choose_runs
 from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
 from dinoseg.inference.job import PredictionJob
-from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import OutputFolder, PredictionSummary, summarise
 from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.predictor import Predictor
 from dinoseg.inference.ray_engine import RayJob, predict_with_ray
-from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.ensemble_folder import is_ensemble, is_rest_of_run, is_run
 from dinoseg.system.bars import image_progress
 from dinoseg.system.processes import (
     from_first_process,
@@ -28,8 +28,50 @@ from dinoseg.system.processes import (
 ENGINES = ("local", "ray")
 
 
+def runs_and_images(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Which of the arguments are run folders, and what else there is, in order.
+
+    The first that is no ``key=value`` is a run, and so is every folder that holds one (config.yaml and labels.json) or
+    an ensemble (ensemble.json), wherever it stands. What is left of a run counts as one, too: whoever opens it says
+    what is missing.
+    """
+    first = next((entry for entry in arguments if not is_setting(entry)), None)
+    if first is None:
+        raise ValueError("no run is given; give one or more run folders, and then images")
+    rest = list(arguments)
+    rest.remove(first)
+    more = [entry for entry in rest if _names_run(entry)]
+    return [first, *more], [entry for entry in rest if entry not in more]
+
+
+def _names_run(entry: str) -> bool:
+    # Not Path.is_dir, which raises for what is too long to be a name, such as a mapping of many classes.
+    path = Path(entry)
+    return os.path.isdir(entry) and (is_run(path) or is_ensemble(path) or is_rest_of_run(path))
+
+
+def predict_arguments(
+    arguments: Sequence[str],
+    checkpoint: str,
+    device: str,
+    outputs: OutputFolder,
+    console: Console,
+    *,
+    engine: str = "local",
+    workers: int | None = None,
+) -> PredictionSummary:
+    """What the command line asks for: runs, images and ``key=value``; see ``runs_and_images`` and ``predict_run``.
+
+    Raises:
+        ValueError: see ``predict_run``; or runs that cannot be averaged.
+    """
+    runs, inputs = runs_and_images(arguments)
+    chosen = choose_runs(runs, checkpoint, device)
+    return predict_run(chosen, inputs, outputs, console, engine=engine, workers=workers)
+
+
 def predict_run(
-    run: ChosenRun,
+    run: Chosen,
     inputs: Iterable[str],
     outputs: OutputFolder,
     console: Console,
@@ -37,7 +79,7 @@ def predict_run(
     engine: str = "local",
     workers: int | None = None,
 ) -> PredictionSummary:
-    """Predicts images with a run folder, says how many, and why others failed.
+    """Predicts images with a run folder, or the mean of several, says how many, and why others failed.
 
     Args:
         inputs: files, folders and globs; among them ``key=value`` changes of the run's config.
@@ -52,7 +94,7 @@ def predict_run(
         raise ValueError(f"--engine {engine}: choose {' or '.join(ENGINES)}")
     entries = list(inputs)
     overrides = [entry for entry in entries if is_setting(entry)]
-    run = replace(run, overrides=(*run.overrides, *overrides))
+    run = run.with_overrides(overrides)
     with joined_processes():
         # The list of one process is that of all: the folder may change while they start.
         images = list_inputs((entry for entry in entries if entry not in overrides), outputs.path)
@@ -98,7 +140,7 @@ def _by_ray(job: RayJob, images: list[InputImage], workers: int | None, console:
         raise ValueError("--engine ray starts its own workers; run it without torchrun or accelerate launch")
     with image_progress(console, len(images), "predicting with Ray") as advance:
         summary = summarise(predict_with_ray(job, images, workers, advance))
-    job.outputs.record(summary, RunFolder(Path(job.run.path)).read_labels())
+    job.outputs.record(summary, job.run.read_labels())
     return summary
 
 

@@ -170,7 +170,7 @@ def test_wrong_requests_are_told(finished: tuple[Path, Path], tmp_path: Path) ->
         _train(data, tmp_path / "run", "datasets.root=somewhere")
     with pytest.raises(ValueError, match="data holds no item"):
         dinoseg.evaluate(run, data=Own(data / "val", most=0))
-    with pytest.raises(ValueError, match="write=True is for a split of the run's own data"):
+    with pytest.raises(ValueError, match="write is for a split of the run's own data"):
         dinoseg.evaluate(run, data=own, write=True)
     with pytest.raises(ValueError, match=r"data\[0\] mask: label id outside the label space: 4"):
         dinoseg.evaluate(run, data=Broken(data / "val", "ids"))

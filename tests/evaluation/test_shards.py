@@ -109,7 +109,7 @@ def test_shards_of_other_settings_are_refused_with_both_values(
     change(run, 2, lambda stated: stated["label_space"].update(ignored_ids=[7]))
     assert "label_space.ignored_ids is [255] and [7]" in refused(run, monkeypatch, capsys)
     change(run, 1, lambda stated: stated["label_space"].update(ignored_ids=[7]))
-    assert "labels.json: not the label space of the shards" in refused(run, monkeypatch, capsys)
+    assert "labels.json is not the label space of the shards" in refused(run, monkeypatch, capsys)
 
 
 def change(run: Path, number: int, how: Any) -> None:

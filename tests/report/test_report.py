@@ -428,6 +428,9 @@ def test_the_policy_in_words() -> None:
     assert "Sliding windows of 512 × 640 px, stride 341 × 341 px, hann blend." in text
     assert "scales 0.5, 1, horizontal flip." in text
     assert "a figure without pixels is 0 (zero)" in text and "label id #ff0000 count nowhere" in text
+    members = [{"run": "runs/a", "checkpoint": "best"}, {"run": "runs/b", "checkpoint": "best"}]
+    said = "The mean of the class probabilities of 2 runs: runs/a (checkpoint best), runs/b (checkpoint best)."
+    assert said in policy_in_words({"images": 1, "members": members})
     assert policy_in_words({"images": 1}) == ["1 image, each counted once.", "No label id is ignored."]
 
 

@@ -222,8 +222,8 @@ def test_what_does_not_fit_is_refused_and_nothing_written(
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ([], ["give one run folder (found none)", "--predictions DIR --masks DIR"]),
-        (["a", "b"], ["give one run folder (found a, b)"]),
+        ([], ["no run is given; give one or more run folders", "--predictions DIR --masks DIR"]),
+        (["a", "b"], ["a: no such folder; give the output_dir of a training"]),
         (["--predictions", "p"], ["--predictions is given without --masks"]),
         (["--masks", "m", "run"], ["--masks is given without --predictions"]),
         (["--predictions", "p", "--masks", "m", "run"], ["without a run; leave out run"]),
@@ -231,7 +231,7 @@ def test_what_does_not_fit_is_refused_and_nothing_written(
         (["--predictions", "p", "--masks", "m", "--shard", "1/2"], ["leave out --shard"]),
         (["--predictions", "p", "--masks", "m"], ["--predictions p: no such folder", "or a quoted glob (gt"]),
         (["--predictions", ".", "--masks", "m/*.png"], ["--masks m/*.png: no label map matches (PNG"]),
-        (["run", "--out", "x"], ["--out goes with --predictions"]),
+        (["run", "--out", "x"], ["--out goes with several runs, or with --predictions"]),
         (["run", "--merge", "--shard", "1/2"], ["--merge takes everything from the shards; leave out --shard"]),
         (["run", "--merge", "eval.mode=whole"], ["leave out eval.mode=whole"]),
         (["run", "--shard", "3/2"], ["--shard 3/2: write i/n"]),

@@ -1,0 +1,102 @@
+"""An ensemble: the mean of several runs' class probabilities, each run reading and cutting an image as it was trained.
+
+One run alone is an ensemble of one, and keeps its scores as they are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dinoseg.config import Config
+from dinoseg.data.reading import Reading
+from dinoseg.data.transforms import build_eval_transform
+from dinoseg.inference.policy import WindowPolicy, window_policy
+from dinoseg.inference.tta import SemanticModel
+from dinoseg.inference.windows import Sight
+from dinoseg.system.device import DTYPES
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model with all that decides what it says of an image.
+
+    Attributes:
+        model: in evaluation mode, on the device of the ensemble.
+        config: of its run; ``transforms``, ``eval`` and ``datasets.white_level`` decide size, windows, augmentation and
+            white.
+        fingerprint: names what decides its predictions beside the image; None where that is not known.
+        origin: what metrics.json says of it.
+    """
+
+    model: SemanticModel
+    config: Config
+    fingerprint: str | None = None
+    origin: "Origin | None" = None
+
+    @cached_property
+    def window(self) -> WindowPolicy:
+        """How it cuts an image."""
+        return window_policy(self.config)
+
+    @cached_property
+    def reading(self) -> Reading:
+        """How it reads one."""
+        return Reading(self.config.datasets.white_level, build_eval_transform(self.config.transforms))
+
+    def sight(self, image: Float[Tensor, "3 height width"]) -> Sight:
+        """An image that was read its way, for the window engine."""
+        return Sight(self.model, image, self.window, DTYPES[self.config.model_dtype])
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a member comes from.
+
+    Attributes:
+        run: the run folder, as it was given.
+        checkpoint: its name.
+        weights_sha256: of the weights file.
+    """
+
+    run: str
+    checkpoint: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members of the same classes, on one device.
+
+    Raises:
+        ValueError: no member.
+    """
+
+    members: tuple[Member, ...]
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise ValueError("no run is given; give one or more run folders")
+
+    @cached_property
+    def readings(self) -> tuple[Reading, ...]:
+        """The ways in which members read a picture, each once."""
+        return tuple(dict.fromkeys(member.reading for member in self.members))
+
+    def sights(self, images: Sequence[Float[Tensor, "3 height width"]]) -> list[Sight]:
+        """What each member sees of an image, given as each of ``readings`` has it."""
+        by_reading = dict(zip(self.readings, images, strict=True))
+        return [member.sight(by_reading[member.reading]) for member in self.members]
+
+    def describe(self) -> dict[str, Any]:
+        """How predictions come about, for the policy of metrics.json: of one run, or of each of several."""
+        if len(self.members) == 1:
+            return self.members[0].window.describe_origin()
+        origins = [vars(member.origin) if member.origin else {} for member in self.members]
+        described = zip(origins, self.members, strict=True)
+        return {"members": [origin | member.window.describe_origin() for origin, member in described]}

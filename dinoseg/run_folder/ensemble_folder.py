@@ -1,0 +1,83 @@
+"""A folder that holds several runs to be predicted as one: the runs in subfolders, and ``ensemble.json``."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from dinoseg.run_folder.checkpoint_manifest import Sha256
+from dinoseg.run_folder.folder import ENSEMBLE_FILE, RunFolder
+from dinoseg.system.files import replace_text
+from dinoseg.system.json_files import Record, read_json
+
+_REMEDY = "copy the whole folder again, or export the runs anew"
+
+
+def _refuse_other_places(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name or "\\" in name:
+        raise ValueError(f"{name!r} found, the name of a folder beside this file expected")
+    return name
+
+
+class MemberRecord(Record):
+    """One run: the subfolder that holds it, and the hash of its weights file."""
+
+    folder: Annotated[str, AfterValidator(_refuse_other_places)]
+    weights_sha256: Sha256
+
+
+class EnsembleRecord(Record):
+    """The whole file."""
+
+    members: Annotated[list[MemberRecord], Field(min_length=2)]
+
+
+@dataclass(frozen=True)
+class EnsembleFolder:
+    """Paths of an ensemble."""
+
+    path: Path
+
+    @property
+    def file(self) -> Path:
+        return self.path / ENSEMBLE_FILE
+
+    def members(self) -> list[tuple[Path, str]]:
+        """Run folder and hash of the weights of each member.
+
+        Raises:
+            ValueError: ``ensemble.json`` is damaged, or names a folder that is not there.
+        """
+        record = read_json(self.file, EnsembleRecord, _REMEDY)
+        for index, member in enumerate(record.members):
+            if not is_run(self.path / member.folder):
+                raise ValueError(
+                    f"{self.file}: members[{index}].folder: no run in {self.path / member.folder} (config.yaml and "
+                    f"labels.json); {_REMEDY}"
+                )
+        return [(self.path / member.folder, member.weights_sha256) for member in record.members]
+
+    def write(self, members: Sequence[tuple[str, str]]) -> None:
+        """Writes ``ensemble.json`` for subfolders and hashes that lie there already."""
+        listed = [{"folder": folder, "weights_sha256": digest} for folder, digest in members]
+        replace_text(self.file, json.dumps({"members": listed}, indent=2) + "\n")
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run: it has config.yaml and labels.json."""
+    folder = RunFolder(path)
+    return folder.config.is_file() and folder.labels.is_file()
+
+
+def is_rest_of_run(path: Path) -> bool:
+    """Whether a folder was a run, and lacks config.yaml or labels.json: checkpoints lie beside one of them."""
+    folder = RunFolder(path)
+    return folder.config.is_file() != folder.labels.is_file() and folder.checkpoint("best").parent.is_dir()
+
+
+def is_ensemble(path: Path) -> bool:
+    """Whether a folder holds several runs to be predicted as one."""
+    return EnsembleFolder(path).file.is_file()
