@@ -39,9 +39,9 @@ class CheckReport:
     """Everything a check found.
 
     ``label_space`` is None where the settings and masks do not give one; ``most_classes`` is the most classes that one
-    training mask holds; ``pairs`` are those of every split that is there, less training tiles in which nothing counts. ``white_level`` is what the settings or the
-    scan say is white in pictures with 16 bits, None where there are none. ``made_splits``: the images of every split by
-    their path below the root, where the data has no splits of its own.
+    training mask holds; ``pairs`` are those of every split that is there, less training tiles in which nothing counts.
+    ``white_level`` is what the settings or the scan say is white in pictures with 16 bits, None where there are none.
+    ``made_splits``: the images of every split by their path below the root, where the data has no splits of its own.
     """
 
     kind: Kind

@@ -1,4 +1,4 @@
-"""TIFFs of any size through rasterio: their headers, and windows of them as pictures, label ids and where they hold data.
+"""TIFFs of any size through rasterio: headers, and windows as pictures, label ids and where they hold data.
 
 Memory depends on the window, not on the file.
 """
