@@ -154,7 +154,7 @@ def _not_text(split: SplitScan) -> list[Finding]:
     listing = split.listing
     paths = [path for pair in listing.pairs for path in (pair.image, pair.mask) if path is not None]
     paths += [*listing.images_without_mask, *listing.masks_without_image]
-    broken = [path for path in paths if printable(path) != str(path)]
+    broken = [path for path in dict.fromkeys(paths) if printable(path) != str(path)]
     if not broken:
         return []
     message = f"{plural(len(broken), 'file')} of {split.name} with a line break, a control character or bytes that are"

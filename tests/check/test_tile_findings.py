@@ -19,6 +19,9 @@ from dinoseg.data.folders import find_pairs
 pytest.importorskip("rasterio", reason="needs rasterio (pip install 'dinoseg[geo]')")
 
 
+CACHED = ("train.cache_features=true", "train.cached_views=1")
+
+
 def checked(root: Path, use_cache: bool = False, **more: Any) -> CheckReport:
     return check_dataset(DatasetsConfig(root=str(root), tile=64, **more), use_cache=use_cache)
 
@@ -87,6 +90,17 @@ def test_facts_are_remembered_until_image_mask_or_region_change(root: Path, tmp_
     assert hits()[1] == 0
 
 
+def test_white_is_that_of_the_brightest_tile(root: Path) -> None:
+    mask = write_map_pair(root / "train")[1]
+    values = np.full((4, *mask.shape), 200, np.uint16)
+    values[:, 3, 3], values[:, 50] = 4000, 65535
+    write_raster(root / "train/images/map.tif", values, nodata=65535)
+    report = checked(root)
+    assert report.white_level == 4095
+    assert "1 image with 16 bits a channel, brightest value 4000" in finding(report, "white_level").message
+    assert finding(report, "dropped_channel").message.startswith("1 image with a channel beyond")
+
+
 def test_what_cannot_be_read_is_a_finding(root: Path) -> None:
     mask = write_map_pair(root / "train")[1]
     write_raster(root / "train/images/map.tif", np.zeros((3, *mask.shape), np.float32))
@@ -122,7 +136,7 @@ def test_one_file_cannot_be_split(tmp_path: Path) -> None:
 def test_training_evaluation_and_report(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     run = tmp_path / "run"
-    settings = tiny_settings(root, run, "datasets.tile=64", "eval.mode=whole", "train.cache_features=true")
+    settings = tiny_settings(root, run, "datasets.tile=64", "eval.mode=whole", "num_workers=1", *CACHED)
     assert run_cli(["train", *settings], monkeypatch) == 0
     assert run_cli(["eval", run], monkeypatch) == 0
     record = json.loads((run / "eval/val/metrics.json").read_text())
