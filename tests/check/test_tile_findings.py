@@ -140,10 +140,11 @@ def test_training_evaluation_and_report(root: Path, tmp_path: Path, monkeypatch:
     assert run_cli(["train", *settings], monkeypatch) == 0
     assert run_cli(["eval", run], monkeypatch) == 0
     record = json.loads((run / "eval/val/metrics.json").read_text())
-    assert (record["policy"]["images"], record["policy"]["images_available"]) == (12, 12)
+    assert (record["policy"]["images"], record["policy"]["tiles"]) == (12, 12)
     with np.load(run / "eval/val/per_image.npz") as found:
         assert found["names"].tolist()[:2] == ["map_r0_c0", "map_r0_c64"]
         mask = np.asarray(Image.open(root / "val/masks/map.tif"))
         np.testing.assert_array_equal(found["counts"][:, 2].sum(axis=0), np.bincount(mask.ravel()))
     assert run_cli(["report", run], monkeypatch) == 0
-    assert "map_r64_c128" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert "map_r64_c128" in page and "The images are tiles of large files" in page
