@@ -34,8 +34,7 @@ def refuse_unplaced(images: Iterable[Path], vector: str | None, options: str) ->
     for path in images:
         if not is_map(path):
             raise ValueError(
-                f"{options}: {path} is no map (a TIFF with a georeference); predict pictures without it, or into "
-                "another --out folder"
+                f"{options}: {path} is no map (a TIFF with a georeference); give maps alone, or leave {options} out"
             )
         header = read_header(path)
         if vector is None or header is None:
@@ -43,7 +42,7 @@ def refuse_unplaced(images: Iterable[Path], vector: str | None, options: str) ->
         if header.crs is None or header.transform.is_identity:
             lacking = "no reference system (CRS)" if header.crs is None else "a reference system, but no transform"
             raise ValueError(
-                f"--vector {vector}: {path} has {lacking}, so that polygons have no place; assign it "
+                f"--vector {vector}: {path} has {lacking}, so that polygons have no place; give it one "
                 "(rio edit-info --crs EPSG:32632 FILE), or leave --vector out"
             )
         if vector == "geojson" and header.crs.to_epsg() is None:

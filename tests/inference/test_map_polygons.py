@@ -227,7 +227,11 @@ WRONG: dict[str, tuple[Any, list[str], str]] = {
     "a picture": (picture, ["--vector", "gpkg"], r"--vector gpkg: .*a\.png is no map"),
     "overviews of a picture": (picture, ["--overviews"], r"--overviews: .*a\.png is no map"),
     "a format": (placed, ["--vector", "shp"], "--vector shp: choose gpkg or geojson"),
-    "no CRS": (lambda p: placed(p, crs=None), ["--vector", "gpkg"], r"a\.tif has no reference system \(CRS\).*assign"),
+    "no CRS": (
+        lambda p: placed(p, crs=None),
+        ["--vector", "gpkg"],
+        r"a\.tif has no reference system \(CRS\).*give it one",
+    ),
     "no place": (lambda p: placed(p, transform=None), ["--vector", "gpkg"], "a reference system, but no transform"),
     "no EPSG": (lambda p: placed(p, crs=OWN), ["--vector", "geojson"], "without an EPSG number.*--vector gpkg"),
 }
