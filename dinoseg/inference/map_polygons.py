@@ -45,7 +45,7 @@ def refuse_unplaced(images: Iterable[Path], vector: str | None, options: str) ->
                 f"--vector {vector}: {path} has {lacking}, so that polygons have no place; give it one "
                 "(rio edit-info --crs EPSG:32632 FILE), or leave --vector out"
             )
-        if vector == "geojson" and header.crs.to_epsg() is None:
+        if vector == "geojson" and _epsg(header.crs) is None:
             raise ValueError(
                 f"--vector geojson: {path} has a reference system without an EPSG number, by which GeoJSON names it; "
                 "use --vector gpkg"
@@ -68,7 +68,7 @@ def write_polygons(labels: Path, target: Path, space: LabelSpace) -> None:
                 f"{labels} {target.name}), or predict the map in parts"
             )
         crs = opened.crs
-        system = ReferenceSystem(crs.to_epsg(), crs.to_wkt(version="WKT1_GDAL"), _name_of(crs))
+        system = ReferenceSystem(_epsg(crs), crs.to_wkt(version="WKT1_GDAL"), _name_of(crs))
         write_vector(target, _polygons(opened, space), system)
 
 
@@ -96,6 +96,12 @@ def _count_corners(opened: Any) -> int:
         flat = (across[1:] & across[:-1]) | (down[:, 1:] & down[:, :-1])
         corners += int(flat.size - np.count_nonzero(flat))
     return corners
+
+
+def _epsg(crs: Any) -> int | None:
+    """Its number; None for a system that is but similar to one of EPSG's."""
+    number: int | None = crs.to_epsg(confidence_threshold=90)
+    return number
 
 
 def _name_of(crs: Any) -> str:
