@@ -295,6 +295,12 @@ def predict(
     ] = None,
     palette: Annotated[bool, typer.Option(help="Write label maps with colours (PNG mode P).")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict finished outputs anew.")] = False,
+    overviews: Annotated[
+        bool, typer.Option("--overviews", help="Maps: overviews in the GeoTIFF of label ids.")
+    ] = False,
+    vector: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="Maps: polygons in vectors/, too: gpkg or geojson.")
+    ] = None,
     engine: Annotated[str, typer.Option(help="local (also under torchrun), or ray.")] = "local",
     workers: Annotated[
         int | None, typer.Option(help="ray: actors; one a GPU, or one for two CPU cores, when left out.")
@@ -304,7 +310,7 @@ def predict(
     from dinoseg.inference.outputs import OutputFolder
     from dinoseg.verbs.predict import predict_arguments
 
-    outputs = OutputFolder(out, mask_ignored, regions, palette, overwrite)
+    outputs = OutputFolder(out, mask_ignored, regions, palette, overwrite, overviews, vector)
     done = predict_arguments(arguments, checkpoint, device, outputs, Console(), engine=engine, workers=workers)
     if done.failed:
         raise typer.Exit(1)

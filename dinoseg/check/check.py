@@ -21,6 +21,7 @@ from dinoseg.check.scan import scan_pairs
 from dinoseg.check.scan_cache import ScanCache, default_cache_path
 from dinoseg.check.split_summary import SplitSummary, label_counts, label_rows, summarise
 from dinoseg.check.splitting import MADE_SPLITS, cut, list_data
+from dinoseg.check.tile_findings import counted_pairs, tile_findings
 from dinoseg.check.white_level import dropped_channel_findings, find_white_level
 from dinoseg.check.zero_decision import Decision, decide
 from dinoseg.config import DatasetsConfig
@@ -38,9 +39,9 @@ class CheckReport:
     """Everything a check found.
 
     ``label_space`` is None where the settings and masks do not give one; ``most_classes`` is the most classes that one
-    training mask holds; ``pairs`` are those of every split that is there. ``white_level`` is what the settings or the
-    scan say is white in pictures with 16 bits, None where there are none. ``made_splits``: the images of every split by
-    their path below the root, where the data has no splits of its own.
+    training mask holds; ``pairs`` are those of every split that is there, less training tiles in which nothing counts.
+    ``white_level`` is what the settings or the scan say is white in pictures with 16 bits, None where there are none.
+    ``made_splits``: the images of every split by their path below the root, where the data has no splits of its own.
     """
 
     kind: Kind
@@ -130,7 +131,8 @@ def check_dataset(
     if not any(finding.code == MADE_SPLITS for finding in findings):
         return report
     root = data_root(datasets)
-    made = {name: tuple(recorded_name(p.image, root) for p in pairs) for name, pairs in report.pairs.items()}
+    images = {name: dict.fromkeys(pair.image for pair in pairs) for name, pairs in report.pairs.items()}
+    made = {name: tuple(recorded_name(image, root) for image in found) for name, found in images.items()}
     return replace(report, made_splits=made)
 
 
@@ -178,7 +180,7 @@ def _judge(
     """Adds to the findings all that the scans give."""
     kind, declared = _declared_kind(datasets)
     for scan in scans:
-        findings += file_findings(scan)
+        findings += [*file_findings(scan), *tile_findings(scan)]
     findings += same_image_findings(scans)
     white = find_white_level(scans, datasets.white_level)
     findings += [*white.findings, *dropped_channel_findings(scans)]
@@ -206,7 +208,7 @@ def _judge(
             datasets.classes is None and not _is_ade20k(datasets),
         ),
         _most_classes(scans, kind, space) if space else None,
-        {scan.name: scan.listing.pairs for scan in scans},
+        {scan.name: counted_pairs(scan, space) for scan in scans},
         white.value,
     )
 

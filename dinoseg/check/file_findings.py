@@ -10,6 +10,7 @@ from typing import Any, Literal
 from dinoseg.check.scan import PairFacts
 from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES
 from dinoseg.data.pairs import Split, SplitListing
+from dinoseg.data.tiles import Tile
 from dinoseg.system.messages import list_names, printable
 
 Severity = Literal["error", "warning", "note"]
@@ -153,7 +154,7 @@ def _not_text(split: SplitScan) -> list[Finding]:
     listing = split.listing
     paths = [path for pair in listing.pairs for path in (pair.image, pair.mask) if path is not None]
     paths += [*listing.images_without_mask, *listing.masks_without_image]
-    broken = [path for path in paths if printable(path) != str(path)]
+    broken = [path for path in dict.fromkeys(paths) if printable(path) != str(path)]
     if not broken:
         return []
     message = f"{plural(len(broken), 'file')} of {split.name} with a line break, a control character or bytes that are"
@@ -203,7 +204,7 @@ def _paired_by_affix(split: SplitScan) -> list[Finding]:
 
 
 def _regions(split: SplitScan) -> list[Finding]:
-    facts = [fact for fact in split.facts if fact.pair.region and not fact.mask.error]
+    facts = [f for f in split.facts if f.pair.region and not f.mask.error and not isinstance(f.pair, Tile)]
     pixels = sum(fact.mask.size[0] * fact.mask.size[1] for fact in facts)
     if not pixels:
         return []

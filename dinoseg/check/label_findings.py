@@ -9,6 +9,7 @@ import numpy as np
 
 from dinoseg.check.file_findings import Finding, SplitScan, file_finding, is_jpeg, plural
 from dinoseg.check.scan import PairFacts
+from dinoseg.data.tiles import Tile
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind, show_label
 
@@ -107,7 +108,8 @@ def presence_findings(splits: Sequence[SplitScan], space: LabelSpace, is_ade20k:
     """Masks in which nothing counts, classes that occur nowhere, and classes missing from a split."""
     findings = []
     for split in splits:
-        empty = [fact for fact in usable_masks(split, space.kind) if not class_counts(fact, space).any()]
+        whole = [fact for fact in usable_masks(split, space.kind) if not isinstance(fact.pair, Tile)]
+        empty = [fact for fact in whole if not class_counts(fact, space).any()]
         files = [fact.pair.mask for fact in empty if fact.pair.mask and not _unknown(fact, space)]
         if files:
             message = f"{plural(len(files), 'mask')} of {split.name} in which every pixel is ignored"

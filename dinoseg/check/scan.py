@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,10 @@ from dinoseg.check.scan_cache import ScanCache
 from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.masks import array_ids, mask_ids, pack_channels, read_mask
 from dinoseg.data.pairs import Pair
-from dinoseg.data.pictures import brightest_value, refuse_picture_mode
+from dinoseg.data.pictures import LARGEST_WHITE, brightest_value, refuse_picture_mode
+from dinoseg.data.rasters import as_picture, opened_raster, read_labels, read_values, stored_kind
 from dinoseg.data.regions import read_region
+from dinoseg.data.tiles import Tile
 from dinoseg.labels.settings import Kind
 from dinoseg.system.bars import image_progress
 from dinoseg.system.files import refuse_special_file
@@ -59,7 +61,7 @@ class MaskFacts:
         stores: whether its values are label ids or packed colours; a palette mask is whichever was asked for.
         counts: pixels per value, the most frequent ``MOST_VALUES``; ``distinct`` is how many values there are.
         equal_channels: an RGB mask that is really grey.
-        outside: pixels outside the region of the image; they are not among the counts.
+        outside: pixels outside the region of the image, or (of a tile) without data; they are not among the counts.
         error: why it cannot be read; the other fields are empty then.
     """
 
@@ -96,6 +98,8 @@ def scan_pairs(
 
     def facts_of(pair: Pair) -> PairFacts:
         assert pair.mask is not None
+        if isinstance(pair, Tile):
+            return _facts_of_tile(pair, kind, cache)
         image = cache.get(ImageFacts, "image", pair.image, read_image_facts)
         if pair.region is not None:
             # Of two files: what is remembered knows of one.
@@ -149,6 +153,52 @@ def read_mask_facts(path: Path, kind: Kind) -> MaskFacts:
     except ValueError as error:
         return MaskFacts(mode, upright.size, orientation, error=_reason(error, path))
     return mask_facts(mode, upright.size, orientation, stores, counts)
+
+
+def _facts_of_tile(tile: Tile, kind: Kind, cache: ScanCache) -> PairFacts:
+    """As remembered, or read; what counts in a mask depends on image and region, too."""
+    assert tile.mask is not None
+    place = f"tile {tile.area.rows} {tile.area.columns}"
+    others = " ".join(_stamp(path) for path in (tile.image, tile.region) if path is not None)
+    loaded = lru_cache(lambda: _read_tile_facts(tile, kind))
+    image = cache.get(ImageFacts, place, tile.image, lambda path: loaded()[0])
+    return PairFacts(tile, image, cache.get(MaskFacts, f"{place} {kind} {others}", tile.mask, lambda path: loaded()[1]))
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "-"
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _read_tile_facts(tile: Tile, kind: Kind) -> tuple[ImageFacts, MaskFacts]:
+    assert tile.mask is not None
+    height, width = tile.area.size
+    size = (width, height)
+    image, mask, inside = ImageFacts(), MaskFacts(), np.ones((height, width), dtype=bool)
+    try:
+        with opened_raster(tile.image) as opened:
+            values, inside = read_values(opened, tile.area)
+            as_picture(values, str(tile.image), LARGEST_WHITE)  # raises for what is no picture
+            mode, drops = f"{opened.count} x {opened.dtypes[0]}", opened.count not in (1, 3)
+        # Tiles without a difference in them (sea, nodata) are alike and no copies.
+        plain = not values.size or values.min() == values.max()
+        digest = "" if plain else hashlib.blake2b(f"{size}".encode() + values.tobytes(), digest_size=16).hexdigest()
+        image = ImageFacts(mode, size, size, 1, digest, brightest_value(np.moveaxis(values, 0, -1)), drops)
+    except (OSError, ValueError) as error:
+        image = ImageFacts(error=_reason(error, tile.image))
+    try:
+        with opened_raster(tile.mask) as opened:
+            stores, mode = stored_kind(opened, kind), f"{opened.count} x {opened.dtypes[0]}"
+            label_ids, known = read_labels(opened, tile.area, stores)
+        counted = inside & known & tile.within()
+        mask = mask_facts(mode, size, 1, stores, count_values(label_ids[counted]))
+        mask = replace(mask, outside=int(counted.size - counted.sum()))
+    except (OSError, ValueError) as error:
+        mask = MaskFacts(error=_reason(error, tile.mask))
+    return image, mask
 
 
 def read_facts_inside(pair: Pair, kind: Kind) -> MaskFacts:

@@ -23,12 +23,10 @@ class WhiteLevel:
 
 def find_white_level(scans: Sequence[SplitScan], given: int | None) -> WhiteLevel:
     """The smallest 2^n - 1 that is no less than the brightest value of all splits, unless one is given."""
-    brightest_of = {
-        fact.pair.image: fact.image.brightest
-        for scan in scans
-        for fact in scan.facts
-        if fact.image.brightest is not None
-    }
+    brightest_of: dict[Path, int] = {}
+    for fact in (fact for scan in scans for fact in scan.facts if fact.image.brightest is not None):
+        # An image has several facts where it is read in tiles.
+        brightest_of[fact.pair.image] = max(brightest_of.get(fact.pair.image, 0), fact.image.brightest or 0)
     if not brightest_of:
         return WhiteLevel(given)
     brightest = max(brightest_of.values())
@@ -47,7 +45,8 @@ def find_white_level(scans: Sequence[SplitScan], given: int | None) -> WhiteLeve
 
 def dropped_channel_findings(scans: Sequence[SplitScan]) -> list[Finding]:
     """Pictures with an alpha channel or further bands."""
-    files = [fact.pair.image for scan in scans for fact in scan.facts if fact.image.drops_channels]
+    facts = [fact for scan in scans for fact in scan.facts if fact.image.drops_channels]
+    files = list(dict.fromkeys(fact.pair.image for fact in facts))
     if not files:
         return []
     message = f"{plural(len(files), 'image')} with a channel beyond red, green and blue (or grey), which is not used"

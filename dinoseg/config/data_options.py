@@ -52,6 +52,15 @@ class DatasetsConfig(Section):
         "outside counts nowhere",
         verbs=READS_DATA,
     )
+    tile: int | None = option(
+        None,
+        "side of the tiles that large TIFFs are read in, each an image of its own (extra geo): 1024 for TIFFs of more "
+        "than 25 megapixels when left out; a number for every TIFF that is larger, 0 for none",
+        least=0,
+        most=_LARGEST_SIDE,
+        unit="pixels",
+        verbs=READS_DATA,
+    )
     classes: Any = option(
         None,
         "{label id or '#rrggbb': name}, a file of names, or a known data set (voc, cityscapes, ade20k and others); a "

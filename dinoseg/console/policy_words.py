@@ -26,8 +26,17 @@ def policy_in_words(policy: dict[str, Any], kind: Kind = "ids") -> list[str]:
         *_measures(policy),
         _ignored(policy, kind),
         "Pixels outside the regions count nowhere (datasets.regions)." if policy.get("regions") else "",
+        _tiles(policy),
     ]
     return [sentence for sentence in sentences if sentence]
+
+
+def _tiles(policy: dict[str, Any]) -> str:
+    tiles = policy.get("tiles")
+    if not tiles:
+        return ""
+    which = "The images are" if tiles == policy["images"] else f"{tiles} of the images are"
+    return f"{which} tiles of large files, nothing beyond whose border is seen (datasets.tile); nodata counts nowhere."
 
 
 def images_in_words(policy: dict[str, Any]) -> str:

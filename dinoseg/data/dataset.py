@@ -17,8 +17,9 @@ from dinoseg.data.masks import LabelMap, read_pair
 from dinoseg.data.pairs import Pair
 from dinoseg.data.placement import Placement
 from dinoseg.data.reading import Reading
-from dinoseg.data.regions import encode_inside
+from dinoseg.data.regions import encode_inside, encode_within
 from dinoseg.data.sampler import mixed_seed
+from dinoseg.data.tiles import Tile
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import refuse_special_file
 
@@ -64,11 +65,15 @@ def _checked_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
 
 def read_picture(pair: Pair, label_space: LabelSpace, white_level: int | None) -> Image.Image:
     """The RGB image of a pair, upright; ``ValueError`` names the file or item that is at fault."""
+    if isinstance(pair, Tile):
+        return pair.picture(white_level)
     return _read(pair, label_space, white_level)[0]
 
 
 def stored_size(pair: Pair, label_space: LabelSpace, white_level: int | None) -> tuple[int, int]:
     """Height and width of an image, of a file as it is stored."""
+    if isinstance(pair, Tile):
+        return pair.area.size
     if isinstance(pair, DataItem):
         return pair.read(label_space.kind, white_level)[0].size[::-1]
     refuse_special_file(pair.image)
@@ -90,6 +95,9 @@ def read_encoded(
     Raises:
         ValueError: names the file or item that is at fault.
     """
+    if isinstance(pair, Tile):
+        picture, stored, inside = pair.load(label_space.kind, white_level)
+        return picture, encode_within(inside, stored, label_space, f"{pair.mask} ({pair.name})")
     image, label_ids = _read(pair, label_space, white_level)
     return image, encode_inside(pair, label_ids, label_space)
 

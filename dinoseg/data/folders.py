@@ -23,6 +23,7 @@ from dinoseg.data.places import Layout, Places
 from dinoseg.data.regions import attach_regions
 from dinoseg.data.selection import NameList, select_matching, select_named
 from dinoseg.data.suggestion import suggest_globs
+from dinoseg.data.tiles import in_tiles
 
 _FOLDER_OF_SPLIT = {"TRAIN": "training", "VAL": "validation"}
 _TOP_FOLDER = "ADEChallengeData2016"
@@ -38,15 +39,16 @@ class UnsplitError(MissingSplitError):
 
 
 def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
-    """The images of a split with their masks, and their regions where ``datasets.regions`` gives some.
+    """The images of a split with their masks, and their regions where ``datasets.regions`` gives some; large TIFFs in
+    tiles.
 
     Raises:
         MissingSplitError: (a ValueError) there is no such split; names what was looked for and what exists.
         UnsplitError: (a MissingSplitError) there are pairs, but of no split.
         ValueError: a missing ``images`` or ``masks`` folder, two images or two masks of one name, a bad glob or list,
-            an image without a region.
+            an image without a region, a large TIFF that does not lie where its mask lies.
     """
-    return attach_regions(_list_split(datasets, split), datasets, split)
+    return in_tiles(attach_regions(_list_split(datasets, split), datasets, split), datasets)
 
 
 def _list_split(datasets: DatasetsConfig, split: Split) -> SplitListing:

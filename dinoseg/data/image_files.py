@@ -116,7 +116,8 @@ def _errors_in_words(path: Path) -> Iterator[None]:
     except Image.DecompressionBombError:
         raise ValueError(
             f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, Pillow's guard against files that fill "
-            "the memory; cut the image into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS from Python if you trust it"
+            "the memory; cut the image into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS from Python if you trust it; "
+            "a TIFF with a TIFF for its mask is read in tiles with rasterio (pip install 'dinoseg[geo]')"
         ) from None
     except MemoryError:
         raise ValueError(f"{path}: does not fit into memory; cut the image into tiles") from None

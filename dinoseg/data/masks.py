@@ -53,10 +53,12 @@ def read_pair(pair: Pair, kind: Kind = "ids", white_level: int | None = None) ->
     return image, mask
 
 
-def size_mismatch(image: Path, image_size: tuple[int, int], mask: Path, mask_size: tuple[int, int]) -> str:
+def size_mismatch(
+    image: Path, image_size: tuple[int, int], mask: Path, mask_size: tuple[int, int], noun: str = "mask"
+) -> str:
     """The message for sizes (width, height) that differ."""
     return (
-        f"{image} is {image_size[0]} x {image_size[1]} but its mask {mask} is {mask_size[0]} x {mask_size[1]} "
+        f"{image} is {image_size[0]} x {image_size[1]} but its {noun} {mask} is {mask_size[0]} x {mask_size[1]} "
         "(width x height); resize one of them, a mask by nearest neighbour only"
     )
 

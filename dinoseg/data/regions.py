@@ -96,6 +96,13 @@ def encode_inside(
     if pair.region is None:
         return space.encode(label_ids, source=source)
     inside = read_region(pair.region, pair.image, (label_ids.shape[1], label_ids.shape[0]))
+    return encode_within(inside, label_ids, space, source)
+
+
+def encode_within(
+    inside: Region, label_ids: Integer[np.ndarray, "height width"], space: LabelSpace, source: str
+) -> Integer[np.ndarray, "height width"]:
+    """The same with a region that was read."""
     known = np.where(inside, label_ids, space.classes[0].label_ids[0])
     indices = space.encode(known, source=source)
     return np.where(inside, indices, np.array(space.ignore_index, indices.dtype))

@@ -9,7 +9,7 @@ from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation
 from dinoseg.system.messages import list_names
 
 # Of the policy: what other checks cover, and what only says how an evaluation came about.
-_COVERED = ("absent_classes", "ignored_label_ids", "reduce_zero_label", "images", "regions", "beta")
+_COVERED = ("absent_classes", "ignored_label_ids", "reduce_zero_label", "images", "regions", "tiles", "beta")
 Names = tuple[str, str]
 
 

@@ -19,6 +19,7 @@ from dinoseg.backbone import FeatureMap
 from dinoseg.data.dataset import EvaluationDataset, Sample, outlive_signals, samples_of
 from dinoseg.data.pairs import Pair
 from dinoseg.data.sampler import spread_subset
+from dinoseg.data.tiles import Tile
 from dinoseg.evaluation.counts import Counts
 from dinoseg.evaluation.measures import Measures
 from dinoseg.evaluation.metrics import Metrics, metrics_from_counts
@@ -180,9 +181,11 @@ def _samples(dataset: EvaluationDataset, indices: list[int], num_workers: int) -
 def counted_policy(label_space: LabelSpace, pairs: Sequence[Pair], available: int) -> dict[str, Any]:
     """The part of a policy that says what was counted; how it was predicted stands before it."""
     regions = sum(pair.region is not None for pair in pairs)
+    tiles = sum(isinstance(pair, Tile) for pair in pairs)
     return {
         "images": len(pairs),
         **({"regions": regions} if regions else {}),
+        **({"tiles": tiles} if tiles else {}),
         "images_available": available,
         "ignored_label_ids": [plain_label(label_id, label_space.kind) for label_id in label_space.ignored_ids],
         "reduce_zero_label": label_space.reduce_zero_label,

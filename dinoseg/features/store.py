@@ -21,7 +21,7 @@ from dinoseg.backbone import FeatureMap
 from dinoseg.data.dataset import LayerTensors
 from dinoseg.data.placement import Placement, Positions, Window, is_inside, sampled
 from dinoseg.features.recipe import FeatureRecipe
-from dinoseg.system.files import replace_text, replaced_file
+from dinoseg.system.files import replaced_file
 from dinoseg.system.tensor_files import save_tensors
 
 _DESCRIPTION = "features.json"
@@ -29,7 +29,7 @@ _SUFFIX = ".safetensors"
 # Names that nobody else gives by chance: of a folder, of what is kept in it, and of what lies there for a while.
 _FOLDER_NAME = re.compile(r"[0-9a-f]{24}")
 _FEATURES_NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
-_PASSING_NAME = re.compile(r"\.[0-9a-f]{2}\.lock|\.[0-9a-f]{32}\.\d+\.new\.safetensors|\.features\.new\.json")
+_PASSING_NAME = re.compile(r"\.[0-9a-f]{2}\.lock|\.[0-9a-f]{32}\.\d+\.new\.safetensors|\.features\.(\d+\.)?new\.json")
 
 
 class FeatureFolder:
@@ -64,7 +64,9 @@ class FeatureFolder:
                 tensors[f"cls_{index}"] = feature.cls[0].to("cpu", torch.float16).contiguous()
         checksum = zlib.crc32(b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors)))
         if not (self.path / _DESCRIPTION).exists():
-            replace_text(self.path / _DESCRIPTION, json.dumps(asdict(self.recipe), indent=2) + "\n")
+            # Two processes may begin one cache at once; with one name between them the second finds nothing to move.
+            with replaced_file(self.path / _DESCRIPTION, shared=True) as temporary:
+                temporary.write_text(json.dumps(asdict(self.recipe), indent=2) + "\n", encoding="utf-8")
         with replaced_file(file, shared=True) as temporary:
             save_tensors(tensors, temporary, metadata={"crc32": str(checksum), "of": self._owner(file)})
 

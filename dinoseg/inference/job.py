@@ -1,6 +1,8 @@
 """A prediction job: images through a predictor into an output folder, each proven and kept, or predicted anew."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer
@@ -10,7 +12,8 @@ from dinoseg.data.pairs import Pair
 from dinoseg.inference.exposures import Exposures
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import output_fingerprint
-from dinoseg.inference.maps import is_map, map_holds, predict_map
+from dinoseg.inference.map_polygons import write_polygons
+from dinoseg.inference.maps import MapOutput, add_overviews, is_map, map_holds, predict_map
 from dinoseg.inference.outputs import Outcome, OutputFolder
 from dinoseg.inference.predictor import Prediction, Predictor
 from dinoseg.system.files import refuse_special_file
@@ -64,8 +67,11 @@ class PredictionJob:
         whole = self.outputs.of_pictures or self.predictor.resized_to is not None
         return not whole and self.predictor.label_space.kind == "ids" and is_map(image.path)
 
-    def do_map(self, image: InputImage) -> Outcome:
+    def do_map(self, image: InputImage, advance: Callable[[], None] = lambda: None) -> Outcome:
         """Predicts a map block by block, unless its outputs are there already.
+
+        Args:
+            advance: called after each block that is predicted.
 
         Raises:
             OSError: an output cannot be written.
@@ -77,18 +83,27 @@ class PredictionJob:
             if predictor.fingerprint is not None:
                 fingerprint = output_fingerprint(predictor.fingerprint, outputs.palette, image.path, None)
             output = outputs.of_map(image, fingerprint)
-            if fingerprint is not None and not outputs.overwrite and map_holds(output.labels, fingerprint):
-                return Outcome(image, kept=True, suffix=output.labels.suffix)
-            predict_map(predictor, image.path, output)
+            kept = fingerprint is not None and not outputs.overwrite and map_holds(output.labels, fingerprint)
+            if not kept:
+                predict_map(predictor, image.path, output, advance)
+            self._complete(output)
         except ValueError as error:
             return Outcome(image, error=str(error))
-        return Outcome(image, suffix=output.labels.suffix)
+        return Outcome(image, kept=kept, suffix=output.labels.suffix)
+
+    def _complete(self, output: MapOutput) -> None:
+        """Adds what is made of a label map that may have been there before."""
+        if output.overviews:
+            add_overviews(output.labels)
+        if output.polygons is not None and not _is_newer(output.polygons, output.labels):
+            write_polygons(output.labels, output.polygons, self.predictor.label_space)
 
     def open(self, image: InputImage) -> OpenedImage | Outcome:
         """What the model works on, or the outcome where it has nothing to do: kept from before, or not readable."""
         predictor, outputs = self.predictor, self.outputs
         white_levels = predictor.white_levels
         try:
+            outputs.refuse_picture(image)
             refuse_special_file(image.path)
             mask, fingerprint = outputs.mask_of(image), None
             outputs.refuse_foreign(image)
@@ -125,3 +140,7 @@ class PredictionJob:
         except ValueError as error:
             return Outcome(opened.image, error=str(error))
         return Outcome(opened.image)
+
+
+def _is_newer(path: Path, than: Path) -> bool:
+    return path.is_file() and path.stat().st_mtime_ns >= than.stat().st_mtime_ns

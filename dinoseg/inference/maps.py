@@ -4,16 +4,27 @@ A block is predicted with a margin of the map around it, of which nothing is wri
 pixel is judged without what lies around it. Memory depends on the block, not on the map.
 """
 
-import warnings
+import errno
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Integer
 
+from dinoseg.data.rasters import (
+    Area,
+    has_rasterio,
+    import_rasterio,
+    opened_raster,
+    picture_bands,
+    pixels_of,
+    read_header,
+    read_values,
+)
 from dinoseg.data.regions import outside_as_ignored
 from dinoseg.drawing.overlay import overlay
 from dinoseg.inference.exposures import Exposures
@@ -56,17 +67,14 @@ def is_map(path: Path) -> bool:
 
     Its header is read.
     """
-    if path.suffix.lower() not in (".tif", ".tiff") or find_spec("rasterio") is None:
-        return False
-    rasterio = _rasterio()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            with rasterio.open(path) as found:
-                placed = found.crs is not None or not found.transform.is_identity
-                return bool(placed or found.width * found.height > _LARGEST_PICTURE)
-    except rasterio.errors.RasterioError:
-        return False
+    header = read_header(path) if has_rasterio() else None
+    return header is not None and (header.is_placed or header.size[0] * header.size[1] > _LARGEST_PICTURE)
+
+
+def count_blocks(path: Path) -> int:
+    """In how many blocks a map is predicted."""
+    header = read_header(path)
+    return 1 if header is None else sum(1 for _ in blocks(*header.size, 0))
 
 
 def blocks(height: int, width: int, margin: int, block: int = BLOCK) -> Iterator[Block]:
@@ -86,11 +94,10 @@ def map_holds(path: Path, fingerprint: str) -> bool:
     """Whether a label map of a map is there and carries this fingerprint."""
     if not path.is_file():
         return False
-    rasterio = _rasterio()
     try:
-        with rasterio.open(path) as found:
+        with opened_raster(path) as found:
             return bool(found.tags().get(_FINGERPRINT) == fingerprint)
-    except rasterio.errors.RasterioError:
+    except ValueError:
         return False
 
 
@@ -102,11 +109,15 @@ class MapOutput:
         labels: a GeoTIFF of label ids, with the nodata value where the map has none, and where it is ignored.
         overlay: a small picture of it.
         fingerprint: is written into the GeoTIFF.
+        overviews: it gets smaller copies within, by which viewers draw it at once.
+        polygons: a GeoPackage or GeoJSON file, where one is wanted.
     """
 
     labels: Path
     overlay: Path
     fingerprint: str | None = None
+    overviews: bool = False
+    polygons: Path | None = None
 
 
 def predict_map(
@@ -116,7 +127,7 @@ def predict_map(
     advance: Callable[[], None] = lambda: None,
     block: int = BLOCK,
 ) -> None:
-    """Predicts a map; its files appear whole or not at all.
+    """Predicts a map; label map and overlay appear whole or not at all.
 
     Args:
         advance: called after each block.
@@ -125,7 +136,7 @@ def predict_map(
         ValueError: no map that is read, or label ids that a GeoTIFF does not hold.
         OSError: an output cannot be written.
     """
-    rasterio, space = _rasterio(), predictor.label_space
+    rasterio, space = import_rasterio(), predictor.label_space
     resized = predictor.resized_to
     if resized is not None:
         raise ValueError(
@@ -134,35 +145,68 @@ def predict_map(
         )
     if space.kind == "colours":
         raise ValueError(f"{source}: maps are written as label ids, but this run has colours; train it on label ids")
-    try:
-        with rasterio.open(source) as opened, replaced_file(output.labels) as temporary:
-            with rasterio.open(temporary, "w", **_profile(opened, space)) as written:
-                small = _predict_blocks(predictor, opened, written, advance, block)
-                if output.fingerprint is not None:
-                    written.update_tags(**{_FINGERPRINT: output.fingerprint})
-                _describe(written, space)
-            bands = _bands(opened)
-            reduced = opened.read(bands, out_shape=(len(bands), *small.shape))
-            shown = _exposures(opened, reduced, predictor.white_levels[:1]).shown
-    except rasterio.errors.RasterioError as error:
-        raise ValueError(f"{source}: cannot be read as a map ({error})") from error
+    with opened_raster(source) as opened, replaced_file(output.labels) as temporary:
+        temporary.touch()  # says what is wrong with the folder in words
+        with _write_errors(output.labels), rasterio.open(temporary, "w", **_profile(opened, space)) as written:
+            small = _predict_blocks(predictor, opened, written, advance, block)
+            if output.fingerprint is not None:
+                written.update_tags(**{_FINGERPRINT: output.fingerprint})
+            _describe(written, space)
+        if output.overviews:
+            _build_overviews(temporary, output.labels)
+        bands = picture_bands(opened)
+        reduced = opened.read(bands, out_shape=(len(bands), *small.shape))
+        shown = Exposures.of(pixels_of(reduced), predictor.white_levels[:1], str(source)).shown
     with replaced_file(output.overlay) as temporary:
         overlay(shown, small, space).save(temporary)
+
+
+def add_overviews(labels: Path) -> None:
+    """Gives a finished label map overviews, unless it has some; it changes at once or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with opened_raster(labels) as found:
+        if found.overviews(1):
+            return
+    with replaced_file(labels) as temporary:
+        shutil.copyfile(labels, temporary)
+        _build_overviews(temporary, labels)
+
+
+def _build_overviews(path: Path, named: Path) -> None:
+    """Halves until the longer side fits a tile; ``named`` is what messages call the file."""
+    rasterio = import_rasterio()
+    with _write_errors(named), rasterio.open(path, "r+") as written:
+        longest = max(written.shape)
+        # One at least: by it a later run knows that they were made.
+        factors = [2**power for power in range(1, 32) if power == 1 or longest > _TILE * 2 ** (power - 1)]
+        # Label ids have no mean.
+        written.build_overviews(factors, rasterio.enums.Resampling.nearest)
+
+
+@contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    """An error of writing is one of the system; that of reading the map is told apart where it is read."""
+    try:
+        yield
+    except import_rasterio().errors.RasterioError as error:
+        raise OSError(errno.EIO, f"cannot be written ({error})", str(path)) from error
 
 
 def _predict_blocks(
     predictor: Predictor, opened: Any, written: Any, advance: Callable[[], None], block: int
 ) -> Integer[np.ndarray, "height width"]:
     """Writes every block; returns every few pixels of the class map."""
-    window = _rasterio().windows.Window
+    window = import_rasterio().windows.Window
     space, height, width = predictor.label_space, opened.height, opened.width
     step = max(1, -(-max(height, width) // _LARGEST_OVERLAY))
     small = np.full((-(-height // step), -(-width // step)), space.ignore_index, np.uint16)
     for part in blocks(height, width, predictor.context, block):
-        place = window.from_slices(part.read_rows, part.read_columns)
-        values = opened.read(_bands(opened), window=place)
-        picture = _exposures(opened, values, predictor.white_levels)
-        inside = opened.dataset_mask(window=place) > 0
+        with _read_errors(opened):
+            values, inside = read_values(opened, Area(part.read_rows, part.read_columns))
+        picture = Exposures.of(pixels_of(values), predictor.white_levels, opened.name)
         class_map = outside_as_ignored(predictor.predict(picture).class_map, inside, space)[part.inner]
         written.write(space.decode(class_map), 1, window=window.from_slices(part.rows, part.columns))
         top, left = (-part.rows[0] % step, -part.columns[0] % step)
@@ -173,15 +217,12 @@ def _predict_blocks(
     return small
 
 
-def _bands(opened: Any) -> list[int]:
-    """What is shown of a map: its first three bands, or its one."""
-    return [1, 2, 3] if opened.count >= 3 else [1]
-
-
-def _exposures(opened: Any, values: np.ndarray, white_levels: tuple[int | None, ...]) -> Exposures:
-    """Bands (band, height, width) as RGB, for each white level."""
-    pixels = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
-    return Exposures.of(np.ascontiguousarray(pixels), white_levels, opened.name)
+@contextmanager
+def _read_errors(opened: Any) -> Iterator[None]:
+    try:
+        yield
+    except import_rasterio().errors.RasterioError as error:
+        raise ValueError(f"{opened.name}: truncated or damaged ({error}); replace or remove the file") from error
 
 
 def _profile(opened: Any, space: LabelSpace) -> dict[str, Any]:
@@ -211,11 +252,3 @@ def _describe(written: Any, space: LabelSpace) -> None:
     if written.dtypes[0] == "uint8":
         colours = {label_id: (*entry.colour, 255) for entry in space.classes for label_id in entry.label_ids}
         written.write_colormap(1, colours)
-
-
-def _rasterio() -> Any:
-    import rasterio
-    import rasterio.errors
-    import rasterio.windows
-
-    return rasterio

@@ -70,6 +70,8 @@ class OutputFolder:
         regions: folder of masks, not zero where a prediction is wanted; elsewhere the ignored label is written.
         palette: write label maps with colours (PNG mode P) in place of plain grey values.
         overwrite: predict an image even when both its outputs carry the right fingerprint.
+        overviews: label maps of maps get overviews.
+        vector: ``gpkg`` or ``geojson``: polygons of maps are written to ``vectors/``, too.
     """
 
     path: Path
@@ -77,6 +79,8 @@ class OutputFolder:
     regions: Path | None = None
     palette: bool = False
     overwrite: bool = False
+    overviews: bool = False
+    vector: str | None = None
 
     def mask_of(self, image: InputImage) -> Path | None:
         """The true mask whose ignored pixels are to be kept; None unless they are. Raises ValueError without a mask."""
@@ -88,12 +92,29 @@ class OutputFolder:
 
     def of_map(self, image: InputImage, fingerprint: str | None) -> MapOutput:
         """Where the prediction of a map goes."""
-        return MapOutput(self.path / "labels" / f"{image.name}.tif", self._overlay(image), fingerprint)
+        polygons = None if self.vector is None else self.path / "vectors" / f"{image.name}.{self.vector}"
+        labels = self.path / "labels" / f"{image.name}.tif"
+        return MapOutput(labels, self._overlay(image), fingerprint, self.overviews, polygons)
 
     @property
     def of_pictures(self) -> bool:
         """Whether an option says something of each picture that nothing says of a map."""
         return self.mask_ignored is not None or self.regions is not None
+
+    @property
+    def of_maps(self) -> str:
+        """The options that say something of maps alone, as they were given; empty without any."""
+        given = [f"--vector {self.vector}"] if self.vector is not None else []
+        return " ".join([*given, "--overviews"] if self.overviews else given)
+
+    def refuse_picture(self, image: InputImage) -> None:
+        """Raises ValueError where options are of maps, and the image is predicted as a picture."""
+        if self.of_maps:
+            raise ValueError(
+                f"{image.path}: {self.of_maps} is of maps, and this is predicted as a picture: it has no georeference, "
+                "or --regions, --mask-ignored, transforms.eval.img_size or labels that are colours are of whole "
+                "pictures; leave one out"
+            )
 
     def refuse_own_map(self, image: InputImage) -> None:
         """Raises ValueError where the output would take the place of a map."""
@@ -147,6 +168,12 @@ class OutputFolder:
             {"name": c.name, "label_ids": list(c.label_ids), "colour": list(c.colour)} for c in label_space.classes
         ]
         contents = {"classes": classes, "labels": summary.written, "failed": summary.failed}
+        if self.vector is not None:
+            # labels/NAME.tif and vectors/NAME.gpkg
+            names = {path: labels.removeprefix("labels/") for path, labels in summary.written.items()}
+            contents["vectors"] = {
+                path: f"vectors/{Path(name).with_suffix('.' + self.vector).as_posix()}" for path, name in names.items()
+            }
         replace_text(self.path / "predictions.json", json.dumps(contents, indent=2) + "\n")
 
     def _label_map(self, image: InputImage) -> Path:

@@ -1,7 +1,7 @@
 """Prediction of files by a run, or by several as one: what ``dinoseg predict`` does, in one process or many."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +10,9 @@ from dinoseg.config.loading import is_setting
 from dinoseg.inference.chosen_runs import Chosen, choose_runs
 from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
 from dinoseg.inference.job import PredictionJob
-from dinoseg.inference.outputs import OutputFolder, PredictionSummary, summarise
+from dinoseg.inference.map_polygons import refuse_unplaced
+from dinoseg.inference.maps import count_blocks
+from dinoseg.inference.outputs import Outcome, OutputFolder, PredictionSummary, summarise
 from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.predictor import Predictor
 from dinoseg.inference.ray_engine import RayJob, predict_with_ray
@@ -102,6 +104,8 @@ def predict_run(
             images = with_masks(images, outputs.mask_ignored)
         if outputs.regions is not None:
             images = with_regions(images, outputs.regions)
+        if outputs.of_maps:
+            refuse_unplaced((image.path for image in images), outputs.vector, outputs.of_maps)
         images = from_first_process(images)
         if engine == "ray":
             summary = _by_ray(RayJob(run, outputs), images, workers, console)
@@ -122,17 +126,36 @@ def predict_files(job: PredictionJob, images: list[InputImage], console: Console
     """
     share = own_share(images)
     title = "predicting" if process_count() == 1 else f"predicting, process 1 of {process_count()}"
-    quiet = Console(quiet=True)
-    with image_progress(console if process_rank() == 0 else quiet, len(share), title) as advance:
-        maps = [image for image in share if job.is_map(image)]
-        outcomes = predict_all(job, [image for image in share if image not in maps], advance)
+    shown = console if process_rank() == 0 else Console(quiet=True)
+    outcomes: dict[Path, Outcome] = {}
+    maps = [image for image in share if job.is_map(image)]
+    blocks = {image.path: count_blocks(image.path) for image in maps}
+    pictures = [image for image in share if image.path not in blocks]
+    unit = "images" if not maps else "blocks" if not pictures else "images and blocks"
+    with image_progress(shown, len(pictures) + sum(blocks.values()), title, unit) as advance:
+        outcomes |= {outcome.image.path: outcome for outcome in predict_all(job, pictures, advance)}
         for image in maps:
-            outcomes.append(job.do_map(image))
-            advance()
-    summary = summarise(gather_shares(outcomes))
+            outcomes[image.path] = _do_map(job, image, blocks[image.path], advance)
+    # In the order given, whatever was predicted first.
+    summary = summarise(gather_shares([outcomes[image.path] for image in share]))
     if process_rank() == 0:
         job.outputs.record(summary, job.predictor.label_space)
     return summary
+
+
+def _do_map(job: PredictionJob, image: InputImage, blocks: int, advance: Callable[[], None]) -> Outcome:
+    """The outcome of a map; advances by all its blocks, whether they were predicted or not."""
+    left = blocks
+
+    def count() -> None:
+        nonlocal left
+        left -= 1
+        advance()
+
+    outcome = job.do_map(image, count)
+    for _ in range(left):
+        advance()
+    return outcome
 
 
 def _by_ray(job: RayJob, images: list[InputImage], workers: int | None, console: Console) -> PredictionSummary:

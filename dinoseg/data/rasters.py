@@ -1,0 +1,214 @@
+"""TIFFs of any size through rasterio: headers, and windows as pictures, label ids and where they hold data.
+
+Memory depends on the window, not on the file.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image
+
+from dinoseg.data.masks import LabelMap, array_ids
+from dinoseg.data.pictures import to_picture
+from dinoseg.labels.settings import Kind
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+# Bytes that GDAL keeps of the blocks which it read; its own default is a share of the machine's memory.
+_KEPT_BLOCKS = 256 * 2**20
+# Pixels by which corners may lie apart and still be the same: transforms are written with few digits.
+_SAME_PLACE = 0.1
+
+Inside = Bool[np.ndarray, "height width"]
+
+
+@dataclass(frozen=True)
+class Area:
+    """Rows and columns of a raster, each (start, end)."""
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
+
+
+@dataclass(frozen=True)
+class RasterHeader:
+    """What a TIFF says of itself before its pixels.
+
+    Attributes:
+        size: height and width, as stored.
+        crs, transform: reference system (None without) and grid, as rasterio gives them.
+        pages: pictures in it; smaller copies are none.
+    """
+
+    size: tuple[int, int]
+    crs: Any
+    transform: Any
+    pages: int
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it has a georeference."""
+        return self.crs is not None or not self.transform.is_identity
+
+    @property
+    def place(self) -> str:
+        """The georeference in words."""
+        if not self.is_placed:
+            return "without a georeference"
+        step = f"{abs(self.transform.a):g} x {abs(self.transform.e):g}"
+        return f"at {self.transform.c:.10g}, {self.transform.f:.10g} in pixels of {step} ({self.crs or 'no CRS'})"
+
+    def lies_elsewhere(self, other: "RasterHeader") -> bool:
+        """Whether both have a georeference, and not the same."""
+        if not (self.is_placed and other.is_placed):
+            return False
+        if self.crs is not None and other.crs is not None and self.crs != other.crs:
+            return True
+        height, width = (float(side) for side in self.size)
+        for corner in ((0.0, 0.0), (width, 0.0), (0.0, height), (width, height)):
+            column, row = _placed(~self.transform, *_placed(other.transform, *corner))
+            if max(abs(column - corner[0]), abs(row - corner[1])) > _SAME_PLACE:
+                return True
+        return False
+
+
+def import_rasterio() -> Any:
+    """The package with what is used of it."""
+    import rasterio
+    import rasterio.enums
+    import rasterio.errors
+    import rasterio.windows
+
+    return rasterio
+
+
+def has_rasterio() -> bool:
+    """Whether it is installed (extra ``geo``)."""
+    return find_spec("rasterio") is not None
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether a name says so."""
+    return path.suffix.lower() in TIFF_SUFFIXES
+
+
+@contextmanager
+def opened_raster(path: Path) -> Iterator[Any]:
+    """A raster that is open for reading.
+
+    Raises:
+        ValueError: it cannot be read, now or within the block; names the file.
+    """
+    rasterio = import_rasterio()
+    with rasterio.Env(GDAL_CACHEMAX=_KEPT_BLOCKS):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+                opened = rasterio.open(path)
+            with opened:
+                yield opened
+        except rasterio.errors.RasterioError as error:
+            raise ValueError(f"{path}: missing, truncated or damaged ({error}); replace or remove the file") from error
+
+
+def read_header(path: Path) -> RasterHeader | None:
+    """The header of a TIFF; None for what is none, or is not read as one."""
+    if not is_tiff(path):
+        return None
+    try:
+        with opened_raster(path) as opened:
+            pages = max(1, len(opened.subdatasets))
+            return RasterHeader((opened.height, opened.width), opened.crs, opened.transform, pages)
+    except ValueError:
+        return None
+
+
+def picture_bands(opened: Any) -> list[int]:
+    """What is shown of a raster: its first three bands, or its one."""
+    return [1, 2, 3] if opened.count >= 3 else [1]
+
+
+def read_values(opened: Any, area: Area) -> tuple[np.ndarray, Inside]:
+    """What is shown of an area, (band, height, width), 0 where it holds no data; and where it does.
+
+    Raises:
+        ValueError: the raster does not reach that far.
+    """
+    inside = opened.dataset_mask(window=_window(opened, area)) > 0
+    values = opened.read(picture_bands(opened), window=_window(opened, area))
+    # What stands there may be any value, 65535 or the darkest of all.
+    values[:, ~inside] = 0
+    return values, inside
+
+
+def as_picture(values: np.ndarray, source: str, white_level: int | None) -> Image.Image:
+    """Bands as RGB; see ``to_picture``."""
+    return to_picture(pixels_of(values), source, white_level)
+
+
+def pixels_of(values: np.ndarray) -> np.ndarray:
+    """Bands (band, height, width) as an array of an image: (height, width, band), or (height, width) of one band."""
+    return np.ascontiguousarray(values[0] if len(values) == 1 else np.moveaxis(values, 0, -1))
+
+
+def read_labels(opened: Any, area: Area, kind: Kind) -> tuple[LabelMap, Inside]:
+    """Label ids of an area of a mask, colours packed as 0xRRGGBB; and where it holds data.
+
+    Raises:
+        ValueError: colours where label ids are declared or the other way round, no whole numbers, or the raster does
+            not reach that far.
+    """
+    values, inside = read_values(opened, area)
+    palette = _palette(opened) if kind == "colours" and len(values) == 1 else None
+    if palette is not None:
+        values = np.moveaxis(palette[values[0]], -1, 0)
+    pixels = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
+    return array_ids(pixels, kind, Path(opened.name)), inside
+
+
+def stored_kind(opened: Any, kind: Kind) -> Kind:
+    """What a mask stores; one with a palette stores what is asked for."""
+    if opened.count >= 3:
+        return "colours"
+    return kind if _palette(opened) is not None else "ids"
+
+
+def read_region_area(opened: Any, area: Area) -> Inside:
+    """Where a region is not zero, and holds data."""
+    values, inside = read_values(opened, area)
+    return inside & (values != 0).any(axis=0)
+
+
+def _placed(transform: Any, x: float, y: float) -> tuple[float, float]:
+    return transform.a * x + transform.b * y + transform.c, transform.d * x + transform.e * y + transform.f
+
+
+def _window(opened: Any, area: Area) -> Any:
+    if area.rows[1] > opened.height or area.columns[1] > opened.width:
+        raise ValueError(
+            f"{opened.name}: is {opened.width} x {opened.height} (width x height) and was larger when it was listed; "
+            "leave files alone while they are read"
+        )
+    return import_rasterio().windows.Window.from_slices(area.rows, area.columns)
+
+
+def _palette(opened: Any) -> np.ndarray | None:
+    """RGB by value; None for a raster without a palette."""
+    if opened.colorinterp[0] != import_rasterio().enums.ColorInterp.palette:
+        return None
+    colours = opened.colormap(1)
+    table = np.zeros((max(256, max(colours) + 1), 3), np.uint8)
+    for value, colour in colours.items():
+        table[value] = colour[:3]
+    return table

@@ -1,0 +1,157 @@
+"""Large TIFFs as many pairs: each tile is read by itself, as if it were a file, and the file is never read whole.
+
+A tile is an image of its own to scan, training and evaluation; what lies beyond its border is not seen, as with files
+that were cut. Tiles of one file go into one split, since splits are of files.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+from dinoseg.config import DatasetsConfig
+from dinoseg.data.image_files import ORIENTATION_TAG
+from dinoseg.data.masks import LabelMap, size_mismatch
+from dinoseg.data.pairs import Pair, SplitListing
+from dinoseg.data.rasters import (
+    Area,
+    Inside,
+    RasterHeader,
+    as_picture,
+    has_rasterio,
+    is_tiff,
+    opened_raster,
+    read_header,
+    read_labels,
+    read_region_area,
+    read_values,
+)
+from dinoseg.labels.settings import Kind
+
+# Where datasets.tile is left out: the side, and how many pixels an image has that is read whole.
+SIDE = 1024
+LARGEST_WHOLE = 25_000_000
+_LEAST_SIDE = 64
+
+
+@dataclass(frozen=True)
+class Tile(Pair):
+    """A part of an image and of its mask, which are TIFFs of one size."""
+
+    area: Area = field(kw_only=True)
+
+    @property
+    def identity(self) -> str:
+        """Its name, which says where it begins, and its size."""
+        return f"{self.name} {self.area.size}"
+
+    def picture(self, white_level: int | None) -> Image.Image:
+        """The RGB image, black where it holds no data.
+
+        Raises:
+            ValueError: it cannot be read; names the file.
+        """
+        with opened_raster(self.image) as opened:
+            return as_picture(read_values(opened, self.area)[0], str(self.image), white_level)
+
+    def load(self, kind: Kind, white_level: int | None) -> tuple[Image.Image, LabelMap, Inside]:
+        """Image, label ids, and where they count: where both hold data, within the region.
+
+        Raises:
+            ValueError: a file cannot be read, or stores something else; names the file.
+        """
+        assert self.mask is not None
+        with opened_raster(self.image) as opened:
+            values, inside = read_values(opened, self.area)
+            image = as_picture(values, str(self.image), white_level)
+        with opened_raster(self.mask) as opened:
+            label_ids, known = read_labels(opened, self.area, kind)
+        return image, label_ids, inside & known & self.within()
+
+    def within(self) -> Inside | bool:
+        """The region; True without one."""
+        if self.region is None:
+            return True
+        with opened_raster(self.region) as opened:
+            return read_region_area(opened, self.area)
+
+
+def in_tiles(listing: SplitListing, datasets: DatasetsConfig) -> SplitListing:
+    """The listing with the tiles of large TIFFs in their place; reads the headers of TIFFs.
+
+    Raises:
+        ValueError: a mask or a region that does not lie where its image lies, a side that is none, or rasterio is not
+            there while tiles are asked for.
+    """
+    side = datasets.tile
+    if side is not None and 0 < side < _LEAST_SIDE:
+        raise ValueError(f"datasets.tile={side}: give {_LEAST_SIDE} or more, or 0, which reads every image whole")
+    if side and not has_rasterio():
+        raise ValueError(f"datasets.tile={side}: tiles are read with rasterio; pip install 'dinoseg[geo]'")
+    if side == 0 or not has_rasterio() or not any(is_tiff(pair.image) for pair in listing.pairs):
+        return listing
+    return replace(listing, pairs=tuple(part for pair in listing.pairs for part in _parts(pair, side)))
+
+
+def areas(height: int, width: int, side: int) -> Iterator[Area]:
+    """The tiles of an image, row by row: squares, of which the last takes a rest of less than half a side with it."""
+    for rows in _spans(height, side):
+        for columns in _spans(width, side):
+            yield Area(rows, columns)
+
+
+def _spans(length: int, side: int) -> list[tuple[int, int]]:
+    count = max(1, (length + side // 2) // side)
+    return [(index * side, length if index == count - 1 else (index + 1) * side) for index in range(count)]
+
+
+def _parts(pair: Pair, side: int | None) -> list[Pair]:
+    """The tiles of a pair; the pair itself where it is no large TIFF with a TIFF for a mask."""
+    if pair.mask is None or not (is_tiff(pair.image) and is_tiff(pair.mask)):
+        return [pair]
+    header = read_header(pair.image)
+    # A file that cannot be read, or holds several pages or a rotation, is left to those who say so, or turn it.
+    if header is None or header.pages > 1 or not _is_large(header, side) or _is_turned(pair.image):
+        return [pair]
+    _refuse_other_place(pair.image, header, pair.mask, "mask")
+    if pair.region is not None:
+        _refuse_other_place(pair.image, header, pair.region, "region")
+    return [
+        Tile(
+            f"{pair.name}_r{area.rows[0]}_c{area.columns[0]}",
+            pair.image,
+            pair.mask,
+            region=pair.region,
+            area=area,
+        )
+        for area in areas(*header.size, side or SIDE)
+    ]
+
+
+def _is_large(header: RasterHeader, side: int | None) -> bool:
+    height, width = header.size
+    return height * width > LARGEST_WHOLE if side is None else max(height, width) > side
+
+
+def _is_turned(path: Path) -> bool:
+    try:
+        # Not by Image.open, which refuses large images.
+        with TiffImageFile(path) as opened:
+            return opened.tag_v2.get(ORIENTATION_TAG, 1) != 1
+    except (OSError, SyntaxError):
+        return False  # of a kind that Pillow does not know, and rasterio does
+
+
+def _refuse_other_place(image: Path, header: RasterHeader, partner: Path, noun: str) -> None:
+    found = read_header(partner)
+    if found is None:
+        raise ValueError(f"{partner}: the {noun} of {image}, which is read in tiles, is no TIFF that can be read")
+    if found.size != header.size:
+        raise ValueError(size_mismatch(image, header.size[::-1], partner, found.size[::-1], noun))
+    if found.lies_elsewhere(header):
+        raise ValueError(
+            f"{image} lies {header.place} but its {noun} {partner} {found.place}; warp one onto the grid of the other, "
+            "a mask by nearest neighbour only"
+        )
