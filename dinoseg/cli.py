@@ -307,12 +307,14 @@ def predict(
     ] = None,
 ) -> None:
     """Predict images from run folders: label ids, overlays, predictions.json. Finished outputs are kept."""
+    from dinoseg.inference.chosen_runs import choose_runs
     from dinoseg.inference.outputs import OutputFolder
-    from dinoseg.verbs.predict import predict_arguments
+    from dinoseg.verbs.predict import predict_run, runs_and_images
 
+    runs, inputs = runs_and_images(arguments)
+    chosen = choose_runs(runs, checkpoint, device)
     outputs = OutputFolder(out, mask_ignored, regions, palette, overwrite, overviews, vector)
-    done = predict_arguments(arguments, checkpoint, device, outputs, Console(), engine=engine, workers=workers)
-    if done.failed:
+    if predict_run(chosen, inputs, outputs, Console(), engine=engine, workers=workers).failed:
         raise typer.Exit(1)
 
 

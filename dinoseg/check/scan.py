@@ -159,18 +159,11 @@ def _facts_of_tile(tile: Tile, kind: Kind, cache: ScanCache) -> PairFacts:
     """As remembered, or read; what counts in a mask depends on image and region, too."""
     assert tile.mask is not None
     place = f"tile {tile.area.rows} {tile.area.columns}"
-    others = " ".join(_stamp(path) for path in (tile.image, tile.region) if path is not None)
+    others = [path for path in (tile.image, tile.region) if path is not None]
     loaded = lru_cache(lambda: _read_tile_facts(tile, kind))
     image = cache.get(ImageFacts, place, tile.image, lambda path: loaded()[0])
-    return PairFacts(tile, image, cache.get(MaskFacts, f"{place} {kind} {others}", tile.mask, lambda path: loaded()[1]))
-
-
-def _stamp(path: Path) -> str:
-    try:
-        status = path.stat()
-    except OSError:
-        return "-"
-    return f"{status.st_size}-{status.st_mtime_ns}"
+    mask = cache.get(MaskFacts, f"{place} {kind}", tile.mask, lambda path: loaded()[1], others)
+    return PairFacts(tile, image, mask)
 
 
 def _read_tile_facts(tile: Tile, kind: Kind) -> tuple[ImageFacts, MaskFacts]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -34,14 +34,21 @@ class ScanCache:
         self._fresh: dict[str, Any] = {}
         self.hits = 0
 
-    def get(self, facts: type[Facts], role: str, path: Path, read: Callable[[Path], Facts]) -> Facts:
-        """The facts of a file as remembered, or by ``read``; ``role`` tells different questions to one file apart."""
+    def get(
+        self, facts: type[Facts], role: str, path: Path, read: Callable[[Path], Facts], beside: Sequence[Path] = ()
+    ) -> Facts:
+        """The facts of a file as remembered, or by ``read``.
+
+        Args:
+            role: tells different questions to one file apart.
+            beside: other files that the facts depend on.
+        """
         try:
-            status = path.stat()
+            statuses = [file.stat() for file in (path, *beside)]
         except OSError:
             return read(path)
         key = f"{role}:{path.absolute()}"
-        stamp = [status.st_size, status.st_mtime_ns]
+        stamp = [part for status in statuses for part in (status.st_size, status.st_mtime_ns)]
         entry = self._known.get(key)
         if isinstance(entry, dict) and entry.get("stamp") == stamp:
             # Whatever does not fit is read anew.

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 _KEPT_BLOCKS = 256 * 2**20
 # Pixels by which corners may lie apart and still be the same: transforms are written with few digits.
 _SAME_PLACE = 0.1
+# Filters of warnings are those of all threads.
+_FILTERS = Lock()
 
 Inside = Bool[np.ndarray, "height width"]
 
@@ -113,7 +116,7 @@ def opened_raster(path: Path) -> Iterator[Any]:
     rasterio = import_rasterio()
     with rasterio.Env(GDAL_CACHEMAX=_KEPT_BLOCKS):
         try:
-            with warnings.catch_warnings():
+            with _FILTERS, warnings.catch_warnings():
                 warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
                 opened = rasterio.open(path)
             with opened:
@@ -139,17 +142,34 @@ def picture_bands(opened: Any) -> list[int]:
     return [1, 2, 3] if opened.count >= 3 else [1]
 
 
-def read_values(opened: Any, area: Area) -> tuple[np.ndarray, Inside]:
+def read_values(opened: Any, area: Area, size: tuple[int, int] | None = None) -> tuple[np.ndarray, Inside]:
     """What is shown of an area, (band, height, width), 0 where it holds no data; and where it does.
+
+    Args:
+        size: height and width to read it at, by nearest neighbour; its own when left out.
 
     Raises:
         ValueError: the raster does not reach that far.
     """
-    inside = opened.dataset_mask(window=_window(opened, area)) > 0
-    values = opened.read(picture_bands(opened), window=_window(opened, area))
+    window, bands = _window(opened, area), picture_bands(opened)
+    inside = _inside(opened, window, size or area.size)
+    values = opened.read(bands, window=window, out_shape=(len(bands), *(size or area.size)))
     # What stands there may be any value, 65535 or the darkest of all.
     values[:, ~inside] = 0
     return values, inside
+
+
+def _inside(opened: Any, window: Any, size: tuple[int, int]) -> Inside:
+    """Where a window holds data: by mask band, alpha or nodata value."""
+    opaque = import_rasterio().enums.ColorInterp.alpha
+    alpha = next((band for band, meaning in enumerate(opened.colorinterp, start=1) if meaning == opaque), None)
+    if alpha is None or opened.nodata is None:
+        return np.asarray(opened.dataset_mask(window=window, out_shape=size) > 0)
+    # With both, rasterio compares alpha with the nodata value, too: whatever is opaque would hold data.
+    bands = [band for band in opened.indexes if band != alpha]
+    values = opened.read(bands, window=window, out_shape=(len(bands), *size))
+    shown = opened.read(alpha, window=window, out_shape=size) > 0
+    return np.asarray((values != opened.nodata).any(axis=0) & shown)
 
 
 def as_picture(values: np.ndarray, source: str, white_level: int | None) -> Image.Image:
@@ -173,8 +193,7 @@ def read_labels(opened: Any, area: Area, kind: Kind) -> tuple[LabelMap, Inside]:
     palette = _palette(opened) if kind == "colours" and len(values) == 1 else None
     if palette is not None:
         values = np.moveaxis(palette[values[0]], -1, 0)
-    pixels = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
-    return array_ids(pixels, kind, Path(opened.name)), inside
+    return array_ids(pixels_of(values), kind, Path(opened.name)), inside
 
 
 def stored_kind(opened: Any, kind: Kind) -> Kind:

@@ -113,12 +113,11 @@ def read_compared(folder: Path, split: str) -> RecordedEvaluation:
     if (folder / "metrics.json").is_file():
         recorded = read_evaluation_folder(folder, "`dinoseg eval`")
         path = folder
-    elif (folder / "config.yaml").is_file():
+    elif (folder / "config.yaml").is_file() or is_ensemble(folder):
         run = RunFolder(folder)
-        recorded, path = read_evaluation(run, split, run.read_labels()), run.evaluation(split)
-    elif is_ensemble(folder):
-        run = RunFolder(folder)
-        recorded, path = read_evaluation(run, split, None), run.evaluation(split)
+        # Of several runs as one, figures name the classes.
+        space = run.read_labels() if run.config.is_file() else None
+        recorded, path = read_evaluation(run, split, space), run.evaluation(split)
     else:
         raise ValueError(
             f"{folder}: neither a run folder (no config.yaml) nor an evaluation (no metrics.json); give the output_dir "

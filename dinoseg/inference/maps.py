@@ -20,7 +20,6 @@ from dinoseg.data.rasters import (
     has_rasterio,
     import_rasterio,
     opened_raster,
-    picture_bands,
     pixels_of,
     read_header,
     read_values,
@@ -148,14 +147,15 @@ def predict_map(
     with opened_raster(source) as opened, replaced_file(output.labels) as temporary:
         temporary.touch()  # says what is wrong with the folder in words
         with _write_errors(output.labels), rasterio.open(temporary, "w", **_profile(opened, space)) as written:
+            # Before the pixels: a TIFF that holds some cannot be told any more that its values have colours.
+            _describe(written, space)
             small = _predict_blocks(predictor, opened, written, advance, block)
             if output.fingerprint is not None:
                 written.update_tags(**{_FINGERPRINT: output.fingerprint})
-            _describe(written, space)
         if output.overviews:
             _build_overviews(temporary, output.labels)
-        bands = picture_bands(opened)
-        reduced = opened.read(bands, out_shape=(len(bands), *small.shape))
+        whole = Area((0, opened.height), (0, opened.width))
+        reduced, _ = read_values(opened, whole, (small.shape[0], small.shape[1]))
         shown = Exposures.of(pixels_of(reduced), predictor.white_levels[:1], str(source)).shown
     with replaced_file(output.overlay) as temporary:
         overlay(shown, small, space).save(temporary)

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dinoseg.config.loading import is_setting
-from dinoseg.inference.chosen_runs import Chosen, choose_runs
+from dinoseg.inference.chosen_runs import Chosen
 from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
 from dinoseg.inference.job import PredictionJob
 from dinoseg.inference.map_polygons import refuse_unplaced
@@ -50,26 +50,6 @@ def _names_run(entry: str) -> bool:
     # Not Path.is_dir, which raises for what is too long to be a name, such as a mapping of many classes.
     path = Path(entry)
     return os.path.isdir(entry) and (is_run(path) or is_ensemble(path) or is_rest_of_run(path))
-
-
-def predict_arguments(
-    arguments: Sequence[str],
-    checkpoint: str,
-    device: str,
-    outputs: OutputFolder,
-    console: Console,
-    *,
-    engine: str = "local",
-    workers: int | None = None,
-) -> PredictionSummary:
-    """What the command line asks for: runs, images and ``key=value``; see ``runs_and_images`` and ``predict_run``.
-
-    Raises:
-        ValueError: see ``predict_run``; or runs that cannot be averaged.
-    """
-    runs, inputs = runs_and_images(arguments)
-    chosen = choose_runs(runs, checkpoint, device)
-    return predict_run(chosen, inputs, outputs, console, engine=engine, workers=workers)
 
 
 def predict_run(

@@ -1,5 +1,6 @@
 """Large TIFFs as tiles: they cover the file once, hold what the file holds, and are read by themselves."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,22 @@ def test_nodata_of_image_and_mask_and_what_is_outside_counts_nowhere(tmp_path: P
     expected[10:, 7:60] = True
     np.testing.assert_array_equal(counts, expected)
     np.testing.assert_array_equal(class_map[expected], mask[:64, :64][expected])
+
+
+def test_opaque_pixels_may_be_nodata(tmp_path: Path) -> None:
+    """A nodata value beside alpha: what either of them hides counts nowhere."""
+    image = write_map_pair(tmp_path / "train")[0]
+    values = np.concatenate([np.moveaxis(image, -1, 0), np.full((1, *image.shape[:2]), 255, np.uint8)])
+    values[:3, :10], values[3, :, :7] = 0, 0
+    path = write_raster(tmp_path / "train/images/map.tif", values, nodata=0)
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = [getattr(rasterio.enums.ColorInterp, name) for name in ("red", "green", "blue", "alpha")]
+    expected = np.zeros((64, 64), bool)
+    expected[10:, 7:] = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        class_map = read_encoded(tiles_of(tmp_path)[0], SPACE, None)[1]
+    np.testing.assert_array_equal(class_map != SPACE.ignore_index, expected)
 
 
 def test_a_label_outside_the_space_names_file_and_tile(tmp_path: Path) -> None:

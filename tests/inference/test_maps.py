@@ -1,12 +1,14 @@
 """Maps: any size in blocks, the georeference kept, nothing where the map has no data."""
 
 import json
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.map_files import LAYOUTS, write_raster
 from helpers.tiny import run_cli, train_tiny_run
 from PIL import Image
 
@@ -19,8 +21,6 @@ from dinoseg.inference.predictor import Predictor
 
 rasterio = pytest.importorskip("rasterio", reason="needs rasterio (pip install 'dinoseg[geo]')")
 
-from rasterio.transform import from_origin  # noqa: E402
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -31,20 +31,8 @@ def write_map(path: Path, size: tuple[int, int] = (100, 150), bands: int = 3, **
     """A map of noise in the tiny data set's colours; the first ten columns hold no data."""
     values = np.random.default_rng(5).integers(0, 256, (bands, *size)).astype(profile.pop("dtype", "uint8"))
     values[:, :, :10] = 0
-    settings = {"driver": "GTiff", "count": bands, "height": size[0], "width": size[1], "dtype": values.dtype.name}
-    place = {"crs": "EPSG:32632", "transform": from_origin(500000, 5400000, 0.5, 0.5), "nodata": 0}
-    with rasterio.open(path, "w", **settings, **place, **profile) as file:
-        file.write(values)
+    write_raster(path, values, **({"nodata": 0} | profile))
     return values
-
-
-LAYOUTS = {
-    "striped": {},
-    "tiled": {"tiled": True, "blockxsize": 64, "blockysize": 64},
-    "compressed": {"compress": "lzw"},
-    "BigTIFF": {"bigtiff": "YES"},
-    "zstd": {"compress": "zstd", "tiled": True, "blockxsize": 32, "blockysize": 32},
-}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -58,6 +46,7 @@ def test_a_map_keeps_its_place(layout: str, run: Path, tmp_path: Path, monkeypat
         assert found.nodata == 255
         assert found.compression.value.lower() == LAYOUTS[layout].get("compress", "deflate")
         assert found.tags(1)["class_1"] == "class_1"
+        assert found.colorinterp[0].name == "palette" and found.colormap(1)[1][3] == 255
         assert found.profile["tiled"]
     assert (labels[:, :10] == 255).all()
     assert (labels[:, 10:] < 3).all()
@@ -98,6 +87,19 @@ def test_blocks_show_no_seams(run: Path, tmp_path: Path) -> None:
         labels = found.read(1)
     whole = predictor.predict(np.ascontiguousarray(np.moveaxis(values, 0, -1))).labels
     assert (labels[:, 10:] == whole[:, 10:]).mean() > 0.95
+
+
+def test_what_is_nodata_has_no_say_in_what_is_shown(run: Path, tmp_path: Path) -> None:
+    """65535 as nodata is no value above white, in blocks or in the overlay."""
+    values = np.random.default_rng(5).integers(0, 256, (3, 100, 150)).astype(np.uint16)
+    values[:, :, :10] = 65535
+    write_raster(tmp_path / "map.tif", values, nodata=65535)
+    predictor = Predictor.load(ChosenRun(run, overrides=["datasets.white_level=255"]).open())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict_map(predictor, tmp_path / "map.tif", MapOutput(tmp_path / "l.tif", tmp_path / "o.png"))
+    with rasterio.open(tmp_path / "l.tif") as found:
+        assert (found.read(1)[:, :10] == 255).all()
 
 
 @pytest.mark.parametrize(("bands", "dtype"), [(1, "uint8"), (4, "uint8"), (3, "uint16")])
