@@ -1,8 +1,6 @@
 """The feature cache: what is read is what the backbone would say; nothing damaged, foreign or half written is read."""
 
 import errno
-import io
-import json
 import math
 import multiprocessing
 import os
@@ -11,71 +9,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from rich.console import Console
+from helpers.cached_features import SIZE, SPACE, build, config_for, filled, three_images
 from safetensors.torch import save_file
 
-from dinoseg.backbone import FeatureMap, build_backbone
+from dinoseg.backbone import FeatureMap
 from dinoseg.config import Config
-from dinoseg.config.loading import load_config
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
-from dinoseg.data.pairs import Pair
 from dinoseg.data.placement import Placement
 from dinoseg.data.sampler import spread_subset
-from dinoseg.data.transforms import build_eval_transform, build_train_transform
-from dinoseg.features.fill import FeatureCache, Images
-from dinoseg.features.store import CachedFeatures, FeatureFolder, clear_folder, list_folders
-from dinoseg.labels import LabelSpace
+from dinoseg.data.transforms import build_train_transform
+from dinoseg.features.fill import FeatureCache
+from dinoseg.features.store import FeatureFolder, list_folders
 from dinoseg.models.dense_head import DenseHead
 from dinoseg.models.linear_head import LinearHead
 from dinoseg.models.mask2former_head import Mask2FormerHead
 from dinoseg.training.feature_cache import settle_feature_cache
-from dinoseg.verbs.cache import clear_cache, show_cache
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation")
-SPACE = LabelSpace.build({0: "back", 1: "red", 2: "green"}, None, None, found_ids=[0, 1, 2])
-SIZE = (40, 56)
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> EvaluationDataset:
-    generator = np.random.default_rng(1)
-    pairs = []
-    for index in range(3):
-        image, mask = tmp_path / f"i{index}.png", tmp_path / f"m{index}.png"
-        smooth = Image.fromarray(generator.integers(0, 256, (5, 7, 3), dtype=np.uint8))
-        smooth.resize(SIZE[::-1], Image.Resampling.BICUBIC).save(image)
-        Image.fromarray(np.zeros(SIZE, np.uint8)).save(mask)
-        pairs.append(Pair(image.stem, image, mask))
-    return EvaluationDataset(pairs, SPACE, build_eval_transform(load_config([]).transforms))
-
-
-def config_for(folder: Path, *more: str) -> Config:
-    return load_config(
-        ["model.dino_hub=tiny_vit8", "model.weights=none", "eval.mode=whole", f"train.cache_folder={folder}", *more]
-    )
-
-
-def build(config: Config) -> FeatureCache:
-    torch.manual_seed(0)
-    backbone = build_backbone(
-        config.model.dino_hub,
-        "none",
-        config.decoder_head.backbone_out_layers or "LAST",
-        scale=config.model.backbone_scale,
-    )
-    return FeatureCache.of(config, backbone.eval())
-
-
-def filled(cache: FeatureCache, data: Images) -> tuple[CachedFeatures, int]:
-    """What data sets read, and how many images were computed for it."""
-    files, missing = cache.missing(data)
-    done: list[None] = []
-    cache.fill(data, files, missing, lambda: done.append(None))
-    return cache.source(files), len(done)
+    return three_images(tmp_path)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.5, 2.0])
@@ -287,72 +244,6 @@ def test_what_does_not_fit_goes_without(images: EvaluationDataset, tmp_path: Pat
     assert cache.gigabytes([SIZE] * 6) == pytest.approx(cells / 1e9)
     settled, cache, words = settle_feature_cache(config_for(tmp_path), build(roomy).backbone, images, images)
     assert cache is None and settled.train.cache_features is False
-
-
-def test_clearing_takes_nothing_foreign(images: EvaluationDataset, tmp_path: Path) -> None:
-    cache = build(config_for(tmp_path / "cache"))
-    filled(cache, images)
-    assert json.loads((cache.folder.path / "features.json").read_text())["backbone"] == "tiny_vit8"
-    (cache.folder.path / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"thesis.txt"):
-        clear_folder(cache.folder.path)
-    (cache.folder.path / "thesis.txt").unlink()
-    clear_folder(cache.folder.path)
-    assert not cache.folder.path.exists() and list(list_folders(tmp_path / "cache")) == []
-
-
-def test_folders_beside_the_cache_are_none_of_its(images: EvaluationDataset, tmp_path: Path) -> None:
-    """What someone keeps where the cache lies looks like it: weights alone in a folder, a repository, nothing."""
-    root = tmp_path / "cache"
-    filled(build(config_for(root)), images)
-    kept = [root / "weights" / "model.safetensors", root / "project" / ".git" / "HEAD", root / "empty" / "x"]
-    for file in kept:
-        file.parent.mkdir(parents=True)
-        file.write_text("mine")
-    kept[2].unlink()
-    clear_cache(root, None, Console(quiet=True))
-    assert [file.exists() for file in kept] == [True, True, False] and kept[2].parent.is_dir()
-    assert list(list_folders(root)) == []
-
-
-@pytest.mark.parametrize("foreign", ["model.safetensors", ".git/HEAD", ".hidden", "features.json/x"])
-def test_nothing_is_cleared_where_one_folder_holds_something_else(
-    images: EvaluationDataset, tmp_path: Path, foreign: str
-) -> None:
-    folders = [build(config_for(tmp_path / "cache", f"model.backbone_scale={scale}")).folder.path for scale in (1, 2)]
-    for folder in folders:
-        folder.mkdir(parents=True)
-        (folder / f"{'0' * 32}.safetensors").touch()
-    file = sorted(folders)[1] / foreign
-    file.parent.mkdir(exist_ok=True)
-    file.write_text("mine")
-    with pytest.raises(ValueError, match=rf"holds {foreign.split('/')[0]}, which is no part of the cache"):
-        clear_cache(tmp_path / "cache", None, Console(quiet=True))
-    assert file.exists() and all(folder.is_dir() for folder in folders)
-
-
-def test_a_folder_of_the_cache_that_is_a_link_is_cleared(images: EvaluationDataset, tmp_path: Path) -> None:
-    cache = build(config_for(tmp_path / "cache"))
-    (tmp_path / "other disk").mkdir()
-    (tmp_path / "cache").mkdir()
-    cache.folder.path.symlink_to(tmp_path / "other disk")
-    filled(cache, images)
-    assert len(list((tmp_path / "other disk").glob("*.safetensors"))) == 3
-    clear_folder(cache.folder.path)
-    assert not cache.folder.path.is_symlink() and not list((tmp_path / "other disk").iterdir())
-
-
-def test_any_description_of_a_folder_is_listed(tmp_path: Path) -> None:
-    """It may have been changed by hand, and what looks like rich's markup is text."""
-    for number, text in enumerate(['{"backbone": "a[/red]\\n", "scale": [1]}', "[1]", "", '{"scale": null}']):
-        folder = tmp_path / "[/b] cache" / f"{number:024x}"
-        folder.mkdir(parents=True)
-        (folder / "features.json").write_text(text)
-    out = io.StringIO()
-    show_cache(tmp_path / "[/b] cache", Console(file=out, width=300))
-    assert "[/b] cache" in out.getvalue() and r"a[/red]\n" in out.getvalue() and "[1]" in out.getvalue()
-    with pytest.raises(ValueError, match="a file, not a folder"):
-        show_cache(folder / "features.json", Console(quiet=True))
 
 
 def test_features_move_with_the_image(images: EvaluationDataset, tmp_path: Path) -> None:
