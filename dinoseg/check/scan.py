@@ -16,7 +16,7 @@ from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.masks import array_ids, mask_ids, pack_channels, read_mask
 from dinoseg.data.pairs import Pair
 from dinoseg.data.pictures import LARGEST_WHITE, brightest_value, refuse_picture_mode
-from dinoseg.data.rasters import as_picture, opened_raster, read_labels, read_values, stored_kind
+from dinoseg.data.rasters import as_picture, opened_raster, read_colours, read_labels, stored_kind
 from dinoseg.data.regions import read_region
 from dinoseg.data.tiles import Tile
 from dinoseg.labels.settings import Kind
@@ -173,7 +173,7 @@ def _read_tile_facts(tile: Tile, kind: Kind) -> tuple[ImageFacts, MaskFacts]:
     image, mask, inside = ImageFacts(), MaskFacts(), np.ones((height, width), dtype=bool)
     try:
         with opened_raster(tile.image) as opened:
-            values, inside = read_values(opened, tile.area)
+            values, inside = read_colours(opened, tile.area)
             as_picture(values, str(tile.image), LARGEST_WHITE)  # raises for what is no picture
             mode, drops = f"{opened.count} x {opened.dtypes[0]}", opened.count not in (1, 3)
         # Tiles without a difference in them (sea, nodata) are alike and no copies.

@@ -52,12 +52,16 @@ class RasterHeader:
         size: height and width, as stored.
         crs, transform: reference system (None without) and grid, as rasterio gives them.
         pages: pictures in it; smaller copies are none.
+        colours: a colour space whose values GDAL gives as they are stored, and Pillow as RGB or not at all; else empty.
+        white_is_zero: grey in which 0 is white, as GDAL's values and Pillow's differ in, too.
     """
 
     size: tuple[int, int]
     crs: Any
     transform: Any
     pages: int
+    colours: str = ""
+    white_is_zero: bool = False
 
     @property
     def is_placed(self) -> bool:
@@ -78,10 +82,13 @@ class RasterHeader:
             return False
         if self.crs is not None and other.crs is not None and self.crs != other.crs:
             return True
+        if self.transform.is_degenerate:
+            return bool(self.transform != other.transform)
         height, width = (float(side) for side in self.size)
         for corner in ((0.0, 0.0), (width, 0.0), (0.0, height), (width, height)):
             column, row = _placed(~self.transform, *_placed(other.transform, *corner))
-            if max(abs(column - corner[0]), abs(row - corner[1])) > _SAME_PLACE:
+            # Not ">", which says no of what is not a number.
+            if not max(abs(column - corner[0]), abs(row - corner[1])) <= _SAME_PLACE:
                 return True
         return False
 
@@ -122,7 +129,9 @@ def opened_raster(path: Path) -> Iterator[Any]:
             with opened:
                 yield opened
         except rasterio.errors.RasterioError as error:
-            raise ValueError(f"{path}: missing, truncated or damaged ({error}); replace or remove the file") from error
+            # What rasterio says of some errors is that they have a cause.
+            reason = error.__cause__ or error
+            raise ValueError(f"{path}: missing, truncated or damaged ({reason}); replace or remove the file") from error
 
 
 def read_header(path: Path) -> RasterHeader | None:
@@ -132,7 +141,17 @@ def read_header(path: Path) -> RasterHeader | None:
     try:
         with opened_raster(path) as opened:
             pages = max(1, len(opened.subdatasets))
-            return RasterHeader((opened.height, opened.width), opened.crs, opened.transform, pages)
+            stored = opened.tags(ns="IMAGE_STRUCTURE") | opened.tags(1, ns="IMAGE_STRUCTURE")
+            # GDAL turns CMYK into RGB, and JPEG's YCbCr, of which it does not speak.
+            space = stored.get("SOURCE_COLOR_SPACE", "")
+            return RasterHeader(
+                (opened.height, opened.width),
+                opened.crs,
+                opened.transform,
+                pages,
+                "" if space == "CMYK" else space,
+                "MINISWHITE" in stored,
+            )
     except ValueError:
         return None
 
@@ -156,6 +175,16 @@ def read_values(opened: Any, area: Area, size: tuple[int, int] | None = None) ->
     values = opened.read(bands, window=window, out_shape=(len(bands), *(size or area.size)))
     # What stands there may be any value, 65535 or the darkest of all.
     values[:, ~inside] = 0
+    return values, inside
+
+
+def read_colours(opened: Any, area: Area, size: tuple[int, int] | None = None) -> tuple[np.ndarray, Inside]:
+    """``read_values`` of a picture: a palette gives way to its colours."""
+    values, inside = read_values(opened, area, size)
+    palette = _palette(opened) if len(values) == 1 else None
+    if palette is not None:
+        values = np.moveaxis(palette[values[0]], -1, 0)
+        values[:, ~inside] = 0
     return values, inside
 
 

@@ -23,10 +23,10 @@ from dinoseg.data.rasters import (
     has_rasterio,
     is_tiff,
     opened_raster,
+    read_colours,
     read_header,
     read_labels,
     read_region_area,
-    read_values,
 )
 from dinoseg.labels.settings import Kind
 
@@ -54,7 +54,7 @@ class Tile(Pair):
             ValueError: it cannot be read; names the file.
         """
         with opened_raster(self.image) as opened:
-            return as_picture(read_values(opened, self.area)[0], str(self.image), white_level)
+            return as_picture(read_colours(opened, self.area)[0], str(self.image), white_level)
 
     def load(self, kind: Kind, white_level: int | None) -> tuple[Image.Image, LabelMap, Inside]:
         """Image, label ids, and where they count: where both hold data, within the region.
@@ -64,7 +64,7 @@ class Tile(Pair):
         """
         assert self.mask is not None
         with opened_raster(self.image) as opened:
-            values, inside = read_values(opened, self.area)
+            values, inside = read_colours(opened, self.area)
             image = as_picture(values, str(self.image), white_level)
         with opened_raster(self.mask) as opened:
             label_ids, known = read_labels(opened, self.area, kind)
@@ -115,9 +115,12 @@ def _parts(pair: Pair, side: int | None) -> list[Pair]:
     # A file that cannot be read, or holds several pages or a rotation, is left to those who say so, or turn it.
     if header is None or header.pages > 1 or not _is_large(header, side) or _is_turned(pair.image):
         return [pair]
-    _refuse_other_place(pair.image, header, pair.mask, "mask")
+    mask = read_header(pair.mask)
+    if header.colours or (mask is not None and (mask.colours or mask.white_is_zero)):
+        return [pair]
+    _refuse_other_place(pair.image, header, pair.mask, mask, "mask")
     if pair.region is not None:
-        _refuse_other_place(pair.image, header, pair.region, "region")
+        _refuse_other_place(pair.image, header, pair.region, read_header(pair.region), "region")
     return [
         Tile(
             f"{pair.name}_r{area.rows[0]}_c{area.columns[0]}",
@@ -144,8 +147,9 @@ def _is_turned(path: Path) -> bool:
         return False  # of a kind that Pillow does not know, and rasterio does
 
 
-def _refuse_other_place(image: Path, header: RasterHeader, partner: Path, noun: str) -> None:
-    found = read_header(partner)
+def _refuse_other_place(
+    image: Path, header: RasterHeader, partner: Path, found: RasterHeader | None, noun: str
+) -> None:
     if found is None:
         raise ValueError(f"{partner}: the {noun} of {image}, which is read in tiles, is no TIFF that can be read")
     if found.size != header.size:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer
@@ -13,9 +12,10 @@ from dinoseg.inference.exposures import Exposures
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import output_fingerprint
 from dinoseg.inference.map_polygons import write_polygons
-from dinoseg.inference.maps import MapOutput, add_overviews, is_map, map_holds, predict_map
+from dinoseg.inference.maps import MapOutput, add_overviews, is_map, predict_map
 from dinoseg.inference.outputs import Outcome, OutputFolder
 from dinoseg.inference.predictor import Prediction, Predictor
+from dinoseg.inference.vector_files import vector_fingerprint
 from dinoseg.system.files import refuse_special_file
 from dinoseg.system.messages import system_error
 
@@ -78,12 +78,12 @@ class PredictionJob:
         """
         predictor, outputs = self.predictor, self.outputs
         try:
-            outputs.refuse_own_map(image)
             fingerprint = None
             if predictor.fingerprint is not None:
                 fingerprint = output_fingerprint(predictor.fingerprint, outputs.palette, image.path, None)
             output = outputs.of_map(image, fingerprint)
-            kept = fingerprint is not None and not outputs.overwrite and map_holds(output.labels, fingerprint)
+            outputs.refuse_foreign_of_map(image, output)
+            kept = not outputs.overwrite and outputs.holds_map(output)
             if not kept:
                 predict_map(predictor, image.path, output, advance)
             self._complete(output)
@@ -95,8 +95,11 @@ class PredictionJob:
         """Adds what is made of a label map that may have been there before."""
         if output.overviews:
             add_overviews(output.labels)
-        if output.polygons is not None and not _is_newer(output.polygons, output.labels):
-            write_polygons(output.labels, output.polygons, self.predictor.label_space)
+        if output.polygons is None:
+            return
+        fingerprint = output.fingerprint
+        if fingerprint is None or vector_fingerprint(output.polygons) != fingerprint:
+            write_polygons(output.labels, output.polygons, self.predictor.label_space, fingerprint or "")
 
     def open(self, image: InputImage) -> OpenedImage | Outcome:
         """What the model works on, or the outcome where it has nothing to do: kept from before, or not readable."""
@@ -140,7 +143,3 @@ class PredictionJob:
         except ValueError as error:
             return Outcome(opened.image, error=str(error))
         return Outcome(opened.image)
-
-
-def _is_newer(path: Path, than: Path) -> bool:
-    return path.is_file() and path.stat().st_mtime_ns >= than.stat().st_mtime_ns

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dinoseg.data.rasters import has_rasterio, import_rasterio, opened_raster, read_header
+from dinoseg.data.rasters import has_rasterio, import_rasterio, is_tiff, opened_raster, read_header
 from dinoseg.inference.maps import is_map
 from dinoseg.inference.vector_files import VECTOR_FORMATS, LabelPolygon, ReferenceSystem, write_vector
 from dinoseg.labels import LabelSpace
@@ -32,6 +32,8 @@ def refuse_unplaced(images: Iterable[Path], vector: str | None, options: str) ->
     if not has_rasterio():
         raise ValueError(f"{options}: maps are read with rasterio, which is not installed: pip install 'dinoseg[geo]'")
     for path in images:
+        if is_tiff(path) and read_header(path) is None:
+            continue  # damaged: its own error, beside which others are predicted
         if not is_map(path):
             raise ValueError(
                 f"{options}: {path} is no map (a TIFF with a georeference); give maps alone, or leave {options} out"
@@ -52,8 +54,11 @@ def refuse_unplaced(images: Iterable[Path], vector: str | None, options: str) ->
             )
 
 
-def write_polygons(labels: Path, target: Path, space: LabelSpace) -> None:
+def write_polygons(labels: Path, target: Path, space: LabelSpace, fingerprint: str = "") -> None:
     """Writes the polygons of a label map; what is ignored there has none.
+
+    Args:
+        fingerprint: that of the label map, by which a later run knows whose they are.
 
     Raises:
         ValueError: too many corners, or a label map that cannot be read.
@@ -69,7 +74,7 @@ def write_polygons(labels: Path, target: Path, space: LabelSpace) -> None:
             )
         crs = opened.crs
         system = ReferenceSystem(_epsg(crs), crs.to_wkt(version="WKT1_GDAL"), _name_of(crs))
-        write_vector(target, _polygons(opened, space), system)
+        write_vector(target, _polygons(opened, space), system, fingerprint)
 
 
 def _polygons(opened: Any, space: LabelSpace) -> Iterator[LabelPolygon]:

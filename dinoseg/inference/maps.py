@@ -6,6 +6,7 @@ pixel is judged without what lies around it. Memory depends on the block, not on
 
 import errno
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ from dinoseg.data.rasters import (
     import_rasterio,
     opened_raster,
     pixels_of,
+    read_colours,
     read_header,
-    read_values,
 )
 from dinoseg.data.regions import outside_as_ignored
 from dinoseg.drawing.overlay import overlay
 from dinoseg.inference.exposures import Exposures
+from dinoseg.inference.fingerprint import png_text
 from dinoseg.inference.predictor import Predictor
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import replaced_file
@@ -100,6 +102,17 @@ def map_holds(path: Path, fingerprint: str) -> bool:
         return False
 
 
+def is_foreign_map(path: Path) -> bool:
+    """Whether a file is there that holds something and was not written by a prediction of a map."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    try:
+        with opened_raster(path) as found:
+            return _FINGERPRINT not in found.tags()
+    except ValueError:
+        return True
+
+
 @dataclass(frozen=True)
 class MapOutput:
     """Where a predicted map goes.
@@ -107,7 +120,7 @@ class MapOutput:
     Attributes:
         labels: a GeoTIFF of label ids, with the nodata value where the map has none, and where it is ignored.
         overlay: a small picture of it.
-        fingerprint: is written into the GeoTIFF.
+        fingerprint: is written into all of them.
         overviews: it gets smaller copies within, by which viewers draw it at once.
         polygons: a GeoPackage or GeoJSON file, where one is wanted.
     """
@@ -144,21 +157,25 @@ def predict_map(
         )
     if space.kind == "colours":
         raise ValueError(f"{source}: maps are written as label ids, but this run has colours; train it on label ids")
+    header = read_header(source)
+    if header is not None and header.colours:
+        raise ValueError(f"{source}: a map in {header.colours}, which is not read; save it as RGB or grey")
     with opened_raster(source) as opened, replaced_file(output.labels) as temporary:
         temporary.touch()  # says what is wrong with the folder in words
         with _write_errors(output.labels), rasterio.open(temporary, "w", **_profile(opened, space)) as written:
             # Before the pixels: a TIFF that holds some cannot be told any more that its values have colours.
             _describe(written, space)
-            small = _predict_blocks(predictor, opened, written, advance, block)
+            small, checksum = _predict_blocks(predictor, opened, written, advance, block)
             if output.fingerprint is not None:
                 written.update_tags(**{_FINGERPRINT: output.fingerprint})
+        _refuse_unwritten(temporary, output.labels, checksum, block)
         if output.overviews:
             _build_overviews(temporary, output.labels)
         whole = Area((0, opened.height), (0, opened.width))
-        reduced, _ = read_values(opened, whole, (small.shape[0], small.shape[1]))
+        reduced, _ = read_colours(opened, whole, (small.shape[0], small.shape[1]))
         shown = Exposures.of(pixels_of(reduced), predictor.white_levels[:1], str(source)).shown
     with replaced_file(output.overlay) as temporary:
-        overlay(shown, small, space).save(temporary)
+        overlay(shown, small, space).save(temporary, pnginfo=png_text(output.fingerprint))
 
 
 def add_overviews(labels: Path) -> None:
@@ -184,37 +201,68 @@ def _build_overviews(path: Path, named: Path) -> None:
         factors = [2**power for power in range(1, 32) if power == 1 or longest > _TILE * 2 ** (power - 1)]
         # Label ids have no mean.
         written.build_overviews(factors, rasterio.enums.Resampling.nearest)
+    with _write_errors(named):
+        with rasterio.open(path) as found:
+            missing = found.overviews(1) != factors
+        for level in range(0 if missing else len(factors)):
+            _checksum(path, BLOCK, level)
+    if missing:
+        raise OSError(errno.EIO, "its overviews cannot be read back; is the disk full?", str(named))
 
 
 @contextmanager
 def _write_errors(path: Path) -> Iterator[None]:
     """An error of writing is one of the system; that of reading the map is told apart where it is read."""
+    # GDAL's own, of which rasterio makes no error of its own everywhere.
+    from rasterio._err import CPLE_BaseError
+
     try:
         yield
-    except import_rasterio().errors.RasterioError as error:
-        raise OSError(errno.EIO, f"cannot be written ({error})", str(path)) from error
+    except (import_rasterio().errors.RasterioError, CPLE_BaseError) as error:
+        raise OSError(errno.EIO, f"cannot be written ({error.__cause__ or error})", str(path)) from error
 
 
 def _predict_blocks(
     predictor: Predictor, opened: Any, written: Any, advance: Callable[[], None], block: int
-) -> Integer[np.ndarray, "height width"]:
-    """Writes every block; returns every few pixels of the class map."""
+) -> tuple[Integer[np.ndarray, "height width"], int]:
+    """Writes every block; returns every few pixels of the class map, and a checksum of all that was written."""
     window = import_rasterio().windows.Window
     space, height, width = predictor.label_space, opened.height, opened.width
     step = max(1, -(-max(height, width) // _LARGEST_OVERLAY))
-    small = np.full((-(-height // step), -(-width // step)), space.ignore_index, np.uint16)
+    small, checksum = np.full((-(-height // step), -(-width // step)), space.ignore_index, np.uint16), 0
     for part in blocks(height, width, predictor.context, block):
         with _read_errors(opened):
-            values, inside = read_values(opened, Area(part.read_rows, part.read_columns))
+            values, inside = read_colours(opened, Area(part.read_rows, part.read_columns))
         picture = Exposures.of(pixels_of(values), predictor.white_levels, opened.name)
         class_map = outside_as_ignored(predictor.predict(picture).class_map, inside, space)[part.inner]
-        written.write(space.decode(class_map), 1, window=window.from_slices(part.rows, part.columns))
+        labels = space.decode(class_map)
+        written.write(labels, 1, window=window.from_slices(part.rows, part.columns))
+        checksum = zlib.crc32(np.ascontiguousarray(labels).tobytes(), checksum)
         top, left = (-part.rows[0] % step, -part.columns[0] % step)
         kept = class_map[top::step, left::step]
         row, column = -(-part.rows[0] // step), -(-part.columns[0] // step)
         small[row : row + kept.shape[0], column : column + kept.shape[1]] = kept
         advance()
-    return small
+    return small, checksum
+
+
+def _checksum(path: Path, block: int, level: int | None = None) -> int:
+    """Of a label map, or of one of its overviews, read block by block."""
+    rasterio = import_rasterio()
+    checksum = 0
+    with rasterio.open(path, **({} if level is None else {"overview_level": level})) as written:
+        for part in blocks(written.height, written.width, 0, block):
+            window = rasterio.windows.Window.from_slices(part.rows, part.columns)
+            checksum = zlib.crc32(written.read(1, window=window).tobytes(), checksum)
+    return checksum
+
+
+def _refuse_unwritten(path: Path, named: Path, checksum: int, block: int) -> None:
+    """Raises OSError unless a label map can be read back: GDAL says nothing of a disk that is full when a file ends."""
+    with _write_errors(named):
+        found = _checksum(path, block)
+    if found != checksum:
+        raise OSError(errno.EIO, "cannot be read back as it was written; is the disk full?", str(named))
 
 
 @contextmanager
@@ -222,7 +270,8 @@ def _read_errors(opened: Any) -> Iterator[None]:
     try:
         yield
     except import_rasterio().errors.RasterioError as error:
-        raise ValueError(f"{opened.name}: truncated or damaged ({error}); replace or remove the file") from error
+        reason = error.__cause__ or error
+        raise ValueError(f"{opened.name}: truncated or damaged ({reason}); replace or remove the file") from error
 
 
 def _profile(opened: Any, space: LabelSpace) -> dict[str, Any]:

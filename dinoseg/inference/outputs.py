@@ -12,8 +12,9 @@ from dinoseg.data.label_maps import write_label_map
 from dinoseg.data.regions import read_region
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import bears_fingerprint, is_foreign, png_text
-from dinoseg.inference.maps import MapOutput
+from dinoseg.inference.maps import MapOutput, is_foreign_map, map_holds
 from dinoseg.inference.predictor import Prediction
+from dinoseg.inference.vector_files import is_foreign_vector
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import replace_text, replaced_file
 
@@ -116,11 +117,21 @@ class OutputFolder:
                 "pictures; leave one out"
             )
 
-    def refuse_own_map(self, image: InputImage) -> None:
-        """Raises ValueError where the output would take the place of a map."""
-        target = self.of_map(image, None).labels
-        if target.resolve() == image.path.resolve():
-            raise ValueError(f"{image.path}: {target} is an input, and would be overwritten; give another --out folder")
+    def refuse_foreign_of_map(self, image: InputImage, output: MapOutput) -> None:
+        """Raises ValueError where an output would take the place of the map, or of a file that is no prediction."""
+        found = [(output.labels, is_foreign_map), (output.overlay, is_foreign)]
+        found += [] if output.polygons is None else [(output.polygons, is_foreign_vector)]
+        for path, foreign in found:
+            own = path.resolve() == image.path.resolve()
+            if own or (not self.overwrite and foreign(path)):
+                raise ValueError(_in_the_way(image.path, path, own))
+
+    def holds_map(self, output: MapOutput) -> bool:
+        """Whether label map and overlay of a map are there, and carry its fingerprint."""
+        fingerprint = output.fingerprint
+        if fingerprint is None:
+            return False
+        return map_holds(output.labels, fingerprint) and bears_fingerprint(output.overlay, fingerprint)
 
     def holds(self, image: InputImage, fingerprint: str) -> bool:
         """Whether both outputs are there, whole, and carry this fingerprint."""
@@ -131,8 +142,7 @@ class OutputFolder:
         for path in (self._label_map(image), self._overlay(image)):
             own = any(given and given.resolve() == path.resolve() for given in (image.path, image.mask, image.region))
             if own or (not self.overwrite and is_foreign(path)):
-                what = "is an input" if own else "is there and is no prediction of dinoseg's"
-                raise ValueError(f"{image.path}: {path} {what}, and would be overwritten; give another --out folder")
+                raise ValueError(_in_the_way(image.path, path, own))
 
     def write(
         self,
@@ -181,3 +191,8 @@ class OutputFolder:
 
     def _overlay(self, image: InputImage) -> Path:
         return self.path / "overlays" / f"{image.name}.png"
+
+
+def _in_the_way(image: Path, path: Path, own: bool) -> str:
+    what = "is an input" if own else "is there and is no prediction of dinoseg's"
+    return f"{image}: {path} {what}, and would be overwritten; give another --out folder"

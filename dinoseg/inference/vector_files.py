@@ -24,6 +24,8 @@ _APPLICATION, _VERSION = 0x47504B47, 10300
 _OWN_SYSTEM = 100_000
 _LITTLE_ENDIAN, _ENVELOPE_XY, _WKB_POLYGON = 1, 1 << 1, 3
 _DEGREES = 4326
+_MARK = "dinoseg_fingerprint"
+_LONGEST_HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,20 @@ class ReferenceSystem:
     name: str
 
 
-def write_vector(path: Path, polygons: Iterable[LabelPolygon], system: ReferenceSystem) -> None:
+@dataclass(frozen=True)
+class _Head:
+    """What a file says before its polygons: its name, and the fingerprint of the label map they were traced on."""
+
+    name: str
+    system: ReferenceSystem
+    fingerprint: str
+
+
+def write_vector(path: Path, polygons: Iterable[LabelPolygon], system: ReferenceSystem, fingerprint: str = "") -> None:
     """Writes polygons in the format that the suffix of ``path`` names; the file appears whole or not at all.
+
+    Args:
+        fingerprint: is written into the file; see ``vector_fingerprint``.
 
     Raises:
         ValueError: GeoJSON, and a reference system that it cannot name.
@@ -66,11 +80,36 @@ def write_vector(path: Path, polygons: Iterable[LabelPolygon], system: Reference
     with replaced_file(path) as temporary:
         temporary.unlink(missing_ok=True)
         temporary.touch()  # says what is wrong with the folder in words
-        VECTOR_FORMATS[path.suffix.lower().removeprefix(".")](temporary, path.stem, polygons, system)
+        write = VECTOR_FORMATS[path.suffix.lower().removeprefix(".")]
+        write(temporary, polygons, _Head(path.stem, system, fingerprint))
 
 
-def _write_geojson(path: Path, name: str, polygons: Iterable[LabelPolygon], system: ReferenceSystem) -> None:
-    head: dict[str, Any] = {"type": "FeatureCollection", "name": name}
+def vector_fingerprint(path: Path) -> str | None:
+    """What ``write_vector`` was given; None for a file that it did not write, that is damaged, or not there."""
+    if not path.is_file() or not path.stat().st_size:
+        return None
+    try:
+        if path.suffix.lower() == ".geojson":
+            with path.open(encoding="utf-8") as file:
+                start = file.readline(_LONGEST_HEAD).rpartition(', "features"')[0] + "}"
+            said = json.loads(start).get(_MARK)
+        else:
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+                said = database.execute("SELECT description FROM gpkg_contents WHERE table_name='labels'").fetchone()[0]
+                said = said.removeprefix(f"{_MARK} ") if said.startswith(f"{_MARK} ") else None
+    except (OSError, ValueError, TypeError, AttributeError, sqlite3.Error):
+        return None
+    return said if isinstance(said, str) else None
+
+
+def is_foreign_vector(path: Path) -> bool:
+    """Whether a file is there that holds something and was not written here."""
+    return path.is_file() and path.stat().st_size > 0 and vector_fingerprint(path) is None
+
+
+def _write_geojson(path: Path, polygons: Iterable[LabelPolygon], said: _Head) -> None:
+    system = said.system
+    head: dict[str, Any] = {"type": "FeatureCollection", "name": said.name, _MARK: said.fingerprint}
     if system.epsg is None:
         raise ValueError(f"GeoJSON names reference systems by their EPSG number, and {system.name} has none; use gpkg")
     if system.epsg != _DEGREES:
@@ -88,7 +127,8 @@ def _write_geojson(path: Path, name: str, polygons: Iterable[LabelPolygon], syst
         file.write("\n]}\n")
 
 
-def _write_geopackage(path: Path, name: str, polygons: Iterable[LabelPolygon], system: ReferenceSystem) -> None:
+def _write_geopackage(path: Path, polygons: Iterable[LabelPolygon], said: _Head) -> None:
+    system = said.system
     number = _OWN_SYSTEM if system.epsg is None else system.epsg
     with _errors_of_sqlite(), closing(sqlite3.connect(path)) as database, database:
         database.executescript(f"PRAGMA application_id={_APPLICATION}; PRAGMA user_version={_VERSION};")
@@ -103,9 +143,9 @@ def _write_geopackage(path: Path, name: str, polygons: Iterable[LabelPolygon], s
         )
         database.executemany("INSERT INTO labels (geom, label_id, name, colour) VALUES (?, ?, ?, ?)", rows)
         database.execute(
-            "INSERT INTO gpkg_contents (table_name, data_type, identifier, min_x, min_y, max_x, max_y, srs_id) "
-            "VALUES ('labels', 'features', ?, ?, ?, ?, ?, ?)",
-            (name, *extent.bounds, number),
+            "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, min_x, min_y, max_x, max_y, "
+            "srs_id) VALUES ('labels', 'features', ?, ?, ?, ?, ?, ?, ?)",
+            (said.name, f"{_MARK} {said.fingerprint}", *extent.bounds, number),
         )
         database.execute(
             "INSERT INTO gpkg_geometry_columns VALUES ('labels', 'geom', 'POLYGON', ?, 0, 0)",
@@ -185,7 +225,7 @@ def _errors_of_sqlite() -> Iterator[None]:
 
 
 # By suffix, as --vector names them.
-VECTOR_FORMATS: Mapping[str, Callable[[Path, str, Iterable[LabelPolygon], ReferenceSystem], None]] = {
+VECTOR_FORMATS: Mapping[str, Callable[[Path, Iterable[LabelPolygon], _Head], None]] = {
     "gpkg": _write_geopackage,
     "geojson": _write_geojson,
 }

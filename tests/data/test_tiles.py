@@ -104,6 +104,29 @@ def test_opaque_pixels_may_be_nodata(tmp_path: Path) -> None:
     np.testing.assert_array_equal(class_map != SPACE.ignore_index, expected)
 
 
+def test_a_palette_is_its_colours(tmp_path: Path) -> None:
+    write_map_pair(tmp_path / "train")
+    table = np.random.default_rng(2).integers(0, 256, (256, 3), dtype=np.uint8)
+    indices = np.random.default_rng(3).integers(0, 256, (200, 270), dtype=np.uint8)
+    path = write_raster(tmp_path / "train/images/map.tif", indices, photometric="palette")
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {index: (*colour.tolist(), 255) for index, colour in enumerate(table)})
+    picture = np.asarray(read_picture(tiles_of(tmp_path)[0], SPACE, None))
+    np.testing.assert_array_equal(picture, table[indices[:64, :64]])
+
+
+@pytest.mark.parametrize(("kind", "photometric"), [("images", "ycbcr"), ("images", "cielab"), ("masks", "miniswhite")])
+def test_what_pillow_reads_otherwise_is_read_whole(kind: str, photometric: str, tmp_path: Path) -> None:
+    image, mask = write_map_pair(tmp_path / "train")
+    file = tmp_path / f"train/{kind}/map.tif"
+    if photometric == "ycbcr":  # which GDAL writes as JPEG alone
+        Image.fromarray(image).convert("YCbCr").save(file)
+    else:
+        write_raster(file, np.moveaxis(image, -1, 0) if kind == "images" else mask, photometric=photometric)
+    pairs = find_pairs(DatasetsConfig(root=str(tmp_path), tile=64), "train").pairs
+    assert [type(pair) for pair in pairs] == [Pair]
+
+
 def test_a_label_outside_the_space_names_file_and_tile(tmp_path: Path) -> None:
     mask = write_map_pair(tmp_path / "train")[1]
     mask[100, 100] = 77
@@ -119,6 +142,7 @@ def test_a_label_outside_the_space_names_file_and_tile(tmp_path: Path) -> None:
         ({"crs": "EPSG:32633"}, "EPSG:32633"),
         ({"transform": (0.5, 0, 500_010, 0, -0.5, 5_400_000)}, "at 500010, 5400000 in pixels of 0.5 x 0.5"),
         ({"transform": (0.6, 0, 500_000, 0, -0.5, 5_400_000)}, "pixels of 0.6 x 0.5"),
+        ({"transform": (0, 0, 5, 0, 0, 6)}, "at 5, 6 in pixels of 0 x 0"),
     ],
 )
 def test_a_mask_that_lies_elsewhere_is_refused(profile: dict[str, Any], said: str, tmp_path: Path) -> None:

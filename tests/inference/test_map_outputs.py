@@ -1,0 +1,150 @@
+"""What is written of a map: proven whole, completed where something is missing, and nobody else's file replaced."""
+
+import resource
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.map_files import write_raster
+from helpers.tiny import train_tiny_run
+from PIL import Image
+
+from dinoseg.inference.files import InputImage
+from dinoseg.inference.job import PredictionJob
+from dinoseg.inference.maps import BLOCK, MapOutput, predict_map
+from dinoseg.inference.opening import ChosenRun
+from dinoseg.inference.outputs import OutputFolder
+from dinoseg.inference.predictor import Predictor
+from dinoseg.inference.vector_files import vector_fingerprint
+
+rasterio = pytest.importorskip("rasterio", reason="needs rasterio (pip install 'dinoseg[geo]')")
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    run = train_tiny_run(tmp_path_factory, {"train": 3, "val": 2}, "eval.crop_size=32", "eval.stride=16")[1]
+    return Predictor.load(ChosenRun(run).open())
+
+
+def colours_of_noise(size: tuple[int, int] = (100, 150)) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def done(predictor: Predictor, folder: Path, **outputs: Any) -> tuple[str | None, bool]:
+    """The error, and whether the outputs were there already."""
+    job = PredictionJob(predictor, OutputFolder(folder / "out", **outputs))
+    outcome = job.do(InputImage(folder / "map.tif", "map"))
+    return outcome.error, outcome.kept
+
+
+def labels_in(path: Path) -> np.ndarray:
+    with rasterio.open(path) as found:
+        return np.asarray(found.read(1))
+
+
+def test_a_palette_is_its_colours(predictor: Predictor, tmp_path: Path) -> None:
+    palette = Image.fromarray(colours_of_noise()).quantize(64)
+    table = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)
+    indices = np.asarray(palette)
+    write_raster(tmp_path / "rgb.tif", np.moveaxis(table[indices], -1, 0))
+    write_raster(tmp_path / "palette.tif", indices, photometric="palette")
+    with rasterio.open(tmp_path / "palette.tif", "r+") as file:
+        file.write_colormap(1, {index: (*colour.tolist(), 255) for index, colour in enumerate(table)})
+    for name in ("rgb", "palette"):
+        output = MapOutput(tmp_path / f"{name}_labels.tif", tmp_path / f"{name}.png")
+        predict_map(predictor, tmp_path / f"{name}.tif", output)
+    np.testing.assert_array_equal(labels_in(tmp_path / "palette_labels.tif"), labels_in(tmp_path / "rgb_labels.tif"))
+    assert (tmp_path / "palette.png").read_bytes() == (tmp_path / "rgb.png").read_bytes()
+
+
+def test_a_colour_space_that_is_not_read_is_named(predictor: Predictor, tmp_path: Path) -> None:
+    write_raster(tmp_path / "map.tif", np.moveaxis(colours_of_noise(), -1, 0), photometric="cielab")
+    error, _ = done(predictor, tmp_path)
+    assert error == f"{tmp_path / 'map.tif'}: a map in CIELAB, which is not read; save it as RGB or grey"
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
+@pytest.mark.parametrize("overviews", [False, True])
+def test_a_disk_that_fills_up_leaves_no_label_map(
+    share: float, overviews: bool, predictor: Predictor, tmp_path: Path
+) -> None:
+    """GDAL ends a file on a full disk without a word; what cannot be read back is no label map."""
+    write_raster(tmp_path / "map.tif", np.moveaxis(colours_of_noise((300, 600)), -1, 0))
+    output = MapOutput(tmp_path / "labels.tif", tmp_path / "overlay.png", "f" * 64, overviews)
+    predict_map(predictor, tmp_path / "map.tif", output)
+    size = output.labels.stat().st_size
+    output.labels.unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(size * share), limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"labels\.tif"):
+            predict_map(predictor, tmp_path / "map.tif", output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.tif", "overlay.png"]
+
+
+def test_what_is_missing_is_made_again(predictor: Predictor, tmp_path: Path) -> None:
+    write_raster(tmp_path / "map.tif", np.moveaxis(colours_of_noise(), -1, 0))
+    assert done(predictor, tmp_path, vector="gpkg") == (None, False)
+    assert done(predictor, tmp_path, vector="gpkg") == (None, True)
+    overlay, vector = tmp_path / "out/overlays/map.png", tmp_path / "out/vectors/map.gpkg"
+    overlay.unlink()
+    assert done(predictor, tmp_path, vector="gpkg") == (None, False) and overlay.exists()
+    vector.unlink()
+    assert done(predictor, tmp_path, vector="gpkg") == (None, True) and vector.exists()
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "geojson"])
+def test_polygons_of_another_label_map_are_made_anew(suffix: str, predictor: Predictor, tmp_path: Path) -> None:
+    path = tmp_path / f"out/vectors/map.{suffix}"
+    write_raster(tmp_path / "map.tif", np.moveaxis(colours_of_noise(), -1, 0))
+    done(predictor, tmp_path, vector=suffix)
+    first = vector_fingerprint(path)
+    assert first is not None and len(first) == 64
+    write_raster(tmp_path / "map.tif", np.moveaxis(colours_of_noise()[::-1], -1, 0))
+    assert done(predictor, tmp_path, vector=suffix) == (None, False)
+    assert vector_fingerprint(path) not in (None, first)
+
+
+def _geopackage_of_others(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE gpkg_contents (table_name TEXT, description TEXT)")
+        database.execute("INSERT INTO gpkg_contents VALUES ('labels', 'mine')")
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("labels/map.tif", lambda path: write_raster(path, np.zeros((100, 150), np.uint8))),
+        ("labels/map.tif", lambda path: path.write_text("mine")),
+        ("overlays/map.png", lambda path: Image.new("L", (3, 3)).save(path)),
+        ("vectors/map.gpkg", lambda path: path.write_text("mine")),
+        ("vectors/map.gpkg", _geopackage_of_others),
+        ("vectors/map.geojson", lambda path: path.write_text('{"type": "FeatureCollection", "features": []}\n')),
+    ],
+)
+def test_files_of_others_stay(name: str, spoil: Any, predictor: Predictor, tmp_path: Path) -> None:
+    write_raster(tmp_path / "map.tif", np.moveaxis(colours_of_noise(), -1, 0))
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    spoil(path)
+    before, vector = path.read_bytes(), path.suffix[1:] if "vectors" in name else None
+    error, _ = done(predictor, tmp_path, vector=vector)
+    assert error == (
+        f"{tmp_path / 'map.tif'}: {path} is there and is no prediction of dinoseg's, and would be overwritten; give "
+        "another --out folder"
+    )
+    assert path.read_bytes() == before
+    assert done(predictor, tmp_path, vector=vector, overwrite=True) == (None, False)
+    assert path.read_bytes() != before
+
+
+def test_blocks_are_read_back_as_they_were_written(predictor: Predictor, tmp_path: Path) -> None:
+    """The checksum is of blocks, of which the last ones are smaller."""
+    write_raster(tmp_path / "map.tif", np.moveaxis(colours_of_noise((130, 150)), -1, 0))
+    for block in (64, BLOCK):
+        predict_map(predictor, tmp_path / "map.tif", MapOutput(tmp_path / "l.tif", tmp_path / "o.png"), block=block)
+        assert labels_in(tmp_path / "l.tif").shape == (130, 150)
