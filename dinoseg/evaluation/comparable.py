@@ -10,6 +10,7 @@ from dinoseg.system.messages import list_names
 
 # Of the policy: what other checks cover, and what only says how an evaluation came about.
 _COVERED = ("absent_classes", "ignored_label_ids", "reduce_zero_label", "images", "regions", "tiles", "beta")
+_OF_MEMBERS = ("members", "resolution", "window")
 Names = tuple[str, str]
 
 
@@ -37,6 +38,10 @@ def policy_differences(first: RecordedEvaluation, second: RecordedEvaluation) ->
     """What else of the two policies differs (window, resolution, augmentation), as ``key: first | second``."""
     keys = [key for key in {**first.policy, **second.policy} if key not in _COVERED]
     found: list[str] = []
+    if "members" in keys:
+        # Of several runs each has a resolution and a window of its own.
+        keys = [key for key in keys if key not in _OF_MEMBERS]
+        found += _member_differences(first, second)
     for key in keys:
         values = first.policy.get(key), second.policy.get(key)
         # Key by key where both state something; otherwise each as a whole.
@@ -49,6 +54,30 @@ def policy_differences(first: RecordedEvaluation, second: RecordedEvaluation) ->
             if parts[0].get(name) != parts[1].get(name)
         ]
     return tuple(found)
+
+
+def _member_differences(first: RecordedEvaluation, second: RecordedEvaluation) -> list[str]:
+    """One line for each run that stands on one side alone, or predicted otherwise there."""
+    ours, theirs = first.policy.get("members"), second.policy.get("members")
+    if ours is None or theirs is None:
+        counts = [f"{len(listed)} runs as one" if listed else "one run" for listed in (ours, theirs)]
+        return [f"members: {counts[0]} | {counts[1]}"]
+    # By the weights: the same run may lie in another folder.
+    by_weights = [{member["weights_sha256"]: member for member in listed} for listed in (ours, theirs)]
+    lines = []
+    for digest in {**by_weights[0], **by_weights[1]}:
+        sides = [found.get(digest) for found in by_weights]
+        if sides[0] is None or sides[1] is None:
+            named = [side["run"] if side else "none" for side in sides]
+            lines.append(f"member {digest[:12]}: {named[0]} | {named[1]}")
+            continue
+        told = [flatten({key: side.get(key) for key in ("resolution", "window")}) for side in sides if side]
+        lines += [
+            f"{sides[0]['run']}, {name}: {_show(told[0].get(name))} | {_show(told[1].get(name))}"
+            for name in {**told[0], **told[1]}
+            if told[0].get(name) != told[1].get(name)
+        ]
+    return lines
 
 
 def _same_classes(first: RecordedEvaluation, second: RecordedEvaluation, names: Names) -> None:
@@ -106,6 +135,4 @@ def _same_truth(first: RecordedEvaluation, second: RecordedEvaluation, names: Na
 def _show(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {part}" for key, part in value.items() if part is not None)
-    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
-        return "; ".join(_show(flatten(part)) for part in value)
     return "none" if value is None else str(value)

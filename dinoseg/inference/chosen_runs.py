@@ -44,11 +44,11 @@ class ChosenEnsemble:
         space = self._common_space([member.label_space for member in members])
         said: dict[str, str] = {}
         for run, member in zip(self._names, members, strict=True):
-            other = said.setdefault(member.fingerprint, run)
+            # Not by the settings: those of an export are not written as those of its run.
+            other = said.setdefault(member.weights_sha256, run)
             if other != run:
                 raise ValueError(
-                    f"{other} and {run} are one run (the same weights and settings); each run has one say: leave one "
-                    "out"
+                    f"{other} and {run} are one run (the same weights); each run has one say: leave one out"
                 )
         return OpenedEnsemble(members, space)
 
@@ -78,8 +78,8 @@ class ChosenEnsemble:
         """
         if self.folder is None:
             raise ValueError(
-                f"{len(self.runs)} runs as one have no folder of their own for figures; give one with --out, for "
-                f"instance --out {self.runs[0].words}+{Path(self.runs[1].path).name}/{split}"
+                f"{len(self.runs)} runs as one have no folder of their own for figures; give one with --out (from "
+                f"Python, write=FOLDER), for instance --out {self.runs[0].words}+{Path(self.runs[1].path).name}/{split}"
             )
         return RunFolder(self.folder).evaluation(split)
 
@@ -181,7 +181,12 @@ def choose_runs(
     Raises:
         ValueError: no run, or an ``ensemble.json`` that is damaged.
     """
-    paths = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
+    given = runs if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
+    paths: list[str | os.PathLike[str]] = []
+    for path in given:
+        if not isinstance(path, str | os.PathLike):
+            raise ValueError(f"{path!r} is no run; give the path of a run folder, or a list of such")
+        paths.append(path)
     if not paths:
         raise ValueError("no run is given; give one or more run folders")
     chosen: list[ChosenRun] = []

@@ -1,6 +1,7 @@
 """A folder that holds several runs to be predicted as one: the runs in subfolders, and ``ensemble.json``."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,15 +70,20 @@ class EnsembleFolder:
 def is_run(path: Path) -> bool:
     """Whether a folder is a run: it has config.yaml and labels.json."""
     folder = RunFolder(path)
-    return folder.config.is_file() and folder.labels.is_file()
+    return _is_file(folder.config) and _is_file(folder.labels)
 
 
 def is_rest_of_run(path: Path) -> bool:
     """Whether a folder was a run, and lacks config.yaml or labels.json: checkpoints lie beside one of them."""
     folder = RunFolder(path)
-    return folder.config.is_file() != folder.labels.is_file() and folder.checkpoint("best").parent.is_dir()
+    return _is_file(folder.config) != _is_file(folder.labels) and os.path.isdir(folder.checkpoint("best").parent)
 
 
 def is_ensemble(path: Path) -> bool:
     """Whether a folder holds several runs to be predicted as one."""
-    return EnsembleFolder(path).file.is_file()
+    return _is_file(EnsembleFolder(path).file)
+
+
+def _is_file(path: Path) -> bool:
+    # Not Path.is_file, which raises for what is too long to be a name.
+    return os.path.isfile(path)

@@ -20,10 +20,10 @@ from dinoseg.evaluation.settings import EvaluationSettings, evaluation_settings
 from dinoseg.evaluation.shards import Shard, merge_shards, write_shard
 from dinoseg.inference.chosen_runs import Chosen, Opened, OpenedEnsemble, choose_runs
 from dinoseg.inference.opening import ChosenRun
-from dinoseg.run_folder.ensemble_folder import is_ensemble, is_run
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.bars import image_progress
 from dinoseg.system.processes import process_rank
+from dinoseg.verbs.figures_folder import refuse_other_figures
 from dinoseg.verbs.learned_images import warn_of_learned_images
 from dinoseg.verbs.score import evaluate_label_maps
 
@@ -64,9 +64,10 @@ def evaluate_shard(run: Chosen, split: str, shard: Shard, console: Console, out:
         # Of the weights that were loaded, whatever lies there by now.
         path = write_shard(evaluation, target, shard, opened.weights_sha256, _extra(run, split))
         counted, every = len(shard.rows(len(evaluation.names))), len(evaluation.names)
-        console.print(f"shard {shard}: {counted} of {every} images counted\nwritten: {path}", soft_wrap=True)
+        said = f"shard {shard}: {counted} of {every} images counted\nwritten: {path}"
+        console.print(said, soft_wrap=True, markup=False)
         merge = f"{_command(run, split, out)} --merge"
-        console.print(f"once all {shard.count} are there: {merge}", soft_wrap=True)
+        console.print(f"once all {shard.count} are there: {merge}", soft_wrap=True, markup=False)
     return target / "shards"
 
 
@@ -96,8 +97,7 @@ def _target(run: Chosen, split: str, out: Path | None) -> Path:
     """Folder of the figures."""
     if out is None:
         return run.evaluation(split)
-    if is_run(out) or is_ensemble(out):
-        raise ValueError(f"--out {out}: holds a run; give a folder for these figures alone, such as {out}/eval-of-all")
+    refuse_other_figures(out, split)
     return out
 
 
@@ -197,7 +197,7 @@ def _write(evaluation: Evaluation, folder: Path, extra: dict[str, Any], console:
     members = evaluation.policy.get("members")
     mean = f"mean of {len(members)} runs, " if members else ""
     console.print(evaluation_table(evaluation.to_dict(), f"{extra['split']}, {mean}checkpoint {extra['checkpoint']}"))
-    console.print(f"written: {folder}", soft_wrap=True)
+    console.print(f"written: {folder}", soft_wrap=True, markup=False)
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,8 @@ def _write_members(opened: OpenedEnsemble, target: EnsembleFolder) -> None:
     """One model in memory at a time."""
     listed = []
     for number, member in enumerate(opened.members, start=1):
-        name = f"{number}_{member.folder.path.resolve().name}".replace("\\", "_")
+        # A name may have 255 bytes at most.
+        name = f"{number}_{member.folder.path.resolve().name[:50]}".replace("\\", "_")
         folder = RunFolder(target.path / name)
         _write_run(member, _load_merged(member), folder)
         listed.append((name, folder.open_checkpoint("best").weights_sha256))

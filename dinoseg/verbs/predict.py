@@ -33,17 +33,15 @@ ENGINES = ("local", "ray")
 def runs_and_images(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Which of the arguments are run folders, and what else there is, in order.
 
-    The first that is no ``key=value`` is a run, and so is every folder that holds one (config.yaml and labels.json) or
-    an ensemble (ensemble.json), wherever it stands. What is left of a run counts as one, too: whoever opens it says
-    what is missing.
+    Every folder that holds a run (config.yaml and labels.json) or an ensemble (ensemble.json) is one, wherever it
+    stands. What is left of a run counts as one, too: whoever opens it says what is missing. Where there is none, the
+    first that is no ``key=value`` was meant.
     """
-    first = next((entry for entry in arguments if not is_setting(entry)), None)
-    if first is None:
+    runs = [entry for entry in arguments if _names_run(entry)]
+    runs = runs or [entry for entry in arguments if not is_setting(entry)][:1]
+    if not runs:
         raise ValueError("no run is given; give one or more run folders, and then images")
-    rest = list(arguments)
-    rest.remove(first)
-    more = [entry for entry in rest if _names_run(entry)]
-    return [first, *more], [entry for entry in rest if entry not in more]
+    return runs, [entry for entry in arguments if entry not in runs]
 
 
 def _names_run(entry: str) -> bool:
@@ -84,6 +82,10 @@ def predict_run(
             images = with_masks(images, outputs.mask_ignored)
         if outputs.regions is not None:
             images = with_regions(images, outputs.regions)
+        if outputs.of_maps and outputs.of_pictures:
+            raise ValueError(
+                f"{outputs.of_maps} is of maps, --regions and --mask-ignored are of whole pictures; leave one out"
+            )
         if outputs.of_maps:
             refuse_unplaced((image.path for image in images), outputs.vector, outputs.of_maps)
         images = from_first_process(images)

@@ -74,7 +74,7 @@ def evaluate_label_maps(
             f"{sum(unpredicted):,} pixels with a true class are ignored in the predictions: counted as missed",
             style="red",
         )
-    console.print(f"written: {out}", soft_wrap=True)
+    console.print(f"written: {out}", soft_wrap=True, markup=False)
     return evaluation
 
 

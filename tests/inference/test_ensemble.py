@@ -140,9 +140,13 @@ def test_figures_of_an_ensemble_are_compared(
     dinoseg.evaluate(runs[0], split="test", write=True)
     assert run_cli(["compare", runs[0], out, "--split", "test"], monkeypatch) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert f"members: none | run {runs[0]}, checkpoint best" in said and "resolution: native | none" in said
-    assert "window.mode slide" in said and f"; run {runs[1]}, checkpoint best" in said
+    assert "members: one run | 2 runs as one" in said and "| none" not in said
     assert evaluation.metrics.means["mIoU"] is not None
+    others = [finished / "whole", shutil.copytree(runs[1], tmp_path / "moved")]
+    dinoseg.evaluate(others, split="test", write=tmp_path / "others")
+    assert run_cli(["compare", out, tmp_path / "others", "--split", "test"], monkeypatch) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f": {runs[0]} | none" in said and f": none | {others[0]}" in said and said.count("member ") == 2
 
 
 def test_shards_of_an_ensemble_add_up(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +253,7 @@ def test_what_cannot_be_averaged_is_refused(
     for runs, message in (
         ([slide, slide], f"{slide} is given twice; each run has one say: leave one out"),
         ([slide, whole, linked], f"{slide} and {linked} are one folder; each run has one say: leave one out"),
-        ([slide, copied], f"{slide} and {copied} are one run (the same weights and settings)"),
+        ([slide, copied], f"{slide} and {copied} are one run (the same weights)"),
         ([slide, tmp_path / "gone"], f"{tmp_path / 'gone'}: no such file or folder; give image files"),
         ([slide, tmp_path / "empty"], f"{tmp_path / 'empty'}: no image there; give image files"),
         ([slide, tmp_path / "empty"], "(or one run more: a folder with config.yaml and labels.json)"),
@@ -267,11 +271,34 @@ def test_what_cannot_be_averaged_is_refused(
         dinoseg.load([])
     assert run_cli(["eval", slide, whole], monkeypatch) == 1
     said = (
-        f"2 runs as one have no folder of their own for figures; give one with --out, for instance --out {slide}+whole"
+        "2 runs as one have no folder of their own for figures; give one with --out (from Python, write=FOLDER), for "
+        f"instance --out {slide}+whole"
     )
     assert said in capsys.readouterr().err
-    with pytest.raises(ValueError, match="holds a run; give a folder for these figures alone"):
-        dinoseg.evaluate([slide, whole], split="test", write=slide)
+    for out, message in (
+        (slide, "holds a run; give a folder for these figures alone"),
+        (slide / "eval" / "test", "lies in the run .*slide, whose own figures are there"),
+        (finished / "data" / "test" / "images", "holds other files; give a new folder"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dinoseg.evaluate([slide, whole], split="test", write=out)
+    dinoseg.evaluate([slide, whole], split="test", write=tmp_path / "figures")
+    with pytest.raises(ValueError, match="holds figures of --split test; give each split a folder of its own"):
+        dinoseg.evaluate([slide, whole], split="val", write=tmp_path / "figures")
+
+
+def test_runs_may_stand_behind_images_and_names_are_text(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slide, whole, images = finished / "slide", finished / "whole", finished / "data/test/images"
+    assert run_cli(["predict", images, slide, "--out", tmp_path / "out"], monkeypatch) == 0
+    assert len(list((tmp_path / "out/labels").iterdir())) == len(_images(finished)) > 0
+    capsys.readouterr()
+    assert run_cli(["eval", slide, whole, "--split", "test", "--out", tmp_path / "x[/b]y"], monkeypatch) == 0
+    assert "x[/b]y" in "".join(capsys.readouterr().out.split())
+    long = shutil.copytree(whole, tmp_path / ("w" * 254))
+    assert run_cli(["export", slide, long, tmp_path / "both"], monkeypatch) == 0
+    assert len(list((tmp_path / "both").iterdir())) == 3
 
 
 def test_other_classes_are_refused_before_weights_are_loaded(
