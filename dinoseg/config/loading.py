@@ -53,7 +53,7 @@ def load_config(arguments: Iterable[str] = (), base: Config | None = None) -> Co
     additions += [(_parse_override(argument), argument) for argument in overrides]
     for addition, source in additions:
         try:
-            merged = _merge(merged, addition, source, given_by)
+            _merge_into(merged, addition, source, given_by)
         except RecursionError:
             raise ValueError(f"{source}: nested too deep to be a config") from None
     return settle(_validated(_resolved(merged), given_by))
@@ -126,7 +126,7 @@ def _parse_override(argument: str) -> DictConfig:
         raise ValueError(f"{argument[:200]!r}: the value is not valid YAML ({error})") from None
 
 
-def _merge(base: DictConfig, addition: DictConfig, source: str, given_by: dict[str, str]) -> DictConfig:
+def _merge_into(base: DictConfig, addition: DictConfig, source: str, given_by: dict[str, str]) -> None:
     for remark in translate(addition, source):
         warnings.warn(remark, stacklevel=3)
     known = [entry.key for entry in all_keys()]
@@ -143,11 +143,10 @@ def _merge(base: DictConfig, addition: DictConfig, source: str, given_by: dict[s
             OmegaConf.update(base, key, {} if key.endswith("kwargs") else None, merge=False)
     _refuse_other_containers(addition, source)
     try:
-        merged = OmegaConf.merge(base, addition)
+        # Not OmegaConf.merge, which copies the whole config first: most of the time that reading one takes.
+        base.merge_with(addition)
     except OmegaConfBaseException as error:
         raise ValueError(f"{source}: {error.full_key or ''}: {error.msg}") from None
-    assert isinstance(merged, DictConfig)
-    return merged
 
 
 def _refuse_other_containers(addition: DictConfig, source: str) -> None:
