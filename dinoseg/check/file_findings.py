@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dinoseg.check.scan import PairFacts
-from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES
+from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES, suffix_of
 from dinoseg.data.pairs import Split, SplitListing
 from dinoseg.data.tiles import Tile
 from dinoseg.system.messages import list_names, printable
@@ -136,7 +136,7 @@ def _passed_over(split: SplitScan) -> list[Finding]:
     ):
         if not files:
             continue
-        kinds = Counter(path.suffix.lower() for path in files)
+        kinds = Counter(suffix_of(path) for path in files)
         counted = list_names((plural(n, f"{kind or 'suffixless'} file") for kind, n in kinds.most_common()), 4)
         read = ", ".join(suffix.removeprefix(".") for suffix in suffixes)
         message = f"{counted} among the {noun}s of {split.name}, left out: dinoseg reads {read} as {noun}s"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES, FoundFiles, named_files, visible_files
+from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES, FoundFiles, named_files, stem_of, visible_files
 from dinoseg.data.pairs import SPLITS, Split
 
 # Files of class names by which a tool says what its masks hold, wherever they lie beside them.
@@ -31,7 +31,7 @@ class Place:
         """The files by name; ``noun`` names them in messages."""
         found = []
         for path in visible_files(self.folder):
-            stem = path.stem
+            stem = stem_of(path)
             if stem.endswith(self.ending) and not any(ending and stem.endswith(ending) for ending in self.unless):
                 found.append(path)
         listed = named_files(found, self.suffixes, self.folder, noun)
