@@ -13,6 +13,7 @@ from dinoseg.check.scan import ImageFacts, PairFacts, count_values, mask_facts
 from dinoseg.data.items import DataItem, OwnDataset
 from dinoseg.data.masks import LabelMap
 from dinoseg.data.pairs import Split, SplitListing
+from dinoseg.data.picture_form import PLAIN_FORM
 from dinoseg.data.pictures import BrighterThanWhite, brightest_value
 from dinoseg.labels.settings import Kind
 from dinoseg.system.bars import image_progress
@@ -48,7 +49,7 @@ def _facts(data: OwnDataset, title: str, kind: Kind) -> Iterator[PairFacts]:
         # White is not known before all is read; what is said of a picture on its own does not count yet.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BrighterThanWhite)
-            image, mask = item.decode(loaded, kind, None)
+            image, mask = item.decode(loaded, kind, PLAIN_FORM)
             again = item.read(kind) if index == 0 else (image, mask)
         if _digests(*again) != _digests(image, mask):
             raise ValueError(

@@ -15,6 +15,7 @@ from dinoseg.check.scan_cache import ScanCache
 from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.masks import array_ids, mask_ids, pack_channels, read_mask
 from dinoseg.data.pairs import Pair
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.pictures import LARGEST_WHITE, brightest_value, refuse_picture_mode
 from dinoseg.data.rasters import as_picture, opened_raster, read_colours, read_labels, stored_kind
 from dinoseg.data.regions import read_region
@@ -174,7 +175,7 @@ def _read_tile_facts(tile: Tile, kind: Kind) -> tuple[ImageFacts, MaskFacts]:
     try:
         with opened_raster(tile.image) as opened:
             values, inside = read_colours(opened, tile.area)
-            as_picture(values, str(tile.image), LARGEST_WHITE)  # raises for what is no picture
+            as_picture(values, str(tile.image), PictureForm(LARGEST_WHITE))  # raises for what is no picture
             mode, drops = f"{opened.count} x {opened.dtypes[0]}", opened.count not in (1, 3)
         # Tiles without a difference in them (sea, nodata) are alike and no copies.
         plain = not values.size or values.min() == values.max()

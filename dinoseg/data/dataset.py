@@ -15,6 +15,7 @@ from dinoseg.data.affine import AffineTransform
 from dinoseg.data.items import DataItem
 from dinoseg.data.masks import LabelMap, read_pair
 from dinoseg.data.pairs import Pair
+from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
 from dinoseg.data.placement import Placement
 from dinoseg.data.reading import Reading
 from dinoseg.data.regions import encode_inside, encode_within
@@ -63,32 +64,32 @@ def _checked_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def read_picture(pair: Pair, label_space: LabelSpace, white_level: int | None) -> Image.Image:
+def read_picture(pair: Pair, label_space: LabelSpace, form: PictureForm = PLAIN_FORM) -> Image.Image:
     """The RGB image of a pair, upright; ``ValueError`` names the file or item that is at fault."""
     if isinstance(pair, Tile):
-        return pair.picture(white_level)
-    return _read(pair, label_space, white_level)[0]
+        return pair.picture(form)
+    return _read(pair, label_space, form)[0]
 
 
-def stored_size(pair: Pair, label_space: LabelSpace, white_level: int | None) -> tuple[int, int]:
+def stored_size(pair: Pair, label_space: LabelSpace, form: PictureForm = PLAIN_FORM) -> tuple[int, int]:
     """Height and width of an image, of a file as it is stored."""
     if isinstance(pair, Tile):
         return pair.area.size
     if isinstance(pair, DataItem):
-        return pair.read(label_space.kind, white_level)[0].size[::-1]
+        return pair.read(label_space.kind, form)[0].size[::-1]
     refuse_special_file(pair.image)
     with Image.open(pair.image) as image:
         return image.height, image.width
 
 
-def _read(pair: Pair, label_space: LabelSpace, white_level: int | None) -> tuple[Image.Image, LabelMap]:
+def _read(pair: Pair, label_space: LabelSpace, form: PictureForm) -> tuple[Image.Image, LabelMap]:
     if isinstance(pair, DataItem):
-        return pair.read(label_space.kind, white_level)
-    return read_pair(pair, label_space.kind, white_level)
+        return pair.read(label_space.kind, form)
+    return read_pair(pair, label_space.kind, form)
 
 
 def read_encoded(
-    pair: Pair, label_space: LabelSpace, white_level: int | None
+    pair: Pair, label_space: LabelSpace, form: PictureForm = PLAIN_FORM
 ) -> tuple[Image.Image, UInt[np.ndarray, "height width"]]:
     """RGB image and class indices (H, W) at native size, ignored outside the image's region.
 
@@ -96,9 +97,9 @@ def read_encoded(
         ValueError: names the file or item that is at fault.
     """
     if isinstance(pair, Tile):
-        picture, stored, inside = pair.load(label_space.kind, white_level)
+        picture, stored, inside = pair.load(label_space.kind, form)
         return picture, encode_within(inside, stored, label_space, f"{pair.mask} ({pair.name})")
-    image, label_ids = _read(pair, label_space, white_level)
+    image, label_ids = _read(pair, label_space, form)
     return image, encode_inside(pair, label_ids, label_space)
 
 
@@ -115,14 +116,14 @@ class SegmentationDataset(Dataset[Sample]):
         label_space: LabelSpace,
         transform: SampleTransform,
         seed: int,
-        white_level: int | None = None,
+        form: PictureForm = PLAIN_FORM,
     ) -> None:
-        """``white_level`` is that of pictures with 16 bits, see ``to_rgb``."""
+        """``form`` is that of its pictures."""
         self.pairs = _checked_pairs(pairs)
         self.label_space = label_space
         self.transform = transform
         self.seed = seed
-        self.white_level = white_level
+        self.form = form
         # Given once they are computed; the transform must then be one that places crops.
         self.features: FeatureSource | None = None
         # False where the model looks at features alone: crops are then zeros, which take no time.
@@ -134,7 +135,7 @@ class SegmentationDataset(Dataset[Sample]):
     def __getitem__(self, position: tuple[int, int]) -> Sample:
         epoch, index = position
         pair = self.pairs[index]
-        image, class_map = read_encoded(pair, self.label_space, self.white_level)
+        image, class_map = read_encoded(pair, self.label_space, self.form)
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would reseed the accelerators as well, whose state nothing here restores.
             torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
@@ -167,13 +168,13 @@ class EvaluationDataset(Dataset[Sample]):
         pairs: Sequence[Pair],
         label_space: LabelSpace,
         transform: SampleTransform,
-        white_level: int | None = None,
+        form: PictureForm = PLAIN_FORM,
     ) -> None:
-        """``white_level`` is that of pictures with 16 bits, see ``to_rgb``."""
+        """``form`` is that of its pictures."""
         self.pairs = _checked_pairs(pairs)
         self.label_space = label_space
         self.transform = transform
-        self.white_level = white_level
+        self.form = form
         # Given where they are computed, and images go through the model in one piece.
         self.features: FeatureSource | None = None
         # Given where several runs are evaluated as one: how others than the first read an image.
@@ -184,22 +185,22 @@ class EvaluationDataset(Dataset[Sample]):
 
     def stored_size(self, index: int) -> tuple[int, int]:
         """Height and width of an image, of a file as it is stored."""
-        return stored_size(self.pairs[index], self.label_space, self.white_level)
+        return stored_size(self.pairs[index], self.label_space, self.form)
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        picture, encoded = read_encoded(pair, self.label_space, self.white_level)
+        picture, encoded = read_encoded(pair, self.label_space, self.form)
         image, class_map = self.transform(picture, encoded)
         sample = Sample(image=image, class_map=class_map, index=index, name=pair.name)
         if self.features is not None:
             sample["features"], sample["class_tokens"] = self.features.whole(index)
         if self.other_readings:
-            pictures = {self.white_level: picture}
+            pictures = {self.form: picture}
             for reading in self.other_readings:
-                if reading.white_level not in pictures:
-                    pictures[reading.white_level] = read_picture(pair, self.label_space, reading.white_level)
+                if reading.form not in pictures:
+                    pictures[reading.form] = read_picture(pair, self.label_space, reading.form)
             sample["other_images"] = [
-                reading.transform.normalise(pictures[reading.white_level]) for reading in self.other_readings
+                reading.transform.normalise(pictures[reading.form]) for reading in self.other_readings
             ]
         return sample
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dinoseg.data.masks import LabelMap, array_ids, mask_ids, size_mismatch
 from dinoseg.data.pairs import Pair
-from dinoseg.data.pictures import to_picture
+from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
 from dinoseg.labels.settings import Kind
 
 
@@ -54,16 +54,16 @@ class DataItem(Pair):
         """The name, and what it holds: the name alone says nothing of where it comes from."""
         return f"{self.name} {self.digest}"
 
-    def read(self, kind: Kind, white_level: int | None = None) -> tuple[Image.Image, LabelMap]:
+    def read(self, kind: Kind, form: PictureForm = PLAIN_FORM) -> tuple[Image.Image, LabelMap]:
         """The RGB image, upright, and its label ids (H, W), colours packed as 0xRRGGBB.
 
         Args:
-            white_level: of images with 16 bits, see ``to_rgb``.
+            form: of the image.
 
         Raises:
             ValueError: not an image and a mask of the same size; names the item.
         """
-        return self.decode(self.load(), kind, white_level)
+        return self.decode(self.load(), kind, form)
 
     def load(self) -> tuple[Any, Any]:
         """Image and mask as the data set gives them, a tensor as an array.
@@ -83,10 +83,10 @@ class DataItem(Pair):
             )
         return _as_array(item[0]), _as_array(item[1])
 
-    def decode(self, loaded: tuple[Any, Any], kind: Kind, white_level: int | None) -> tuple[Image.Image, LabelMap]:
+    def decode(self, loaded: tuple[Any, Any], kind: Kind, form: PictureForm) -> tuple[Image.Image, LabelMap]:
         """What ``read`` gives of what ``load`` gave."""
         assert self.mask is not None
-        image = to_picture(loaded[0], self.image, white_level)
+        image = form.of_values(loaded[0], self.image)
         mask = _label_ids(loaded[1], kind, self.mask)
         size = (mask.shape[1], mask.shape[0])
         if size != image.size:

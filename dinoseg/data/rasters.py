@@ -17,7 +17,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from dinoseg.data.masks import LabelMap, array_ids
-from dinoseg.data.pictures import to_picture
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.labels.settings import Kind
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -201,9 +201,9 @@ def _inside(opened: Any, window: Any, size: tuple[int, int]) -> Inside:
     return np.asarray((values != opened.nodata).any(axis=0) & shown)
 
 
-def as_picture(values: np.ndarray, source: str, white_level: int | None) -> Image.Image:
-    """Bands as RGB; see ``to_picture``."""
-    return to_picture(pixels_of(values), source, white_level)
+def as_picture(values: np.ndarray, source: str, form: PictureForm) -> Image.Image:
+    """Bands as a picture of a form."""
+    return form.of_values(pixels_of(values), source)
 
 
 def pixels_of(values: np.ndarray) -> np.ndarray:

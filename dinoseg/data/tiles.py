@@ -15,6 +15,7 @@ from dinoseg.config import DatasetsConfig
 from dinoseg.data.image_files import ORIENTATION_TAG
 from dinoseg.data.masks import LabelMap, size_mismatch
 from dinoseg.data.pairs import Pair, SplitListing
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.rasters import (
     Area,
     Inside,
@@ -47,16 +48,16 @@ class Tile(Pair):
         """Its name, which says where it begins, and its size."""
         return f"{self.name} {self.area.size}"
 
-    def picture(self, white_level: int | None) -> Image.Image:
+    def picture(self, form: PictureForm) -> Image.Image:
         """The RGB image, black where it holds no data.
 
         Raises:
             ValueError: it cannot be read; names the file.
         """
         with opened_raster(self.image) as opened:
-            return as_picture(read_colours(opened, self.area)[0], str(self.image), white_level)
+            return as_picture(read_colours(opened, self.area)[0], str(self.image), form)
 
-    def load(self, kind: Kind, white_level: int | None) -> tuple[Image.Image, LabelMap, Inside]:
+    def load(self, kind: Kind, form: PictureForm) -> tuple[Image.Image, LabelMap, Inside]:
         """Image, label ids, and where they count: where both hold data, within the region.
 
         Raises:
@@ -65,7 +66,7 @@ class Tile(Pair):
         assert self.mask is not None
         with opened_raster(self.image) as opened:
             values, inside = read_colours(opened, self.area)
-            image = as_picture(values, str(self.image), white_level)
+            image = as_picture(values, str(self.image), form)
         with opened_raster(self.mask) as opened:
             label_ids, known = read_labels(opened, self.area, kind)
         return image, label_ids, inside & known & self.within()

@@ -153,7 +153,7 @@ def _refuse_infinite(features: list[FeatureMap], image: Path) -> None:
 
 
 def _picture(data: Images, view: View) -> Image.Image:
-    picture = read_picture(data.pairs[view.index], data.label_space, data.white_level)
+    picture = read_picture(data.pairs[view.index], data.label_space, data.form)
     if view.number == 0:
         return picture
     # Of the picture and the number alone, so that every run has the same variants.

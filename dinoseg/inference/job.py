@@ -104,7 +104,7 @@ class PredictionJob:
     def open(self, image: InputImage) -> OpenedImage | Outcome:
         """What the model works on, or the outcome where it has nothing to do: kept from before, or not readable."""
         predictor, outputs = self.predictor, self.outputs
-        white_levels = predictor.white_levels
+        forms = predictor.forms
         try:
             outputs.refuse_picture(image)
             refuse_special_file(image.path)
@@ -115,11 +115,11 @@ class PredictionJob:
                 if not outputs.overwrite and outputs.holds(image, fingerprint):
                     return Outcome(image, kept=True)
             if mask is None:
-                return OpenedImage(image, Exposures.of(image.path, white_levels), None, fingerprint)
+                return OpenedImage(image, Exposures.of(image.path, forms), None, fingerprint)
             pair = Pair(image.name, image.path, mask)
-            picture, truth = read_pair(pair, predictor.label_space.kind, white_levels[0])
-            others = Exposures.of(image.path, white_levels[1:]).pictures
-            return OpenedImage(image, Exposures({white_levels[0]: picture} | others), truth, fingerprint)
+            picture, truth = read_pair(pair, predictor.label_space.kind, forms[0])
+            others = Exposures.of(image.path, forms[1:]).pictures
+            return OpenedImage(image, Exposures({forms[0]: picture} | others), truth, fingerprint)
         except OSError as error:
             return Outcome(image, error=system_error(error))
         except ValueError as error:

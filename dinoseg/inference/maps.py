@@ -173,7 +173,7 @@ def predict_map(
             _build_overviews(temporary, output.labels)
         whole = Area((0, opened.height), (0, opened.width))
         reduced, _ = read_colours(opened, whole, (small.shape[0], small.shape[1]))
-        shown = Exposures.of(pixels_of(reduced), predictor.white_levels[:1], str(source)).shown
+        shown = Exposures.of(pixels_of(reduced), predictor.forms[:1], str(source)).shown
     with replaced_file(output.overlay) as temporary:
         overlay(shown, small, space).save(temporary, pnginfo=png_text(output.fingerprint))
 
@@ -233,7 +233,7 @@ def _predict_blocks(
     for part in blocks(height, width, predictor.context, block):
         with _read_errors(opened):
             values, inside = read_colours(opened, Area(part.read_rows, part.read_columns))
-        picture = Exposures.of(pixels_of(values), predictor.white_levels, opened.name)
+        picture = Exposures.of(pixels_of(values), predictor.forms, opened.name)
         class_map = outside_as_ignored(predictor.predict(picture).class_map, inside, space)[part.inner]
         labels = space.decode(class_map)
         written.write(labels, 1, window=window.from_slices(part.rows, part.columns))

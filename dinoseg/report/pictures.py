@@ -12,6 +12,7 @@ from PIL import Image
 
 from dinoseg.data.dataset import read_encoded
 from dinoseg.data.pairs import Pair
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.drawing.overlay import error_map, overlay
 from dinoseg.evaluation.confusion import confusion_matrix
 from dinoseg.evaluation.metrics import counts_from_confusion, image_iou, iou
@@ -115,7 +116,7 @@ def data_uris(pictures: Sequence[Picture], most_bytes: int) -> list[dict[str, st
 
 def _draw(predictor: Predictor, pair: Pair, row: int, folder: Path, link: str) -> Picture:
     space = predictor.label_space
-    image, truth = read_encoded(pair, space, predictor.config.datasets.white_level)
+    image, truth = read_encoded(pair, space, PictureForm.of(predictor.config.datasets))
     prediction = predictor.predict(image).class_map
     matrix = confusion_matrix(prediction, truth, space.num_classes, space.ignore_index)
     ignored = truth == space.ignore_index

@@ -43,7 +43,7 @@ def settle_feature_cache(
     cache = FeatureCache.of(config, backbone)
     data_sets: list[Images] = [train_data, val_data] if fits_evaluation(config) else [train_data]
     sizes = [
-        stored_size(data.pairs[view.index], data.label_space, data.white_level)
+        stored_size(data.pairs[view.index], data.label_space, data.form)
         for data in data_sets
         for view in cache.views(data)
     ]

@@ -148,7 +148,7 @@ def evaluate_pairs(
     accelerator = start_accelerator(opened.device)
     ensemble = opened.load_ensemble(accelerator.device)
     reading, *others = ensemble.readings
-    dataset = EvaluationDataset(pairs, opened.label_space, reading.transform, reading.white_level)
+    dataset = EvaluationDataset(pairs, opened.label_space, reading.transform, reading.form)
     dataset.other_readings = tuple(others)
     images = len(shard.rows(len(spread_subset(len(dataset), settings.max_samples))))
     with image_progress(console, images, f"evaluating {title}") as advance:
