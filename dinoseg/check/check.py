@@ -19,6 +19,7 @@ from dinoseg.check.label_findings import (
 from dinoseg.check.own_data import scan_own_data
 from dinoseg.check.scan import scan_pairs
 from dinoseg.check.scan_cache import ScanCache, default_cache_path
+from dinoseg.check.slice_findings import slice_findings
 from dinoseg.check.split_summary import SplitSummary, label_counts, label_rows, summarise
 from dinoseg.check.splitting import MADE_SPLITS, cut, list_data
 from dinoseg.check.tile_findings import counted_pairs, tile_findings
@@ -180,7 +181,7 @@ def _judge(
     """Adds to the findings all that the scans give."""
     kind, declared = _declared_kind(datasets)
     for scan in scans:
-        findings += [*file_findings(scan), *tile_findings(scan)]
+        findings += [*file_findings(scan), *tile_findings(scan), *slice_findings(scan)]
     findings += same_image_findings(scans)
     white = find_white_level(scans, datasets.white_level)
     findings += [*white.findings, *dropped_channel_findings(scans)]

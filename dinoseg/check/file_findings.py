@@ -7,10 +7,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-from dinoseg.check.scan import PairFacts
+from dinoseg.check.facts import PairFacts
 from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES, suffix_of
+from dinoseg.data.items import is_part
 from dinoseg.data.pairs import Split, SplitListing
-from dinoseg.data.tiles import Tile
 from dinoseg.system.messages import list_names, printable
 
 Severity = Literal["error", "warning", "note"]
@@ -204,7 +204,7 @@ def _paired_by_affix(split: SplitScan) -> list[Finding]:
 
 
 def _regions(split: SplitScan) -> list[Finding]:
-    facts = [f for f in split.facts if f.pair.region and not f.mask.error and not isinstance(f.pair, Tile)]
+    facts = [f for f in split.facts if f.pair.region and not f.mask.error and not is_part(f.pair)]
     pixels = sum(fact.mask.size[0] * fact.mask.size[1] for fact in facts)
     if not pixels:
         return []

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
+from dinoseg.check.facts import ImageFacts, PairFacts, count_values, mask_facts
 from dinoseg.check.file_findings import SplitScan
-from dinoseg.check.scan import ImageFacts, PairFacts, count_values, mask_facts
 from dinoseg.data.items import DataItem, OwnDataset
 from dinoseg.data.masks import LabelMap
 from dinoseg.data.pairs import Split, SplitListing

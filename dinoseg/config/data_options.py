@@ -61,6 +61,13 @@ class DatasetsConfig(Section):
         unit="pixels",
         verbs=READS_DATA,
     )
+    slice_axis: str = option(
+        "auto",
+        "axis that volumes (NIfTI) are cut into slices across, each an image of its own (extra medical); auto: the one "
+        "along which voxels are farthest apart, the last of several",
+        choices=("auto", "0", "1", "2"),
+        verbs=(*READS_DATA, "predict"),
+    )
     classes: Any = option(
         None,
         "{label id or '#rrggbb': name}, a file of names, or a known data set (voc, cityscapes, ade20k and others); a "

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dinoseg.data.affine import AffineTransform
-from dinoseg.data.items import DataItem
+from dinoseg.data.items import DataItem, SelfReading
 from dinoseg.data.masks import LabelMap, read_pair
 from dinoseg.data.pairs import Pair
 from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
@@ -20,7 +20,6 @@ from dinoseg.data.placement import Placement
 from dinoseg.data.reading import Reading
 from dinoseg.data.regions import encode_inside, encode_within
 from dinoseg.data.sampler import mixed_seed
-from dinoseg.data.tiles import Tile
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import refuse_special_file
 
@@ -66,15 +65,15 @@ def _checked_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
 
 def read_picture(pair: Pair, label_space: LabelSpace, form: PictureForm = PLAIN_FORM) -> Image.Image:
     """The RGB image of a pair, upright; ``ValueError`` names the file or item that is at fault."""
-    if isinstance(pair, Tile):
+    if isinstance(pair, SelfReading):
         return pair.picture(form)
     return _read(pair, label_space, form)[0]
 
 
 def stored_size(pair: Pair, label_space: LabelSpace, form: PictureForm = PLAIN_FORM) -> tuple[int, int]:
     """Height and width of an image, of a file as it is stored."""
-    if isinstance(pair, Tile):
-        return pair.area.size
+    if isinstance(pair, SelfReading):
+        return pair.size
     if isinstance(pair, DataItem):
         return pair.read(label_space.kind, form)[0].size[::-1]
     refuse_special_file(pair.image)
@@ -96,7 +95,7 @@ def read_encoded(
     Raises:
         ValueError: names the file or item that is at fault.
     """
-    if isinstance(pair, Tile):
+    if isinstance(pair, SelfReading):
         picture, stored, inside = pair.load(label_space.kind, form)
         return picture, encode_within(inside, stored, label_space, f"{pair.mask} ({pair.name})")
     image, label_ids = _read(pair, label_space, form)

@@ -19,11 +19,11 @@ from dinoseg.data.found_files import (
 from dinoseg.data.layouts import find_layout, what_lies_there
 from dinoseg.data.name_lists import is_list_file, read_name_list
 from dinoseg.data.pairs import SPLITS, Split, SplitListing, pair_files
+from dinoseg.data.parts import in_parts
 from dinoseg.data.places import Layout, Places
 from dinoseg.data.regions import attach_regions
 from dinoseg.data.selection import NameList, select_matching, select_named
 from dinoseg.data.suggestion import suggest_globs
-from dinoseg.data.tiles import in_tiles
 
 _FOLDER_OF_SPLIT = {"TRAIN": "training", "VAL": "validation"}
 _TOP_FOLDER = "ADEChallengeData2016"
@@ -40,15 +40,15 @@ class UnsplitError(MissingSplitError):
 
 def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
     """The images of a split with their masks, and their regions where ``datasets.regions`` gives some; large TIFFs in
-    tiles.
+    tiles, and volumes in slices.
 
     Raises:
         MissingSplitError: (a ValueError) there is no such split; names what was looked for and what exists.
         UnsplitError: (a MissingSplitError) there are pairs, but of no split.
         ValueError: a missing ``images`` or ``masks`` folder, two images or two masks of one name, a bad glob or list,
-            an image without a region, a large TIFF that does not lie where its mask lies.
+            an image without a region, a large TIFF or a volume that does not lie where its mask lies.
     """
-    return in_tiles(attach_regions(_list_split(datasets, split), datasets, split), datasets)
+    return in_parts(attach_regions(_list_split(datasets, split), datasets, split), datasets)
 
 
 def _list_split(datasets: DatasetsConfig, split: Split) -> SplitListing:

@@ -1,9 +1,10 @@
 """Items of a user's own data set, which stand where pairs of files would."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -12,6 +13,7 @@ from torch import Tensor
 from dinoseg.data.masks import LabelMap, array_ids, mask_ids, size_mismatch
 from dinoseg.data.pairs import Pair
 from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
+from dinoseg.data.rasters import Inside
 from dinoseg.labels.settings import Kind
 
 
@@ -28,6 +30,32 @@ class OwnDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Any: ...
+
+
+class SelfReading(Pair):
+    """A pair that is a part of files, and reads itself: a tile, a slice of a volume, a row of a table.
+
+    ``is_part``: of one image, as others are; a row is an image of its own.
+    """
+
+    is_part: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+
+    @abstractmethod
+    def picture(self, form: PictureForm) -> Image.Image:
+        """The RGB image. Raises ValueError where it cannot be read; names the file."""
+
+    @abstractmethod
+    def load(self, kind: Kind, form: PictureForm) -> tuple[Image.Image, LabelMap, Inside]:
+        """Image, label ids, colours packed as 0xRRGGBB, and where they count.
+
+        Raises:
+            ValueError: a file cannot be read, or stores something else; names the file.
+        """
 
 
 @dataclass(frozen=True)
@@ -92,6 +120,11 @@ class DataItem(Pair):
         if size != image.size:
             raise ValueError(size_mismatch(self.image, image.size, self.mask, size))
         return image, mask
+
+
+def is_part(pair: Pair) -> bool:
+    """Whether it is a part of an image, as others are: a tile, or a slice."""
+    return isinstance(pair, SelfReading) and pair.is_part
 
 
 def list_items(data: OwnDataset, title: str) -> tuple[DataItem, ...]:

@@ -55,6 +55,11 @@ class VolumeHeader:
     is_placed: bool = True
 
     @property
+    def stored_bytes(self) -> int:
+        """What its values take, unpacked."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+    @property
     def in_words(self) -> str:
         """Shape and spacing."""
         return f"{' x '.join(map(str, self.shape))} voxels of {' x '.join(f'{step:.4g}' for step in self.spacing)}"
@@ -190,7 +195,7 @@ def read_volume(header: VolumeHeader) -> Volume:
             return Volume(header, mapped)
         values = np.empty(header.shape, header.dtype, order="F")
         # A view of its bytes, in the order of the file.
-        target = memoryview(values.reshape(-1, order="F").view(np.uint8))
+        target = memoryview(values.reshape(-1, order="F").view(np.uint8).data)
         with gzip.open(header.path) as file:
             file.seek(header.offset)
             place = 0

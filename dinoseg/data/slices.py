@@ -16,6 +16,7 @@ from dinoseg.data.items import SelfReading
 from dinoseg.data.masks import LabelMap, array_ids
 from dinoseg.data.nifti import Volume, VolumeHeader, read_volume, read_volume_header
 from dinoseg.data.pairs import Pair, SplitListing
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.rasters import Inside
 from dinoseg.data.shelf import Shelf
 from dinoseg.data.slice_view import SliceView
@@ -60,7 +61,7 @@ class Slice(SelfReading):
 
         return self.shelf.get(path, take_down)
 
-    def picture(self, white_level: int | None) -> Image.Image:
+    def picture(self, form: PictureForm) -> Image.Image:
         """The slice as a picture in shades of grey, dark to bright from the lowest to the highest of ``Volume.range``.
 
         Raises:
@@ -75,13 +76,13 @@ class Slice(SelfReading):
         plane = self.read(self.mask).slice(self.view.axis, self.index)
         return array_ids(self.view.upright(plane), kind, self.mask)
 
-    def load(self, kind: Kind, white_level: int | None) -> tuple[Image.Image, LabelMap, Inside]:
+    def load(self, kind: Kind, form: PictureForm) -> tuple[Image.Image, LabelMap, Inside]:
         """Image, label ids, and where they count: within the region.
 
         Raises:
             ValueError: a file cannot be read, or the mask holds other than label ids; names the file.
         """
-        return self.picture(white_level), self.label_ids(kind), self.within()
+        return self.picture(form), self.label_ids(kind), self.within()
 
     def within(self) -> Inside:
         """Where the region is not zero; everywhere without one."""

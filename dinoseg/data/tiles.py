@@ -13,6 +13,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from dinoseg.config import DatasetsConfig
 from dinoseg.data.image_files import ORIENTATION_TAG
+from dinoseg.data.items import SelfReading
 from dinoseg.data.masks import LabelMap, size_mismatch
 from dinoseg.data.pairs import Pair, SplitListing
 from dinoseg.data.picture_form import PictureForm
@@ -38,7 +39,7 @@ _LEAST_SIDE = 64
 
 
 @dataclass(frozen=True)
-class Tile(Pair):
+class Tile(SelfReading):
     """A part of an image and of its mask, which are TIFFs of one size."""
 
     area: Area = field(kw_only=True)
@@ -47,6 +48,11 @@ class Tile(Pair):
     def identity(self) -> str:
         """Its name, which says where it begins, and its size."""
         return f"{self.name} {self.area.size}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.area.size
 
     def picture(self, form: PictureForm) -> Image.Image:
         """The RGB image, black where it holds no data.
