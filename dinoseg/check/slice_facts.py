@@ -15,7 +15,9 @@ def facts_of_slice(part: Slice, cache: ScanCache) -> PairFacts:
     place = f"slice {part.view} {part.index}"
     others = [] if part.region is None else [part.region]
     image = cache.get(ImageFacts, place, part.image, lambda path: _image_facts(part))
-    mask = cache.get(MaskFacts, f"{place} mask", part.mask, lambda path: _mask_facts(part), [part.image, *others])
+    mask = cache.get(
+        MaskFacts, f"{place} mask", part.mask, lambda path: mask_facts_of_slice(part), [part.image, *others]
+    )
     return PairFacts(part, image, mask)
 
 
@@ -32,7 +34,8 @@ def _image_facts(part: Slice) -> ImageFacts:
     return ImageFacts(f"volume {values.dtype.name}", (width, height), (width, height), 1, digest)
 
 
-def _mask_facts(part: Slice) -> MaskFacts:
+def mask_facts_of_slice(part: Slice) -> MaskFacts:
+    """Counts the values of a mask; errors become the ``error`` field."""
     assert part.mask is not None
     height, width = part.size
     kind: Kind = "ids"

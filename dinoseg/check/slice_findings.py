@@ -48,14 +48,8 @@ def _axis_in_words(axis: int, slices: list[Slice]) -> str:
 
 def _packed(scan: SplitScan, slices: list[Slice]) -> list[Finding]:
     """Training asks for slices in random order: those of packed volumes that no memory keeps are unpacked each time."""
-    sizes = Counter(
-        {
-            path: header.stored_bytes
-            for part in slices
-            for path, header in part.headers.items()
-            if suffix_of(path) == ".nii.gz"
-        }
-    )
+    headers = (header for part in slices for header in part.headers.values())
+    sizes = Counter({header.path: header.stored_bytes for header in headers if suffix_of(header.path) == ".nii.gz"})
     if scan.name != "train" or not slices or sizes.total() <= slices[0].shelf.most_bytes:
         return []
     message = (

@@ -37,7 +37,7 @@ def tile_findings(scan: SplitScan) -> list[Finding]:
 
 
 def counted_pairs(scan: SplitScan, space: LabelSpace | None) -> tuple[Pair, ...]:
-    """The pairs of a split; of train without tiles and slices in which no pixel counts: a step would be spent on nothing."""
+    """The pairs of a split; of train without parts in which no pixel counts: a step would be spent on nothing."""
     if scan.name != "train" or space is None:
         return scan.listing.pairs
     nothing = {

@@ -27,6 +27,7 @@ def policy_in_words(policy: dict[str, Any], kind: Kind = "ids") -> list[str]:
         _ignored(policy, kind),
         "Pixels outside the regions count nowhere (datasets.regions)." if policy.get("regions") else "",
         _tiles(policy),
+        _slices(policy),
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -37,6 +38,15 @@ def _tiles(policy: dict[str, Any]) -> str:
         return ""
     which = "The images are" if tiles == policy["images"] else f"{tiles} of the images are"
     return f"{which} tiles of large files, nothing beyond whose border is seen (datasets.tile); nodata counts nowhere."
+
+
+def _slices(policy: dict[str, Any]) -> str:
+    slices = policy.get("slices")
+    if not slices:
+        return ""
+    which = "The images are" if slices == policy["images"] else f"{slices} of the images are"
+    volumes = policy["volumes"]
+    return f"{which} slices of {volumes} volume{'' if volumes == 1 else 's'}; intervals are over volumes."
 
 
 def images_in_words(policy: dict[str, Any]) -> str:

@@ -73,8 +73,15 @@ class Slice(SelfReading):
     def label_ids(self, kind: Kind) -> LabelMap:
         """Label ids of the mask's slice. Raises ValueError for what holds none; names the file."""
         assert self.mask is not None
-        plane = self.read(self.mask).slice(self.view.axis, self.index)
-        return array_ids(self.view.upright(plane), kind, self.mask)
+        return self._ids_in(self.mask, kind)
+
+    def image_label_ids(self, kind: Kind) -> LabelMap:
+        """The same of an image that is a label map."""
+        return self._ids_in(self.image, kind)
+
+    def _ids_in(self, path: Path, kind: Kind) -> LabelMap:
+        plane = self.read(path).slice(self.view.axis, self.index)
+        return array_ids(self.view.upright(plane), kind, path)
 
     def load(self, kind: Kind, form: PictureForm) -> tuple[Image.Image, LabelMap, Inside]:
         """Image, label ids, and where they count: within the region.
