@@ -54,11 +54,13 @@ def ensemble_fingerprint(members: Sequence[str | None], label_space: LabelSpace)
     return _digest(json.dumps({"members": known, "labels": label_space.to_dict()}, sort_keys=True))
 
 
-def output_fingerprint(settings: str, palette: bool, image: Path, mask: Path | None, region: Path | None = None) -> str:
+def output_fingerprint(
+    settings: str, palette: bool, image_sha256: str, mask: Path | None = None, region: Path | None = None
+) -> str:
     """Names one output: the settings, the bytes of the image, and those of the mask and the region that it shows."""
     shown = "" if mask is None else file_sha256(mask)
     within = "" if region is None else f" within {file_sha256(region)}"
-    return _digest(f"{settings} {palette} {file_sha256(image)} {shown}{within}")
+    return _digest(f"{settings} {palette} {image_sha256} {shown}{within}")
 
 
 def png_text(fingerprint: str | None) -> PngInfo | None:
