@@ -1,7 +1,7 @@
 """Reads every image and mask of a data set once, in parallel, and remembers the facts between runs."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -18,6 +18,7 @@ from dinoseg.check.tile_facts import facts_of_tile
 from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.masks import array_ids, mask_ids, pack_channels, read_mask
 from dinoseg.data.pairs import Pair
+from dinoseg.data.parquet import TableRow
 from dinoseg.data.pictures import brightest_value, refuse_picture_mode
 from dinoseg.data.regions import read_region
 from dinoseg.data.slices import Slice
@@ -45,6 +46,8 @@ def scan_pairs(
         assert pair.mask is not None
         if isinstance(pair, Tile):
             return facts_of_tile(pair, kind, cache)
+        if isinstance(pair, TableRow):
+            return facts_of_row(pair, kind, cache)
         if isinstance(pair, Slice):
             return facts_of_slice(pair, cache)
         image = cache.get(ImageFacts, "image", pair.image, read_image_facts)
@@ -68,10 +71,32 @@ def scan_pairs(
     return facts
 
 
-def read_image_facts(path: Path) -> ImageFacts:
-    """Decodes an image fully, since only that finds a truncated file; errors become the ``error`` field."""
+def facts_of_row(row: TableRow, kind: Kind, cache: ScanCache) -> PairFacts:
+    """The facts of a row of a table, as remembered, or read."""
+    image, mask = row.image, row.mask
+    assert mask is not None
+    of_image = cache.get(
+        ImageFacts, f"row {row.row}", row.table.path, lambda path: read_image_facts(image, row.image_bytes)
+    )
+
+    def of_mask(path: Path) -> MaskFacts:
+        if row.region is not None:
+            return read_facts_inside(row, kind, row.mask_bytes)
+        return read_mask_facts(mask, kind, row.mask_bytes)
+
+    if row.region is not None:
+        return PairFacts(row, of_image, of_mask(mask))
+    return PairFacts(row, of_image, cache.get(MaskFacts, f"row {row.row} mask-{kind}", row.table.path, of_mask))
+
+
+def read_image_facts(path: Path, read: Callable[[], bytes] | None = None) -> ImageFacts:
+    """Decodes an image fully, since only that finds a truncated file; errors become the ``error`` field.
+
+    Args:
+        read: gives its bytes, where ``path`` is but a name.
+    """
     try:
-        data = _bytes_of(path)
+        data = _bytes_of(path) if read is None else read()
         image = load_file(path, data, reduced=True)
         mode, orientation, stored = (image.info[key] for key in ("stored_mode", "orientation", "stored_size"))
         refuse_picture_mode(mode, path)
@@ -83,12 +108,12 @@ def read_image_facts(path: Path) -> ImageFacts:
     return ImageFacts(mode, size, stored, orientation, digest, brightest_value(image), drops)
 
 
-def read_mask_facts(path: Path, kind: Kind) -> MaskFacts:
-    """Counts the values of a mask; errors become the ``error`` field."""
+def read_mask_facts(path: Path, kind: Kind, read: Callable[[], bytes] | None = None) -> MaskFacts:
+    """Counts the values of a mask; errors become the ``error`` field; see ``read_image_facts``."""
     try:
-        if path.suffix.lower() == ".npy":
+        if read is None and path.suffix.lower() == ".npy":
             return _array_facts(load_array(path), path)
-        upright = load_file(path, _bytes_of(path))
+        upright = load_file(path, _bytes_of(path) if read is None else read())
     except (OSError, ValueError) as error:
         return MaskFacts(error=reason_of(error, path))
     orientation, mode = upright.info["orientation"], upright.info["stored_mode"]
@@ -102,14 +127,15 @@ def read_mask_facts(path: Path, kind: Kind) -> MaskFacts:
     return mask_facts(mode, upright.size, orientation, stores, counts)
 
 
-def read_facts_inside(pair: Pair, kind: Kind) -> MaskFacts:
+def read_facts_inside(pair: Pair, kind: Kind, read: Callable[[], bytes] | None = None) -> MaskFacts:
     """The facts of a mask, of which only values inside the region of its image are counted."""
     assert pair.mask is not None and pair.region is not None
-    whole = read_mask_facts(pair.mask, kind)
+    whole = read_mask_facts(pair.mask, kind, read)
     if whole.error:
         return whole
     try:
-        values = read_mask(pair.mask, whole.stores)
+        stored = None if read is None else load_file(pair.mask, read())
+        values = mask_ids(stored, whole.stores, pair.mask) if stored else read_mask(pair.mask, whole.stores)
         inside = read_region(pair.region, pair.image, (values.shape[1], values.shape[0]))
     except (OSError, ValueError) as error:
         return MaskFacts(error=reason_of(error, pair.mask))

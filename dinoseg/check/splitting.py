@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from dinoseg.check.facts import PairFacts
 from dinoseg.check.file_findings import Finding, SplitScan
 from dinoseg.config import DatasetsConfig
-from dinoseg.data.folders import MissingSplitError, UnsplitError, data_root, find_pairs, find_pool
+from dinoseg.data.folders import data_root, find_pairs, find_pool
 from dinoseg.data.items import is_part
+from dinoseg.data.missing_split import MissingSplitError, UnsplitError
 from dinoseg.data.name_lists import is_list_file
 from dinoseg.data.pairs import SPLITS, Pair, Split, SplitListing
 from dinoseg.data.parts import in_parts

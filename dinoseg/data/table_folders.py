@@ -1,13 +1,14 @@
 """Folders of parquet files as data sets: which file is of which split, and the pairs in them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dinoseg.data.folder_words import read_folder_name
 from dinoseg.data.found_files import list_files
+from dinoseg.data.missing_split import MissingSplitError, UnsplitError
 from dinoseg.data.pairs import Split, SplitListing
 from dinoseg.data.parquet import ImageTable, TableRow, read_table
 from dinoseg.data.shelf import Shelf
@@ -34,6 +35,22 @@ class TableFolder:
             return [value]
         return [name for name in self.files if value == split and read_folder_name(name).split == split]
 
+    def listing(self, value: str, split: Split) -> SplitListing:
+        """The rows of a split; ``value`` is ``datasets.<split>``.
+
+        Raises:
+            UnsplitError: the names say nothing of splits.
+            MissingSplitError: they say so, of others.
+            ValueError: see ``pairs``.
+        """
+        names = self.names_of(value, split)
+        if names:
+            return self.pairs(names)
+        held = list_names([f"{name} ({self.files[name][0].relative_to(self.root)})" for name in self.files], 6)
+        if not self.knows_splits and value == split:
+            raise UnsplitError(f"split {split}: the parquet files of {self.root} know no splits: {held}")
+        raise MissingSplitError(f"split {split}: no parquet file of {self.root} is of {value}; there are {held}")
+
     @property
     def knows_splits(self) -> bool:
         """Whether a name is that of a split."""
@@ -43,20 +60,34 @@ class TableFolder:
         """The rows of some of the files, or of all.
 
         Raises:
-            ValueError: a file that cannot be read, or has no column of images, or none of masks; names its columns.
+            ValueError: see ``rows``; or a file has no column of masks.
         """
-        shelf, rows = Shelf[Any](), list[TableRow]()
+        rows = self.rows(names)
+        _refuse_without_masks({row.table.path: row.table for row in rows}.values())
+        return SplitListing(rows)
+
+    def rows(self, names: Sequence[str] | None = None) -> tuple[TableRow, ...]:
+        """The same, with masks or without.
+
+        Raises:
+            ValueError: a file that cannot be read, or has no column of images; names its columns.
+        """
+        shelf = Shelf[Any]()
+        rows = []
         for name in self.files if names is None else names:
-            tables = [read_table(path) for path in self.files[name]]
-            _refuse_without_masks(tables)
-            rows += rows_of(tables, name, shelf)
+            rows += rows_of([read_table(path) for path in self.files[name]], name, shelf)
         if len({row.name for row in rows}) < len(rows):
             # Rows of two files may be called alike.
             rows = [replace(row, name=f"{row.table.path.stem}/{row.name}") for row in rows]
-        return SplitListing(tuple(rows))
+        return tuple(rows)
+
+    @staticmethod
+    def of_file(path: Path) -> "TableFolder":
+        """A single file."""
+        return TableFolder(path.parent, {path.stem: (path,)})
 
 
-def _refuse_without_masks(tables: Sequence[ImageTable]) -> None:
+def _refuse_without_masks(tables: Iterable[ImageTable]) -> None:
     for table in tables:
         if table.mask_column is None:
             raise ValueError(

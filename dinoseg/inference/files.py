@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dinoseg.data.found_files import list_images, stem_of, without_suffix
+from dinoseg.data.found_files import list_images, stem_of, suffix_of, without_suffix
 from dinoseg.data.pairs import masks_of_images
 from dinoseg.data.parquet import TableRow
 from dinoseg.data.picture_form import PictureForm
+from dinoseg.data.table_folders import TABLE_SUFFIX, TableFolder, find_tables
 from dinoseg.inference.exposures import Exposures
 from dinoseg.system.files import file_sha256, refuse_special_file
 from dinoseg.system.messages import list_names
@@ -46,7 +47,7 @@ class InputImage:
 
 
 def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputImage]:
-    """Files, folders (searched through) and globs, in sorted order, each once.
+    """Files, folders (searched through) and globs, in sorted order, each once; of tables, each row.
 
     Args:
         out: the output folder. What predictions write there is never an input, should it lie in an input folder.
@@ -61,6 +62,9 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
         if path.is_dir():
             files = [file for file in list_images(path) if not any(map(file.resolve().is_relative_to, own))]
             matched = [InputImage(file, str(without_suffix(file.relative_to(path)))) for file in files]
+            matched = matched or _rows(find_tables(path))
+        elif path.is_file() and suffix_of(path) == TABLE_SUFFIX:
+            matched = _rows(TableFolder.of_file(path))
         elif path.is_file():
             matched = [InputImage(path, stem_of(path))]
         else:
@@ -88,6 +92,11 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
             )
         owners[image.name] = image.path
     return list(found.values())
+
+
+def _rows(tables: TableFolder) -> list[InputImage]:
+    """The images of tables, whether or not they have masks."""
+    return [InputImage(row.image, row.name, row=row) for row in tables.rows()]
 
 
 def with_masks(images: Iterable[InputImage], folder: Path) -> list[InputImage]:

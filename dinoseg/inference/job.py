@@ -157,6 +157,8 @@ class PredictionJob:
                     return Outcome(image, kept=True)
             if mask is None:
                 return OpenedImage(image, image.exposures(forms), None, fingerprint)
+            if image.row is not None:
+                raise ValueError(f"{image.path}: a row of a parquet file, and --mask-ignored is of image files")
             pair = Pair(image.name, image.path, mask)
             picture, truth = read_pair(pair, predictor.label_space.kind, forms[0])
             others = Exposures.of(image.path, forms[1:]).pictures
