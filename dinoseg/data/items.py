@@ -35,10 +35,10 @@ class OwnDataset(Protocol):
 class SelfReading(Pair):
     """A pair that is a part of files, and reads itself: a tile, a slice of a volume, a row of a table.
 
-    ``is_part``: of one image, as others are; a row is an image of its own.
+    ``part`` is what it is called where others are of the same image; empty for a row, which is an image of its own.
     """
 
-    is_part: ClassVar[bool] = True
+    part: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -124,7 +124,7 @@ class DataItem(Pair):
 
 def is_part(pair: Pair) -> bool:
     """Whether it is a part of an image, as others are: a tile, or a slice."""
-    return isinstance(pair, SelfReading) and pair.is_part
+    return isinstance(pair, SelfReading) and bool(pair.part)
 
 
 def list_items(data: OwnDataset, title: str) -> tuple[DataItem, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -83,7 +83,6 @@ class TableRow(SelfReading):
         shelf: keeps the row groups that were read last.
     """
 
-    is_part: ClassVar[bool] = False
     row: int = field(kw_only=True)
     table: ImageTable = field(kw_only=True, repr=False, compare=False)
     shelf: Shelf[Any] = field(kw_only=True, repr=False, compare=False)

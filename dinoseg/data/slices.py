@@ -6,6 +6,7 @@ Slices of one volume go into one split, since splits are of files.
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -36,6 +37,7 @@ class Slice(SelfReading):
         shelf: keeps the volumes of the data set that were read last.
     """
 
+    part: ClassVar[str] = "slice"
     volume: str = field(kw_only=True)
     view: SliceView = field(kw_only=True)
     index: int = field(kw_only=True)

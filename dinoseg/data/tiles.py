@@ -7,6 +7,7 @@ that were cut. Tiles of one file go into one split, since splits are of files.
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
@@ -42,6 +43,7 @@ _LEAST_SIDE = 64
 class Tile(SelfReading):
     """A part of an image and of its mask, which are TIFFs of one size."""
 
+    part: ClassVar[str] = "tile"
     area: Area = field(kw_only=True)
 
     @property
