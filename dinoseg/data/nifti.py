@@ -127,7 +127,7 @@ class Volume:
         depth = self.stored.shape[2]
         chosen = np.unique(np.linspace(0, depth - 1, min(depth, _SAMPLED_SLICES)).round().astype(int))
         step = max(1, int(np.ceil(np.sqrt(self.stored[:, :, 0].size / _SAMPLED_VALUES))))
-        sample = np.concatenate([self.stored_slice(2, index)[::step, ::step].ravel() for index in chosen])
+        sample = np.concatenate([self.stored_slice(2, index)[::step, ::step].ravel() for index in chosen.tolist()])
         values = self._scaled(sample).astype(np.float64)
         finite = values[np.isfinite(values)]
         if not finite.size:
