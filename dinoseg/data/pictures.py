@@ -51,7 +51,7 @@ def to_rgb(image: Image.Image, source: Path | str = "image", white_level: int | 
         if image.mode in SIXTEEN_BIT_MODES:
             return _grey(scaled(np.asarray(image), LARGEST_WHITE))
         return image.convert("RGB")
-    _warn_of_range(values, source, white_level)
+    warn_of_range(values, source, white_level)
     if values.ndim == 3 and (white_level or LARGEST_WHITE) == LARGEST_WHITE:
         return image.convert("RGB")  # its high bytes
     pixels = scaled(values, white_level or LARGEST_WHITE)
@@ -123,7 +123,7 @@ def to_picture(image: object, source: Path | str = "image", white_level: int | N
         raise ValueError(f"{source}: an array of shape {image.shape} holds no pixel")
     if image.dtype == np.uint16:
         colours = image[..., :3] if image.ndim == 3 else image
-        _warn_of_range(colours, source, white_level)
+        warn_of_range(colours, source, white_level)
         image = scaled(colours, white_level or LARGEST_WHITE)
     return to_rgb(Image.fromarray(image), source)
 
@@ -141,7 +141,8 @@ def _grey(pixels: UInt8[np.ndarray, "height width"]) -> Image.Image:
     return Image.fromarray(pixels).convert("RGB")
 
 
-def _warn_of_range(values: Integer[np.ndarray, "..."], source: Path | str, white_level: int | None) -> None:
+def warn_of_range(values: Integer[np.ndarray, "..."], source: Path | str, white_level: int | None) -> None:
+    """Warns (``BrighterThanWhite``) of values that white does not hold, and of a picture that comes out dark."""
     darkest, brightest = int(values.min()), int(values.max())
     white = LARGEST_WHITE if white_level is None else white_level
     if darkest < 0 or brightest > white:
