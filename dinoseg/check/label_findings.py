@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from dinoseg.check.facts import PairFacts
 from dinoseg.check.file_findings import Finding, SplitScan, file_finding, is_jpeg, plural
-from dinoseg.check.scan import PairFacts
 from dinoseg.data.tiles import Tile
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind, show_label

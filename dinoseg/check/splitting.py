@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from dinoseg.check.facts import PairFacts
 from dinoseg.check.file_findings import Finding, SplitScan
-from dinoseg.check.scan import PairFacts
 from dinoseg.config import DatasetsConfig
 from dinoseg.data.folders import MissingSplitError, UnsplitError, data_root, find_pairs, find_pool
 from dinoseg.data.name_lists import is_list_file

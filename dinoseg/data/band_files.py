@@ -169,7 +169,8 @@ def _of_pages(path: Path, pages: Sequence[str], bands: Sequence[int] | None) -> 
     """A TIFF with a page for each band, as arrays (band, height, width) are often saved."""
     if bands is not None:
         refuse_missing_band(len(pages), bands, path)
-    planes, known = [], np.ones((), dtype=bool)
+    planes: list[np.ndarray] = []
+    known = np.ones((), dtype=bool)
     for band in bands or range(1, len(pages) + 1):
         with opened_raster(Path(pages[band - 1])) as opened:
             values, inside = read_bands(opened, Area((0, opened.height), (0, opened.width)), [1])

@@ -119,9 +119,7 @@ class PictureForm:
         """
         if not self.takes_values:
             return to_picture(values[..., 0] if values.shape[2] == 1 else values, source, self.white_level)
-        if self.bands is None:
-            # Alpha, or what lies beyond red, green and blue.
-            values = values[..., : 3 if values.shape[2] >= 3 else 1]
+        values = self.read_of(values)
         ranges = self._ranges_of(values, source)
         if values.dtype.kind == "f":
             finite = np.isfinite(values).all(axis=-1)
@@ -129,6 +127,10 @@ class PictureForm:
         inside = None if inside is None or inside.all() else inside
         picture = BandPicture(values, ranges, inside)
         return picture if self.bands is not None else with_inside(picture.shown(), inside)
+
+    def read_of(self, values: Num[np.ndarray, "height width every"]) -> Num[np.ndarray, "height width bands"]:
+        """What the model sees of chosen bands: of all, where none are named, red, green and blue, or grey."""
+        return values if self.bands is not None else values[..., : 3 if values.shape[2] >= 3 else 1]
 
     def _ranges_of(self, values: Num[np.ndarray, "height width bands"], source: Path | str) -> Ranges:
         """Low and high of each band."""

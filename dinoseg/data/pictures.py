@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from dinoseg.data.image_files import load_file
 
 _NO_PICTURE_MODES = {"F": "of floating-point values", "LAB": "in the LAB colour space"}
+_REMEDIES = {"F": "set datasets.range=low,high, the values that become black and white, "}
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 LARGEST_WHITE = 65535
 
@@ -91,8 +92,8 @@ def refuse_picture_mode(mode: str, source: Path | str) -> None:
     """Raises ValueError, with ``source``, for a mode in which Pillow reads no picture that has a meaning here."""
     if mode in _NO_PICTURE_MODES:
         raise ValueError(
-            f"{source}: a valid picture {_NO_PICTURE_MODES[mode]} (mode {mode}), which dinoseg does not read: save it "
-            "with 8 or 16 bits, grey or RGB"
+            f"{source}: a valid picture {_NO_PICTURE_MODES[mode]} (mode {mode}), which dinoseg does not read: "
+            f"{_REMEDIES.get(mode, '')}{'or ' if mode in _REMEDIES else ''}save it with 8 or 16 bits, grey or RGB"
         )
 
 
@@ -117,7 +118,7 @@ def to_picture(image: object, source: Path | str = "image", white_level: int | N
     if not shape_fits or image.dtype not in (np.uint8, np.uint16):
         raise ValueError(
             f"{source}: an array of shape {image.shape} and type {image.dtype} is no image; "
-            "give (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16"
+            "give (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16, or set datasets.range (and datasets.bands for more)"
         )
     if not image.size:
         raise ValueError(f"{source}: an array of shape {image.shape} holds no pixel")
