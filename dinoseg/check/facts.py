@@ -1,10 +1,10 @@
-"""What a scan knows of an image and its mask."""
+"""What the checks need to know of each image and mask, remembered between runs."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from dinoseg.check.band_measures import BandFacts
 from dinoseg.data.pairs import Pair
 from dinoseg.labels.settings import Kind
 
@@ -22,6 +22,9 @@ class ImageFacts:
         digest: hash of the file's bytes.
         brightest: largest value of a picture with 16 bits that does not say which is white; None for others.
         drops_channels: it has an alpha channel or further bands, which are not used.
+        count: bands of the file, ``bands`` what was measured of those that are read, ``no_data`` pixels without data in
+            them; where values of bands are read. ``dtype``: type of the values, there, and where a picture is of
+            floating-point values; ``extremes``: the least and the largest finite one, of these.
         error: why it cannot be read; the other fields are empty then.
     """
 
@@ -32,6 +35,11 @@ class ImageFacts:
     digest: str = ""
     brightest: int | None = None
     drops_channels: bool = False
+    count: int = 0
+    bands: tuple[BandFacts, ...] = ()
+    no_data: int = 0
+    dtype: str = ""
+    extremes: tuple[float, float] | None = None
     error: str | None = None
 
 
@@ -84,10 +92,3 @@ def mask_facts(mode: str, size: tuple[int, int], orientation: int, stores: str, 
     equal = stores == "colours" and all(v >> 16 == (v >> 8 & 255) == (v & 255) for v in counts)
     kind: Kind = "colours" if stores == "colours" else "ids"
     return MaskFacts(mode, size, orientation, kind, tuple(sorted(most)), len(counts), equal)
-
-
-def reason_of(error: Exception, path: Path) -> str:
-    """The message without what the finding says anyway: the path, and to replace the file."""
-    if isinstance(error, OSError):
-        return f"cannot be opened ({error.strerror or error})"
-    return str(error).removeprefix(f"{path}: ").removesuffix("; replace or remove the file")

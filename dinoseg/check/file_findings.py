@@ -228,12 +228,18 @@ def _unreadable(split: SplitScan) -> list[Finding]:
             "error",
             "unreadable",
             f"{plural(len(files), 'file')} of {split.name} cannot be read: {reason}",
-            f"{'convert' if 'dinoseg does not read' in (reason or '') else 'replace'} the file, or remove it together "
-            "with its partner",
+            _what_to_do(reason),
             files,
         )
         for reason, files in by_reason.items()
     ]
+
+
+def _what_to_do(reason: str) -> str:
+    if "datasets.bands=" in reason and "dinoseg does not read" not in reason:
+        return ""  # the reason says it
+    verb = "convert" if "dinoseg does not read" in reason else "replace"
+    return f"{verb} the file, or remove it together with its partner"
 
 
 def _jpeg_masks(split: SplitScan) -> list[Finding]:

@@ -7,11 +7,11 @@ from typing import Any, NotRequired, Protocol, TypedDict
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dinoseg.data.affine import AffineTransform
+from dinoseg.data.bands import Picture, inside_of
 from dinoseg.data.items import DataItem, SelfReading
 from dinoseg.data.masks import LabelMap, read_pair
 from dinoseg.data.pairs import Pair
@@ -21,9 +21,8 @@ from dinoseg.data.reading import Reading
 from dinoseg.data.regions import encode_inside, encode_within
 from dinoseg.data.sampler import mixed_seed
 from dinoseg.labels import LabelSpace
-from dinoseg.system.files import refuse_special_file
 
-SampleTransform = Callable[[Image.Image, np.ndarray], tuple[Tensor, Tensor]]
+SampleTransform = Callable[[Picture, np.ndarray], tuple[Tensor, Tensor]]
 # A map (channels, rows, columns) for each layer, and a class token (channels) for each; no tokens where there are none.
 LayerTensors = tuple[list[Tensor], list[Tensor]]
 
@@ -44,7 +43,7 @@ _GRACE_SECONDS = 20
 class Sample(TypedDict):
     """One image and its truth, ready for the model."""
 
-    image: Float[Tensor, "3 height width"]  # normalised
+    image: Float[Tensor, "bands height width"]  # normalised
     class_map: Int64[Tensor, "height width"]  # class indices and the ignore index
     index: int
     name: str
@@ -63,8 +62,8 @@ def _checked_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def read_picture(pair: Pair, label_space: LabelSpace, form: PictureForm = PLAIN_FORM) -> Image.Image:
-    """The RGB image of a pair, upright; ``ValueError`` names the file or item that is at fault."""
+def read_picture(pair: Pair, label_space: LabelSpace, form: PictureForm = PLAIN_FORM) -> Picture:
+    """The picture of a pair, upright; ``ValueError`` names the file or item that is at fault."""
     if isinstance(pair, SelfReading):
         return pair.picture(form)
     return _read(pair, label_space, form)[0]
@@ -76,12 +75,10 @@ def stored_size(pair: Pair, label_space: LabelSpace, form: PictureForm = PLAIN_F
         return pair.size
     if isinstance(pair, DataItem):
         return pair.read(label_space.kind, form)[0].size[::-1]
-    refuse_special_file(pair.image)
-    with Image.open(pair.image) as image:
-        return image.height, image.width
+    return form.stored_size(pair.image)
 
 
-def _read(pair: Pair, label_space: LabelSpace, form: PictureForm) -> tuple[Image.Image, LabelMap]:
+def _read(pair: Pair, label_space: LabelSpace, form: PictureForm) -> tuple[Picture, LabelMap]:
     if isinstance(pair, DataItem):
         return pair.read(label_space.kind, form)
     return read_pair(pair, label_space.kind, form)
@@ -89,8 +86,8 @@ def _read(pair: Pair, label_space: LabelSpace, form: PictureForm) -> tuple[Image
 
 def read_encoded(
     pair: Pair, label_space: LabelSpace, form: PictureForm = PLAIN_FORM
-) -> tuple[Image.Image, UInt[np.ndarray, "height width"]]:
-    """RGB image and class indices (H, W) at native size, ignored outside the image's region.
+) -> tuple[Picture, UInt[np.ndarray, "height width"]]:
+    """Picture and class indices (H, W) at native size, ignored outside the image's region and where it holds no data.
 
     Raises:
         ValueError: names the file or item that is at fault.
@@ -99,7 +96,7 @@ def read_encoded(
         picture, stored, inside = pair.load(label_space.kind, form)
         return picture, encode_within(inside, stored, label_space, f"{pair.mask} ({pair.name})")
     image, label_ids = _read(pair, label_space, form)
-    return image, encode_inside(pair, label_ids, label_space)
+    return image, encode_inside(pair, label_ids, label_space, known=inside_of(image))
 
 
 class SegmentationDataset(Dataset[Sample]):
@@ -146,7 +143,7 @@ class SegmentationDataset(Dataset[Sample]):
             if self.shows_images:
                 image_tensor, class_tensor = self.transform.at(placement, image, class_map)
             else:
-                image_tensor = torch.zeros(3, *self.transform.crop_size)
+                image_tensor = torch.zeros(self.form.channels, *self.transform.crop_size)
                 class_tensor = self.transform.labels_at(placement, class_map)
             maps, tokens = self.features.sample(index, placement)
         return Sample(

@@ -15,7 +15,7 @@ MASK_SUFFIXES = (
     *VOLUME_SUFFIXES,
 )
 IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm", ".jp2"),
+    *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".npy"),
     *VOLUME_SUFFIXES,
 )
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from dinoseg.data.bands import Picture
 from dinoseg.data.masks import LabelMap, array_ids, mask_ids, size_mismatch
 from dinoseg.data.pairs import Pair
 from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
@@ -22,7 +23,8 @@ class OwnDataset(Protocol):
     """A user's own data set, for instance a ``torch.utils.data.Dataset``.
 
     An item is a pair ``(image, mask)``, or a mapping with the keys ``image`` and ``mask``. The image is a PIL image, or
-    an array or tensor of uint8 (H, W, 3) or (H, W). The mask is of the same size and holds label ids, as mask files
+    an array or tensor of uint8 (H, W, 3) or (H, W); with ``datasets.bands`` of any numbers and bands, which stand last or
+    first. The mask is of the same size and holds label ids, as mask files
     would: integers (H, W), or a PIL image; colours (H, W, 3) where ``datasets.classes`` names colours. The same index
     must give the same item each time; what is random in training is done by ``transforms.train``.
     """
@@ -42,15 +44,20 @@ class SelfReading(Pair):
 
     @property
     @abstractmethod
+    def place(self) -> str:
+        """Where in its file it stands, by which what is remembered of it is found."""
+
+    @property
+    @abstractmethod
     def size(self) -> tuple[int, int]:
         """Height and width."""
 
     @abstractmethod
-    def picture(self, form: PictureForm) -> Image.Image:
-        """The RGB image. Raises ValueError where it cannot be read; names the file."""
+    def picture(self, form: PictureForm) -> Picture:
+        """The picture. Raises ValueError where it cannot be read; names the file."""
 
     @abstractmethod
-    def load(self, kind: Kind, form: PictureForm) -> tuple[Image.Image, LabelMap, Inside]:
+    def load(self, kind: Kind, form: PictureForm) -> tuple[Picture, LabelMap, Inside]:
         """Image, label ids, colours packed as 0xRRGGBB, and where they count.
 
         Raises:
@@ -82,8 +89,8 @@ class DataItem(Pair):
         """The name, and what it holds: the name alone says nothing of where it comes from."""
         return f"{self.name} {self.digest}"
 
-    def read(self, kind: Kind, form: PictureForm = PLAIN_FORM) -> tuple[Image.Image, LabelMap]:
-        """The RGB image, upright, and its label ids (H, W), colours packed as 0xRRGGBB.
+    def read(self, kind: Kind, form: PictureForm = PLAIN_FORM) -> tuple[Picture, LabelMap]:
+        """The picture, upright, and its label ids (H, W), colours packed as 0xRRGGBB.
 
         Args:
             form: of the image.
@@ -111,7 +118,7 @@ class DataItem(Pair):
             )
         return _as_array(item[0]), _as_array(item[1])
 
-    def decode(self, loaded: tuple[Any, Any], kind: Kind, form: PictureForm) -> tuple[Image.Image, LabelMap]:
+    def decode(self, loaded: tuple[Any, Any], kind: Kind, form: PictureForm) -> tuple[Picture, LabelMap]:
         """What ``read`` gives of what ``load`` gave."""
         assert self.mask is not None
         image = form.of_values(loaded[0], self.image)

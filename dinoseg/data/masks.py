@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int32, Integer
 from PIL import Image
 
+from dinoseg.data.bands import Picture
 from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.pairs import Pair
 from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
@@ -30,7 +31,7 @@ def read_mask(path: Path, kind: Kind = "ids") -> LabelMap:
     return mask_ids(load_file(path), kind, path)
 
 
-def read_pair(pair: Pair, kind: Kind = "ids", form: PictureForm = PLAIN_FORM) -> tuple[Image.Image, LabelMap]:
+def read_pair(pair: Pair, kind: Kind = "ids", form: PictureForm = PLAIN_FORM) -> tuple[Picture, LabelMap]:
     """Image and mask of the same height and width, both upright.
 
     A mask without an EXIF tag of its own that has the size of the image as stored is rotated as the image's tag says.
@@ -43,12 +44,12 @@ def read_pair(pair: Pair, kind: Kind = "ids", form: PictureForm = PLAIN_FORM) ->
     """
     if pair.mask is None:
         raise ValueError(f"{pair.image}: has no mask")
-    stored = load_file(pair.image)
-    image = form.of_stored(stored, pair.image)
+    loaded = form.load(pair.image)
+    image = loaded.picture
     mask = read_mask(pair.mask, kind)
     size = (mask.shape[1], mask.shape[0])
-    if size == stored.info["stored_size"] != image.size:
-        mask = rotate_like(mask, stored.info["orientation"])
+    if size == loaded.stored_size != image.size:
+        mask = rotate_like(mask, loaded.orientation)
     elif size != image.size:
         raise ValueError(size_mismatch(pair.image, image.size, pair.mask, size))
     return image, mask

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from dinoseg.data.bands import Picture
 from dinoseg.data.image_files import load_file, read_geometry
 from dinoseg.data.items import SelfReading
 from dinoseg.data.masks import LabelMap, mask_ids, rotate_like, size_mismatch
@@ -92,6 +92,11 @@ class TableRow(SelfReading):
         """Its name, and where it stands."""
         return f"{self.name} {self.table.path.name} {self.row}"
 
+    @property
+    def place(self) -> str:
+        """Where in its file it stands."""
+        return f"row {self.row}"
+
     @cached_property
     def size(self) -> tuple[int, int]:
         """Height and width, as stored."""
@@ -112,11 +117,11 @@ class TableRow(SelfReading):
             )
         return found
 
-    def picture(self, form: PictureForm) -> Image.Image:
+    def picture(self, form: PictureForm) -> Picture:
         """The RGB image, upright. Raises ValueError where it cannot be read; names table and row."""
-        return form.of_stored(load_file(self.image, self.image_bytes()), self.image)
+        return form.of_values(load_file(self.image, self.image_bytes()), self.image)
 
-    def load(self, kind: Kind, form: PictureForm) -> tuple[Image.Image, LabelMap, Inside]:
+    def load(self, kind: Kind, form: PictureForm) -> tuple[Picture, LabelMap, Inside]:
         """Image, label ids of the same size, and where they count: within the region.
 
         Raises:
@@ -124,7 +129,7 @@ class TableRow(SelfReading):
         """
         assert self.mask is not None
         stored = load_file(self.image, self.image_bytes())
-        picture = form.of_stored(stored, self.image)
+        picture = form.of_values(stored, self.image)
         label_ids = mask_ids(load_file(self.mask, self.mask_bytes()), kind, self.mask)
         size = (label_ids.shape[1], label_ids.shape[0])
         if size == stored.info["stored_size"] != picture.size:

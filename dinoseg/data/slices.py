@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from dinoseg.config import DatasetsConfig
+from dinoseg.data.band_files import chosen
+from dinoseg.data.bands import Picture
 from dinoseg.data.found_files import is_volume
 from dinoseg.data.items import SelfReading
 from dinoseg.data.masks import LabelMap, array_ids
@@ -50,6 +52,11 @@ class Slice(SelfReading):
         return f"{self.name} {self.view.axis}"
 
     @property
+    def place(self) -> str:
+        """Where in its file it stands, and how it is turned."""
+        return f"slice {self.view} {self.index}"
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
         return self.view.size(self.headers[self.image].shape)
@@ -63,14 +70,13 @@ class Slice(SelfReading):
 
         return self.shelf.get(path, take_down)
 
-    def picture(self, form: PictureForm) -> Image.Image:
-        """The slice as a picture in shades of grey, dark to bright from the lowest to the highest of ``Volume.range``.
+    def picture(self, form: PictureForm) -> Picture:
+        """The slice as a picture in shades of grey; see ``slice_picture``.
 
         Raises:
             ValueError: it cannot be read; names the file.
         """
-        volume = self.read(self.image)
-        return grey_picture(self.view.upright(volume.slice(self.view.axis, self.index)), volume.range)
+        return slice_picture(self.read(self.image), self.view, self.index, form)
 
     def label_ids(self, kind: Kind) -> LabelMap:
         """Label ids of the mask's slice. Raises ValueError for what holds none; names the file."""
@@ -85,7 +91,7 @@ class Slice(SelfReading):
         plane = self.read(path).slice(self.view.axis, self.index)
         return array_ids(self.view.upright(plane), kind, path)
 
-    def load(self, kind: Kind, form: PictureForm) -> tuple[Image.Image, LabelMap, Inside]:
+    def load(self, kind: Kind, form: PictureForm) -> tuple[Picture, LabelMap, Inside]:
         """Image, label ids, and where they count: within the region.
 
         Raises:
@@ -100,7 +106,23 @@ class Slice(SelfReading):
         return self.view.upright(self.read(self.region).slice(self.view.axis, self.index)) != 0
 
 
-def grey_picture(values: np.ndarray, limits: tuple[float, float]) -> Image.Image:
+def slice_picture(volume: Volume, view: SliceView, index: int, form: PictureForm) -> Picture:
+    """A slice of a volume, upright.
+
+    Black to white is the range of the form (``datasets.range``); where it has none, that of the volume's own values
+    (``Volume.range``), clamped, since their unit is known in a CT alone.
+
+    Raises:
+        ValueError: the form names a second band.
+    """
+    values = view.upright(volume.slice(view.axis, index))
+    if not form.takes_values:
+        return _grey_picture(values, volume.range)
+    bands = form.bands or (1,)
+    return form.of_bands(chosen(values[..., None], bands, volume.header.path), volume.header.path)
+
+
+def _grey_picture(values: np.ndarray, limits: tuple[float, float]) -> Image.Image:
     """Values (H, W) between two limits as 0..255, those outside clamped; what is no number is black."""
     low, high = limits
     shades = np.clip((values.astype(np.float32) - low) * (255 / (high - low)), 0, 255)

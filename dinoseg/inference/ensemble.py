@@ -49,7 +49,7 @@ class Member:
         """How it reads one."""
         return Reading(PictureForm.of(self.config.datasets), build_eval_transform(self.config.transforms))
 
-    def sight(self, image: Float[Tensor, "3 height width"]) -> Sight:
+    def sight(self, image: Float[Tensor, "bands height width"]) -> Sight:
         """An image that was read its way, for the window engine."""
         return Sight(self.model, image, self.window, DTYPES[self.config.model_dtype])
 
@@ -89,7 +89,7 @@ class Ensemble:
         """The ways in which members read a picture, each once."""
         return tuple(dict.fromkeys(member.reading for member in self.members))
 
-    def sights(self, images: Sequence[Float[Tensor, "3 height width"]]) -> list[Sight]:
+    def sights(self, images: Sequence[Float[Tensor, "bands height width"]]) -> list[Sight]:
         """What each member sees of an image, given as each of ``readings`` has it."""
         by_reading = dict(zip(self.readings, images, strict=True))
         return [member.sight(by_reading[member.reading]) for member in self.members]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dinoseg.data.bands import Picture, shown_picture
 from dinoseg.data.picture_form import PictureForm
 
 ImageSource = str | Path | Image.Image | np.ndarray
@@ -14,9 +15,9 @@ ImageSource = str | Path | Image.Image | np.ndarray
 
 @dataclass(frozen=True)
 class Exposures:
-    """RGB pictures of one image, by the form they are given; the first is the one that is shown."""
+    """Pictures of one image, by the form they are given; the first is the one that is shown."""
 
-    pictures: dict[PictureForm, Image.Image]
+    pictures: dict[PictureForm, Picture]
 
     @staticmethod
     def of(image: ImageSource, forms: Iterable[PictureForm], name: str | None = None) -> "Exposures":
@@ -35,5 +36,5 @@ class Exposures:
 
     @property
     def shown(self) -> Image.Image:
-        """The picture that overlays are drawn on."""
-        return next(iter(self.pictures.values()))
+        """RGB, which overlays are drawn on."""
+        return shown_picture(next(iter(self.pictures.values())))

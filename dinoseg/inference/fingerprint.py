@@ -11,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from dinoseg import __version__
 from dinoseg.config import Config
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.inference.policy import WindowPolicy
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import file_sha256
@@ -34,7 +35,7 @@ def settings_fingerprint(checkpoint_hash: str, label_space: LabelSpace, config: 
         "decoder_head": config.decoder_head.model_dump(),
         "mean": config.transforms.mean,
         "std": config.transforms.std,
-        "white_level": config.datasets.white_level,
+        "form": asdict(PictureForm.of(config.datasets)),
         "model_dtype": config.model_dtype,
         "window": policy,
     }

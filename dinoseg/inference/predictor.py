@@ -187,7 +187,8 @@ class Predictor:
         """Segments one image, or each of several, at its native size.
 
         Args:
-            image: a path, a PIL image of any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16; or
+            image: a path, a PIL image of any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16 (of
+                any numbers and bands, first or last, where the run has ``datasets.bands`` or ``datasets.range``); or
                 several of them, of any sizes: the next one is read while the model works on one. Windows of an image
                 go through the model in batches of ``eval.batch_size``. What is white in 16 bits is each run's
                 ``datasets.white_level``; ``Exposures`` have been read so before.
@@ -219,7 +220,7 @@ class Predictor:
         member = self._only_member("features")
         if not isinstance(member.model, Segmenter):
             raise ValueError(f"a {type(member.model).__name__} has no backbone to take features from")
-        tensor = member.reading.transform.normalise(self._open(image).shown)
+        tensor = member.reading.transform.normalise(self._open(image).pictures[member.reading.form])
         dtype = DTYPES[member.config.model_dtype]
         return image_features(member.model, tensor, self.device, dtype, member.window.img_size)
 

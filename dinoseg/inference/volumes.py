@@ -11,7 +11,7 @@ from jaxtyping import Integer
 
 from dinoseg.data.nifti import VolumeHeader, read_volume, read_volume_header
 from dinoseg.data.slice_view import SliceView
-from dinoseg.data.slices import grey_picture
+from dinoseg.data.slices import slice_picture
 from dinoseg.inference.exposures import Exposures
 from dinoseg.inference.fingerprint import png_text
 from dinoseg.inference.predictor import Prediction, Predictor
@@ -93,8 +93,8 @@ def _predict_slices(
     labels: np.ndarray | None = None
     middle: Prediction | None = None
     for index in range(count):
-        picture = grey_picture(view.upright(volume.slice(view.axis, index)), volume.range)
-        prediction = predictor.predict(Exposures({form: picture for form in predictor.forms}))
+        pictures = {form: slice_picture(volume, view, index, form) for form in predictor.forms}
+        prediction = predictor.predict(Exposures(pictures))
         plane = view.as_stored(prediction.labels)
         if labels is None:
             labels = np.empty(header.shape, plane.dtype, order="F")

@@ -137,6 +137,7 @@ class RunFolder:
                     f"{key}={show_value(now)}: the model of this run was trained with {show_value(before)} "
                     f"({self.config}); leave the key out, or train again to change it"
                 )
+        _refuse_other_bands(recorded, config, self.config)
         return config
 
     def record_splits(self, made: Mapping[Split, Sequence[str]] | None) -> None:
@@ -192,6 +193,16 @@ class RunFolder:
             # It may be the weights that are another run's: their hash says so.
             _ = checkpoint.weights_sha256
             raise
+
+
+def _refuse_other_bands(recorded: Config, config: Config, file: Path) -> None:
+    """Files to predict may hold their bands in another order; how many there are is the model's."""
+    before, now = recorded.datasets.bands, config.datasets.bands
+    if (3 if before is None else len(before)) != (3 if now is None else len(now)) or (before is None) != (now is None):
+        raise ValueError(
+            f"datasets.bands={show_value(now)}: the model of this run was trained with {show_value(before)} ({file}); "
+            "name as many, or train again to change it"
+        )
 
 
 def settings_of_run(arguments: Iterable[str]) -> list[str]:

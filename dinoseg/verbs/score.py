@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from dinoseg.check.label_findings import undeclared_id_findings
-from dinoseg.check.scan import read_mask_facts
+from dinoseg.check.mask_scan import read_mask_facts
 from dinoseg.check.slice_facts import mask_facts_of_slice
 from dinoseg.config import DatasetsConfig
 from dinoseg.config.loading import is_given, load_config

@@ -134,7 +134,7 @@ def test_an_image_and_a_mask_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 
 def test_a_mask_that_does_not_say_where_it_lies_is_taken(tmp_path: Path) -> None:
-    values, labels = write_volume_pair(tmp_path, "a", (8, 7, 3))
+    _, labels = write_volume_pair(tmp_path, "a", (8, 7, 3))
     image = nibabel.Nifti1Image(labels, None)
     image.header["sform_code"] = image.header["qform_code"] = 0
     nibabel.save(image, tmp_path / "masks" / "a.nii.gz")
@@ -148,7 +148,7 @@ def test_values_between_label_ids_are_refused(tmp_path: Path) -> None:
         np.bincount(listed(tmp_path)[1].label_ids("ids").ravel()), np.bincount(labels[..., 1].ravel())
     )
     write_volume(mask, labels * 0.5)
-    with pytest.raises(ValueError, match="holds 0.5, which is no label id") as error:
+    with pytest.raises(ValueError, match=r"holds 0\.5, which is no label id") as error:
         listed(tmp_path)[1].label_ids("ids")
     assert str(error.value).startswith(str(mask))
 
