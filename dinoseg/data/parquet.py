@@ -197,7 +197,7 @@ def _is_struct(kind: Any) -> bool:
 def _opened(path: Path) -> Iterator[Any]:
     from pyarrow.parquet import ParquetFile
 
-    with ParquetFile(path, pre_buffer=False) as opened:
+    with ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as opened:
         yield opened
 
 

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+# What a process keeps of a data set.
 MOST_BYTES = 512 * 2**20
 
 
@@ -16,7 +17,7 @@ class Shelf(Generic[T]):
     Each process has its own: a copy that is sent to another begins empty.
     """
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
         self._kept: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
         self._lock = Lock()

@@ -21,7 +21,7 @@ from dinoseg.data.nifti import Volume, VolumeHeader, read_volume, read_volume_he
 from dinoseg.data.pairs import Pair, SplitListing
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.rasters import Inside
-from dinoseg.data.shelf import Shelf
+from dinoseg.data.shelf import MOST_BYTES, Shelf
 from dinoseg.data.slice_view import SliceView
 from dinoseg.labels.settings import Kind
 
@@ -143,7 +143,7 @@ def slice_volumes(listing: SplitListing, datasets: DatasetsConfig) -> SplitListi
                 "it out"
             )
         return listing
-    shelf = Shelf[Volume]()
+    shelf = Shelf[Volume](MOST_BYTES)
     pairs: list[Pair] = []
     problems: list[str] = []
     for pair in listing.pairs:

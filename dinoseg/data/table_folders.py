@@ -11,7 +11,7 @@ from dinoseg.data.found_files import list_files
 from dinoseg.data.missing_split import MissingSplitError, UnsplitError
 from dinoseg.data.pairs import Split, SplitListing
 from dinoseg.data.parquet import ImageTable, TableRow, read_table
-from dinoseg.data.shelf import Shelf
+from dinoseg.data.shelf import MOST_BYTES, Shelf
 from dinoseg.system.messages import list_names
 
 TABLE_SUFFIX = ".parquet"
@@ -72,7 +72,7 @@ class TableFolder:
         Raises:
             ValueError: a file that cannot be read, or has no column of images; names its columns.
         """
-        shelf = Shelf[Any]()
+        shelf = Shelf[Any](MOST_BYTES)
         rows = []
         for name in self.files if names is None else names:
             rows += rows_of([read_table(path) for path in self.files[name]], name, shelf)
