@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers.image_tables import squares, write_table
 from helpers.tiny import run_cli, tiny_settings
+from helpers.volume_files import ball, write_volume
 from PIL import Image
 
 CHEAP = ("scheduler.total_iter=2", "eval.crop_size=32", "eval.num_visualizations=0", "trackers=[]")
@@ -37,3 +38,8 @@ def test_tables_are_checked_trained_on_evaluated_and_predicted(
     file = root / "data" / "validation-00000-of-00001.parquet"
     assert run_cli(["predict", tmp_path / "run", file, "--out", tmp_path / "out"], monkeypatch) == 0
     assert "0 predicted, 2 already there" in capsys.readouterr().out
+    # A run that was trained on pictures takes the slices of a volume for such.
+    volume = write_volume(tmp_path / "v.nii", ball((12, 10, 3))[0])
+    assert run_cli(["predict", tmp_path / "run", volume, file, "--out", tmp_path / "both"], monkeypatch) == 0
+    written = {path.name for path in (tmp_path / "both" / "labels").iterdir()}
+    assert written == {"a.png", "b.png", "v.nii.gz"}

@@ -100,10 +100,8 @@ def test_label_volumes_are_scored_as_the_run_is(run: Path, tmp_path: Path, monke
     ]
 
 
-def test_an_exported_run_and_one_of_pictures_predict_volumes(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a model was trained on does not matter: a slice is a picture. A label volume of one slice has its shape."""
+def test_an_exported_run_predicts_the_same(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The label volume of a single slice has two axes, as its image has."""
     values, _ = ball((12, 10, 1), seed=3)
     image = write_volume(tmp_path / "in" / "flat.nii", values[..., 0])
     assert run_cli(["export", run / "run", tmp_path / "exported"], monkeypatch) == 0
