@@ -43,7 +43,7 @@ def widen(model: nn.Module, bands: int, how: str) -> None:
     setattr(model.get_submodule(parent), child, after)
 
 
-def widened(kernel: Kernel, bands: int, how: str) -> Kernel:
+def widened(kernel: Float[Tensor, "channels 3 rows columns"], bands: int, how: str) -> Kernel:
     """A kernel for other bands.
 
     Args:

@@ -145,11 +145,12 @@ def _without_range(facts: Sequence[PairFacts]) -> list[Finding]:
     high = max((pair[1] for pair in extremes), default=1.0)
     kinds = ", ".join(dict.fromkeys(fact.image.dtype for fact in found))
     message = (
-        f"{plural(len(found), 'image')} with values of type {kinds} ({low:g} to {high:g}), of which nobody says what is "
+        f"{plural(len(found), 'image')} with values of type {kinds} ({low:g} to {high:g}), and nothing says what is "
         "black and what is white"
     )
     several = max(fact.image.count for fact in found) > 1
-    advice = f"set datasets.range={low:g},{high:g}, or datasets.range=p1-p99 for percentiles of the data set"
+    given = f"{low:g},{high:g}" if low < high else "low,high"
+    advice = f"set datasets.range={given}, or datasets.range=p1-p99 for percentiles of the data set"
     advice += f"; and datasets.bands={_all_bands(found[0].image)} for more than grey" if several else ""
     return [file_finding("error", "no_range", message, advice, dict.fromkeys(fact.pair.image for fact in found))]
 
@@ -198,9 +199,7 @@ def _band_notes(
 ) -> list[Finding]:
     count = measured[0].image.count
     colours = "" if len(bands) == 3 else "; training changes brightness and contrast, and no saturation and hue"
-    message = (
-        f"{len(bands)} of {count} bands are read, datasets.bands={bands}, each normalised by what is measured of it"
-    )
+    message = f"{len(bands)} of {count} bands are read (datasets.bands={bands}), each normalised by its own values"
     findings = [Finding("note", "bands", message, f"a run keeps what was measured{colours}")]
     flat = [band for band, found in zip(bands, profiles, strict=True) if found is not None and found.low == found.high]
     if flat:

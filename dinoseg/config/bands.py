@@ -1,4 +1,4 @@
-"""Which bands of a picture are read, and which of their values become 0 and 1: ``datasets.bands``, ``datasets.range``."""
+"""``datasets.bands`` and ``datasets.range``: which bands of a picture are read, which values become 0 and 1."""
 
 import math
 import re

@@ -106,8 +106,8 @@ class DatasetsConfig(Section):
     )
     range: Any = option(
         None,
-        "values that become 0 and 1, low,high (one pair a band with [[..], ..]), or percentiles of the data set, p1-p99; "
-        "0 to 255 or the white level when left out; needed for floating-point pictures",
+        "values that become black and white: low,high (a pair for each band: [[0, 1], [-1, 1]]), or percentiles of the "
+        "data set, p1-p99; 0 to 255 or to the white level when left out; needed for floating-point pictures",
         verbs=("check", *PREDICTS),
     )
 

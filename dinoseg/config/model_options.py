@@ -31,7 +31,7 @@ class ModelConfig(Section):
     )
     band_weights: str | None = option(
         None,
-        "how the patch embedding is widened to datasets.bands, from its three: their mean for every band, copies of the "
+        "the patch embedding for other than three datasets.bands: the mean of its three for each, copies of the "
         "nearest by position, or zero for all but the first three, which keep theirs; mean when left out",
         choices=("mean", "copy", "zero"),
     )

@@ -23,8 +23,8 @@ class OwnDataset(Protocol):
     """A user's own data set, for instance a ``torch.utils.data.Dataset``.
 
     An item is a pair ``(image, mask)``, or a mapping with the keys ``image`` and ``mask``. The image is a PIL image, or
-    an array or tensor of uint8 (H, W, 3) or (H, W); with ``datasets.bands`` of any numbers and bands, which stand last or
-    first. The mask is of the same size and holds label ids, as mask files
+    an array or tensor of uint8 (H, W, 3) or (H, W), or of any numbers and bands where ``datasets.bands`` or
+    ``datasets.range`` is given. The mask is of the same size and holds label ids, as mask files
     would: integers (H, W), or a PIL image; colours (H, W, 3) where ``datasets.classes`` names colours. The same index
     must give the same item each time; what is random in training is done by ``transforms.train``.
     """

@@ -118,7 +118,7 @@ def to_picture(image: object, source: Path | str = "image", white_level: int | N
     if not shape_fits or image.dtype not in (np.uint8, np.uint16):
         raise ValueError(
             f"{source}: an array of shape {image.shape} and type {image.dtype} is no image; "
-            "give (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16, or set datasets.range (and datasets.bands for more)"
+            "give (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16; or set datasets.range, and datasets.bands for more"
         )
     if not image.size:
         raise ValueError(f"{source}: an array of shape {image.shape} holds no pixel")
