@@ -105,7 +105,9 @@ def test_a_changed_mask_is_noticed(tmp_path: Path) -> None:
 
 
 def test_the_range_is_measured_over_all_volumes(tmp_path: Path) -> None:
-    values = [write_volume_pair(tmp_path / split, name, (12, 10, 4))[0] for split, name in (("train", "a"), ("val", "b"))]
+    values = [
+        write_volume_pair(tmp_path / split, name, (12, 10, 4))[0] for split, name in (("train", "a"), ("val", "b"))
+    ]
     (profile,) = checked(tmp_path, range="p1-p99").measured.profiles
     assert profile is not None
     assert (profile.low, profile.high) == (min(part.min() for part in values), max(part.max() for part in values))

@@ -26,7 +26,9 @@ def squares(count: int, seed: int, size: tuple[int, int] = (40, 32)) -> list[tup
     generator = np.random.default_rng(seed)
     pairs = []
     for _ in range(count):
-        mask = generator.integers(0, 3, (size[0] // 8, size[1] // 8), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+        mask = (
+            generator.integers(0, 3, (size[0] // 8, size[1] // 8), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+        )
         noise = generator.integers(-15, 16, (*size, 3))
         pairs.append((np.clip(COLOURS[mask].astype(int) + noise, 0, 255).astype(np.uint8), mask))
     return pairs
