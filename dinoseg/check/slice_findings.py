@@ -20,8 +20,8 @@ def slice_findings(scan: SplitScan) -> list[Finding]:
     without = f", {100 * outside / pixels:.1f} % of the pixels outside a region" if outside else ""
     message = f"{plural(len(volumes), 'volume')} of {scan.name} read in {plural(count, 'slice')} {cut}{without}"
     advice = (
-        "a slice is an image of its own (datasets.slice_axis=0, 1 or 2 cuts across another axis); black and white are the "
-        "0.5th and 99.5th percentile of each volume, unless datasets.range gives values, such as -160,240 of a CT"
+        "a slice is an image of its own (datasets.slice_axis=0, 1 or 2 cuts across another axis); black and white are "
+        "the 0.5th and 99.5th percentile of each volume, unless datasets.range gives values, such as -160,240 of a CT"
     )
     findings = [Finding("note", "volumes", message, advice, count=len(volumes))]
     if len(_by_axis(first_slices)) > 1:

@@ -177,8 +177,7 @@ def read_shard(path: Path) -> RecordedShard:
     rows = tuple(arrays.pop("rows").tolist())
     if rows and max(rows) >= record.policy.images:
         raise ValueError(f"{arrays_path}: rows: {max(rows)} found, below {record.policy.images} expected; {remedy}")
-    names = tuple(arrays.pop("names").tolist())
-    volumes = tuple(arrays["volumes"].tolist()) if record.policy.volumes else ()
+    names, volumes = (tuple(arrays[key].tolist()) if key in arrays else () for key in ("names", "volumes"))
     return RecordedShard(record, measures, stated, names, volumes, rows, Counts.from_arrays(arrays))
 
 

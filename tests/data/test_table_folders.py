@@ -55,7 +55,7 @@ def test_the_names_of_files_say_the_split(tmp_path: Path) -> None:
     assert [row.name for row in rows(tmp_path)] == ["a", "b"]
     assert [row.name for row in rows(tmp_path, "val")] == ["validation_00000"]
     assert len(rows(tmp_path, "test", test="full")) == 3
-    with pytest.raises(MissingSplitError, match="split test: no parquet file of .* is of test; there are full"):
+    with pytest.raises(MissingSplitError, match=r"split test: no parquet file of .* is of test; there are full"):
         rows(tmp_path, "test")
     assert len(find_pool(DatasetsConfig(root=str(tmp_path))).pairs) == 6
 
@@ -112,8 +112,7 @@ def test_counts_are_those_of_the_masks_and_are_remembered(tmp_path: Path) -> Non
     [
         "id2label:\n  0: ground\n  1: box\n  2: lid\n",
         "dataset_info:\n  features:\n  - name: scene\n    dtype:\n      class_label:\n        names: {'0': day}\n"
-        "  - name: classes\n    sequence:\n      class_label:\n        names:\n          '0': ground\n          '1': box\n"
-        "          '2': lid\n",
+        "  - name: classes\n    sequence:\n      class_label:\n        names: {'0': ground, '1': box, '2': lid}\n",
     ],
 )
 def test_names_come_from_the_card(tmp_path: Path, card: str) -> None:
