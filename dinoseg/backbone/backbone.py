@@ -14,6 +14,7 @@ from jaxtyping import Float
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
+from dinoseg.backbone.attention import quick_attention
 from dinoseg.backbone.catalogue import BackboneSpec
 from dinoseg.backbone.input_bands import embedding_name, picture_bands, widen
 from dinoseg.backbone.lora import (
@@ -198,7 +199,8 @@ class Backbone(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._has_gradients):
             if isinstance(self.model, ConvNeXt):
                 return self._forward_convnext(self.model, image)
-            return self._forward_vit(self.model, image)
+            with quick_attention(image):
+                return self._forward_vit(self.model, image)
 
     def _forward_vit(self, model: Any, image: Float[Tensor, "batch bands height width"]) -> list[FeatureMap]:
         prefix_tokens = int(model.num_prefix_tokens)
