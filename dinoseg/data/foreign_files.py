@@ -5,6 +5,8 @@ from typing import BinaryIO
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from dinoseg.data.found_files import is_volume
+
 _SAVE = "save it as PNG or TIFF, grey or RGB with 8 or 16 bits"
 _BANDS = "or name its bands, datasets.bands=[1,2,3], which are read with rasterio (pip install 'dinoseg[geo]')"
 _STARTS = (
@@ -33,6 +35,8 @@ def foreign_kind(path: Path) -> str | None:
 
     A few hundred bytes of it are read.
     """
+    if is_volume(path):
+        return "a NIfTI volume and no picture: check, train, eval and predict read its slices; give one of them here"
     try:
         with path.open("rb") as file:
             start = file.read(132)

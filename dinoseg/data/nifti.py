@@ -4,6 +4,7 @@ A plain ``.nii`` is mapped into memory, and a slice of it read alone; a packed `
 """
 
 import gzip
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -149,6 +150,20 @@ def require_nibabel(path: Path) -> None:
         )
 
 
+def load_nifti(path: Path) -> Any:
+    """nibabel's image of a file, of which the header is read; raises whatever nibabel raises."""
+    import nibabel
+
+    logger = nibabel.imageglobals.logger
+    level = logger.level
+    # What it mends of a header it would say on the terminal, of every file and each time.
+    logger.setLevel(logging.CRITICAL)
+    try:
+        return nibabel.load(path)
+    finally:
+        logger.setLevel(level)
+
+
 def read_volume_header(path: Path) -> VolumeHeader:
     """The header of a NIfTI file; values are not read.
 
@@ -159,7 +174,7 @@ def read_volume_header(path: Path) -> VolumeHeader:
     import nibabel
 
     with _errors_in_words(path):
-        image = nibabel.load(path)
+        image = load_nifti(path)
         if not isinstance(image, nibabel.Nifti1Pair):
             raise ValueError(f"{path}: no NIfTI file but {type(image).__name__}; save it as .nii.gz")
         proxy: Any = image.dataobj

@@ -167,7 +167,9 @@ def volumes_of(pairs: Iterable[Pair]) -> dict[str, list[Slice]]:
 
 
 def _files(pair: Pair) -> list[Path]:
-    return [path for path in (pair.image, pair.mask, pair.region) if path is not None]
+    # What reads itself, a row of a table, may be called anything.
+    files = () if isinstance(pair, SelfReading) else (pair.image, pair.mask, pair.region)
+    return [path for path in files if path is not None]
 
 
 def _slices(pair: Pair, axis: str, shelf: Shelf[Volume]) -> list[Pair]:

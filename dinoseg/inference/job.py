@@ -46,6 +46,11 @@ class Parts:
     count: int
 
 
+def _is_volume(image: InputImage) -> bool:
+    # A row may be called anything.
+    return image.row is None and is_volume(image.path)
+
+
 @dataclass(frozen=True)
 class PredictionJob:
     """What predicts, and where its predictions go."""
@@ -74,7 +79,7 @@ class PredictionJob:
 
         Headers are read.
         """
-        if is_volume(image.path):
+        if _is_volume(image):
             return Parts("slices", count_slices(image.path, slice_axis_of(self.predictor)))
         return Parts("blocks", count_blocks(image.path)) if self.is_map(image) else None
 
@@ -87,7 +92,7 @@ class PredictionJob:
         Raises:
             OSError: an output cannot be written.
         """
-        return self._do_volume(image, advance) if is_volume(image.path) else self._do_map(image, advance)
+        return self._do_volume(image, advance) if _is_volume(image) else self._do_map(image, advance)
 
     def is_map(self, image: InputImage) -> bool:
         """Whether a file is predicted in blocks, with its georeference.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
-from dinoseg.data.nifti import VolumeHeader, read_volume, read_volume_header
+from dinoseg.data.nifti import VolumeHeader, load_nifti, read_volume, read_volume_header
 from dinoseg.data.slice_view import SliceView
 from dinoseg.data.slices import slice_picture
 from dinoseg.inference.exposures import Exposures
@@ -112,9 +112,7 @@ def _write(
     path: Path, labels: Integer[np.ndarray, "first second third"], source: Path, fingerprint: str | None
 ) -> None:
     """Label ids in the header of their source, less what speaks of its values."""
-    import nibabel
-
-    image: Any = nibabel.load(source)
+    image = load_nifti(source)
     header = image.header.copy()
     header.extensions.clear()
     header.set_data_dtype(labels.dtype)
@@ -132,10 +130,7 @@ def _described(fingerprint: str | None) -> str:
 
 def _description(path: Path) -> str:
     """What a NIfTI file is said to be; empty for other files."""
-    import nibabel
-
     try:
-        image: Any = nibabel.load(path)
-        return bytes(image.header["descrip"]).rstrip(b"\0").decode("ascii", "replace")
+        return bytes(load_nifti(path).header["descrip"]).rstrip(b"\0").decode("ascii", "replace")
     except Exception:  # nibabel, gzip and zlib raise many types for what is no NIfTI file
         return ""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.volume_files import affine_of, ball, write_volume
 
+from dinoseg.data.masks import read_image
 from dinoseg.data.nifti import read_volume, read_volume_header
 
 
@@ -111,6 +112,14 @@ def test_other_than_a_number_a_voxel_is_refused(tmp_path: Path) -> None:
         "has 4 axes (4 x 5 x 3 x 2): several volumes, of points in time or channels, of which one would be read; save "
         "the one to use as a file of its own"
     ) in refused(path)
+
+
+def test_a_volume_is_no_picture(tmp_path: Path) -> None:
+    path = write_volume(tmp_path / "v.nii.gz", np.ones((4, 5, 3), np.int16))
+    with pytest.raises(
+        ValueError, match="a NIfTI volume and no picture: check, train, eval and predict read its slices"
+    ):
+        read_image(path)
 
 
 def test_without_nibabel_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
