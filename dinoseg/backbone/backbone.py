@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dinoseg.backbone.attention import quick_attention
 from dinoseg.backbone.catalogue import BackboneSpec
+from dinoseg.backbone.input_bands import embedding_name, picture_bands, widen
 from dinoseg.backbone.lora import (
     adapted_layers,
     add_lora,
@@ -31,6 +32,24 @@ from dinoseg.config import LoraConfig, settled_lora
 
 MODES = ("freeze", "lora", "full")
 LAYER_SETS = ("LAST", "FOUR_LAST", "FOUR_EVEN_INTERVALS")
+
+
+@dataclass(frozen=True)
+class PictureBands:
+    """What pictures a backbone takes.
+
+    Attributes:
+        count: bands.
+        weights: how the patch embedding is made for other than three; see ``input_bands.widened``.
+        trained: whether it is trained whatever the mode of the backbone.
+    """
+
+    count: int = 3
+    weights: str = "mean"
+    trained: bool = False
+
+
+RGB = PictureBands()
 
 
 @dataclass(frozen=True)
@@ -56,7 +75,7 @@ class Backbone(nn.Module):
     resized image per cell) have one entry per tapped layer. Mode "freeze": no gradients, always in eval mode,
     forward without autograd graph. Mode "lora": adapters beside the attention projections are trained, with the biases
     that ``lora.bias`` names; all else stays frozen and in eval mode. Mode "full": every parameter that the tapped
-    layers depend on is trained.
+    layers depend on is trained. ``bands.trained``: the patch embedding is trained in every mode.
 
     With ``use_norm`` the model's final norm is applied to each tapped layer. A ConvNeXt's final norm fits the
     last stage only: earlier stages come without.
@@ -76,9 +95,14 @@ class Backbone(nn.Module):
         lora: LoraConfig | None = None,
         gradient_checkpointing: bool = False,
         scale: float = 1.0,
+        bands: PictureBands = RGB,
     ) -> None:
         super().__init__()
+        if bands.count != picture_bands(model):
+            widen(model, bands.count, bands.weights)
         self.model: Any = model
+        self.bands = bands.count
+        self.trains_bands = bands.trained
         self.spec = spec
         self.layers = tuple(layers)
         self.use_norm = use_norm
@@ -109,11 +133,13 @@ class Backbone(nn.Module):
             raise ValueError("model.mode=lora: this backbone was built without adapters; build it in that mode")
         self.mode = mode
         adapted = adapted_layers(self.model)
+        embedding = f"{embedding_name(self.model)}.weight"
         for name, parameter in self.model.named_parameters():
             if mode == "lora":
                 trained = is_adapter(name) or is_trained_bias(name, self.lora.bias, adapted)
             else:
                 trained = mode == "full"
+            trained = trained or (self.trains_bands and name == embedding)
             parameter.requires_grad_(trained and self._reaches_output(name))
         self.train(self.training)
 
@@ -124,8 +150,8 @@ class Backbone(nn.Module):
 
     def frozen_state(self) -> dict[str, Tensor]:
         """The state dict that the backbone would have without adapters, under the names it would have then; without
-        the biases that are trained beside them."""
-        trained = {name for name, value in self.named_parameters() if value.requires_grad and self.mode == "lora"}
+        what is trained beside them: biases, and the patch embedding."""
+        trained = {name for name, value in self.named_parameters() if value.requires_grad and self.mode != "full"}
         return {without_adapters(name): value for name, value in self.state_dict().items() if name not in trained}
 
     def layer_of(self, parameter_name: str) -> int:
@@ -153,10 +179,14 @@ class Backbone(nn.Module):
         if self.mode == "lora":
             train_adapters(self.model, mode)
         if self.gradient_checkpointing:
-            self.model.set_grad_checkpointing(mode and self.mode != "freeze")
+            self.model.set_grad_checkpointing(mode and self._has_gradients)
         return self
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
+    @property
+    def _has_gradients(self) -> bool:
+        return self.mode != "freeze" or self.trains_bands
+
+    def forward(self, image: Float[Tensor, "batch bands height width"]) -> list[FeatureMap]:
         """Features of a normalised image, one entry per tapped layer.
 
         Height and width may be anything: the image is resized bilinearly, by ``scale``, to the next multiple of the
@@ -164,15 +194,15 @@ class Backbone(nn.Module):
         """
         return self.forward_fitted(fit_to_patches(image, self.spec.patch_size, self.scale))
 
-    def forward_fitted(self, image: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
+    def forward_fitted(self, image: Float[Tensor, "batch bands height width"]) -> list[FeatureMap]:
         """Features of an image that has the backbone's scale already, and sides that are multiples of the patch."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.mode != "freeze"):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._has_gradients):
             if isinstance(self.model, ConvNeXt):
                 return self._forward_convnext(self.model, image)
             with quick_attention(image):
                 return self._forward_vit(self.model, image)
 
-    def _forward_vit(self, model: Any, image: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
+    def _forward_vit(self, model: Any, image: Float[Tensor, "batch bands height width"]) -> list[FeatureMap]:
         prefix_tokens = int(model.num_prefix_tokens)
         outputs = model.forward_intermediates(
             image,
@@ -191,7 +221,7 @@ class Backbone(nn.Module):
             features.append(FeatureMap(map=patches.unflatten(1, grid).permute(0, 3, 1, 2), cls=cls))
         return features
 
-    def _forward_convnext(self, model: Any, image: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
+    def _forward_convnext(self, model: Any, image: Float[Tensor, "batch bands height width"]) -> list[FeatureMap]:
         maps = model.forward_intermediates(
             image, indices=list(self.layers), norm=False, stop_early=True, intermediates_only=True
         )
@@ -266,6 +296,7 @@ def build_backbone(
     lora: LoraConfig | None = None,
     gradient_checkpointing: bool = False,
     scale: float = 1.0,
+    bands: PictureBands = RGB,
 ) -> Backbone:
     """A backbone by catalogue name, alias or ``timm:<model name>``.
 
@@ -273,7 +304,7 @@ def build_backbone(
     folder in any of the dialects of ``dinoseg.backbone.weights``. ``drop_path``: stochastic depth rate, which acts
     in mode "full" only. ``lora``: the adapters of mode "lora", defaults when left out. ``gradient_checkpointing``:
     the blocks are computed a second time in the backward pass, which saves memory; in training, where there is one.
-    ``scale``: how much larger than it is given the model sees an image.
+    ``scale``: how much larger than it is given the model sees an image. ``bands``: of the pictures it takes.
 
     Raises:
         ValueError: unknown name, layers or mode; weights that cannot be had, read, or matched in full; adapters that
@@ -292,6 +323,7 @@ def build_backbone(
         lora=lora,
         gradient_checkpointing=gradient_checkpointing,
         scale=scale,
+        bands=bands,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from dinoseg.check.class_names import named_by_layout
 from dinoseg.check.file_findings import Finding, SplitScan, file_findings, same_image_findings
 from dinoseg.check.label_findings import (
     mask_kind_findings,
@@ -16,19 +17,21 @@ from dinoseg.check.label_findings import (
     unknown_label_findings,
     usable_masks,
 )
+from dinoseg.check.measured_form import MeasuredForm, measure_form
 from dinoseg.check.own_data import scan_own_data
 from dinoseg.check.scan import scan_pairs
 from dinoseg.check.scan_cache import ScanCache, default_cache_path
+from dinoseg.check.slice_findings import slice_findings
 from dinoseg.check.split_summary import SplitSummary, label_counts, label_rows, summarise
 from dinoseg.check.splitting import MADE_SPLITS, cut, list_data
 from dinoseg.check.tile_findings import counted_pairs, tile_findings
 from dinoseg.check.white_level import dropped_channel_findings, find_white_level
 from dinoseg.check.zero_decision import Decision, decide
 from dinoseg.config import DatasetsConfig
-from dinoseg.config.class_files import preset_names, read_classes
-from dinoseg.data.folders import data_root, is_descriptor, layout_of
+from dinoseg.data.folders import data_root, is_descriptor
 from dinoseg.data.items import OwnDataset
 from dinoseg.data.pairs import Pair, Split
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.selection import recorded_name
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind, LabelError, parse_classes, parse_ignore, show_label
@@ -41,6 +44,7 @@ class CheckReport:
     ``label_space`` is None where the settings and masks do not give one; ``most_classes`` is the most classes that one
     training mask holds; ``pairs`` are those of every split that is there, less training tiles in which nothing counts.
     ``white_level`` is what the settings or the scan say is white in pictures with 16 bits, None where there are none.
+    ``measured``: what it says of the values of bands, and of the range that becomes black to white.
     ``made_splits``: the images of every split by their path below the root, where the data has no splits of its own.
     """
 
@@ -52,6 +56,7 @@ class CheckReport:
     most_classes: int | None = None
     pairs: Mapping[Split, tuple[Pair, ...]] = field(default_factory=dict)
     white_level: int | None = None
+    measured: MeasuredForm = field(default_factory=MeasuredForm)
     made_splits: Mapping[Split, tuple[str, ...]] | None = None
 
     @property
@@ -84,6 +89,8 @@ class CheckReport:
             "label_space": self.label_space.to_dict() if self.label_space else None,
             "decision": self.decision.to_dict() if self.decision else None,
             "white_level": self.white_level,
+            "bands": self.measured.table(),
+            "settled": self.measured.settled,
             "made_splits": self.made_splits,
         }
 
@@ -124,7 +131,7 @@ def check_dataset(
         use_cache: remember the facts of every file in the user's cache folder.
     """
     findings: list[Finding] = []
-    datasets = _named_by_layout(datasets, findings)
+    datasets = named_by_layout(datasets, findings)
     kind, _ = _declared_kind(datasets)
     scans = _scan(datasets, splits, kind, findings, console, use_cache)
     report = _judge(scans, datasets, num_classes, findings)
@@ -134,29 +141,6 @@ def check_dataset(
     images = {name: dict.fromkeys(pair.image for pair in pairs) for name, pairs in report.pairs.items()}
     made = {name: tuple(recorded_name(image, root) for image in found) for name, found in images.items()}
     return replace(report, made_splits=made)
-
-
-def _named_by_layout(datasets: DatasetsConfig, findings: list[Finding]) -> DatasetsConfig:
-    """With the class names that lie beside the masks, or belong to their format, where none are given."""
-    if datasets.classes is not None or datasets.reduce_zero_label is not None:
-        return datasets
-    try:
-        source = layout_of(datasets).classes
-    except ValueError:
-        # Found again, and said, where the splits are listed.
-        source = ""
-    if not source:
-        return datasets
-    try:
-        named = read_classes(source)
-    except ValueError as error:
-        findings.append(Finding("warning", "class_file", f"class names not taken: {error}", "give datasets.classes"))
-        return datasets
-    known = f"the format ({source})" if source in preset_names() else source
-    message = f"{len(named.classes)} class names taken from {known}"
-    findings.append(Finding("note", "class_file", message, "datasets.classes={...} gives others"))
-    ignore = named.ignore if datasets.ignore is None else datasets.ignore
-    return datasets.model_copy(update={"classes": named.classes, "ignore": ignore})
 
 
 def check_own_data(
@@ -171,7 +155,8 @@ def check_own_data(
         ValueError: an item is no image with a mask, or is another one each time it is asked for.
     """
     kind, _ = _declared_kind(datasets)
-    return _judge(scan_own_data(data, kind, console), datasets, num_classes, [])
+    form = PictureForm.before_measuring(datasets)
+    return _judge(scan_own_data(data, kind, console, form), datasets, num_classes, [])
 
 
 def _judge(
@@ -180,10 +165,11 @@ def _judge(
     """Adds to the findings all that the scans give."""
     kind, declared = _declared_kind(datasets)
     for scan in scans:
-        findings += [*file_findings(scan), *tile_findings(scan)]
+        findings += [*file_findings(scan), *tile_findings(scan), *slice_findings(scan)]
     findings += same_image_findings(scans)
     white = find_white_level(scans, datasets.white_level)
-    findings += [*white.findings, *dropped_channel_findings(scans)]
+    measured = measure_form(scans, datasets, white.value)
+    findings += [*white.findings, *dropped_channel_findings(scans), *measured.findings]
     findings += mask_kind_findings(scans, kind, declared)
     counts = label_counts(scans, kind)
     blurred = undeclared_id_findings(counts) if datasets.classes is None else []
@@ -210,6 +196,7 @@ def _judge(
         _most_classes(scans, kind, space) if space else None,
         {scan.name: counted_pairs(scan, space) for scan in scans},
         white.value,
+        measured,
     )
 
 
@@ -246,7 +233,8 @@ def _scan(
     data = list_data(datasets, splits)
     findings += data.findings
     cache = ScanCache(default_cache_path(datasets.root) if use_cache else None)
-    facts = scan_pairs([pair for listing in data.listings for pair in listing.pairs], kind, cache, console)
+    pairs, form = [pair for listing in data.listings for pair in listing.pairs], PictureForm.before_measuring(datasets)
+    facts = scan_pairs(pairs, kind, cache, console, form)
     scans = []
     for name, listing in data.splits.items():
         count = len(listing.pairs)

@@ -7,10 +7,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-from dinoseg.check.scan import PairFacts
-from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES
+from dinoseg.check.facts import PairFacts
+from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES, suffix_of
+from dinoseg.data.items import is_part
 from dinoseg.data.pairs import Split, SplitListing
-from dinoseg.data.tiles import Tile
 from dinoseg.system.messages import list_names, printable
 
 Severity = Literal["error", "warning", "note"]
@@ -136,7 +136,7 @@ def _passed_over(split: SplitScan) -> list[Finding]:
     ):
         if not files:
             continue
-        kinds = Counter(path.suffix.lower() for path in files)
+        kinds = Counter(suffix_of(path) for path in files)
         counted = list_names((plural(n, f"{kind or 'suffixless'} file") for kind, n in kinds.most_common()), 4)
         read = ", ".join(suffix.removeprefix(".") for suffix in suffixes)
         message = f"{counted} among the {noun}s of {split.name}, left out: dinoseg reads {read} as {noun}s"
@@ -204,7 +204,7 @@ def _paired_by_affix(split: SplitScan) -> list[Finding]:
 
 
 def _regions(split: SplitScan) -> list[Finding]:
-    facts = [f for f in split.facts if f.pair.region and not f.mask.error and not isinstance(f.pair, Tile)]
+    facts = [f for f in split.facts if f.pair.region and not f.mask.error and not is_part(f.pair)]
     pixels = sum(fact.mask.size[0] * fact.mask.size[1] for fact in facts)
     if not pixels:
         return []
@@ -228,12 +228,18 @@ def _unreadable(split: SplitScan) -> list[Finding]:
             "error",
             "unreadable",
             f"{plural(len(files), 'file')} of {split.name} cannot be read: {reason}",
-            f"{'convert' if 'dinoseg does not read' in (reason or '') else 'replace'} the file, or remove it together "
-            "with its partner",
+            _what_to_do(reason),
             files,
         )
         for reason, files in by_reason.items()
     ]
+
+
+def _what_to_do(reason: str) -> str:
+    if "datasets.bands=" in reason and "dinoseg does not read" not in reason:
+        return ""  # the reason says it
+    verb = "convert" if "dinoseg does not read" in reason else "replace"
+    return f"{verb} the file, or remove it together with its partner"
 
 
 def _jpeg_masks(split: SplitScan) -> list[Finding]:

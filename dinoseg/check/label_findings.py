@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dinoseg.check.facts import PairFacts
 from dinoseg.check.file_findings import Finding, SplitScan, file_finding, is_jpeg, plural
-from dinoseg.check.scan import PairFacts
-from dinoseg.data.tiles import Tile
+from dinoseg.data.items import is_part
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind, show_label
 
@@ -108,7 +108,7 @@ def presence_findings(splits: Sequence[SplitScan], space: LabelSpace, is_ade20k:
     """Masks in which nothing counts, classes that occur nowhere, and classes missing from a split."""
     findings = []
     for split in splits:
-        whole = [fact for fact in usable_masks(split, space.kind) if not isinstance(fact.pair, Tile)]
+        whole = [fact for fact in usable_masks(split, space.kind) if not is_part(fact.pair)]
         empty = [fact for fact in whole if not class_counts(fact, space).any()]
         files = [fact.pair.mask for fact in empty if fact.pair.mask and not _unknown(fact, space)]
         if files:

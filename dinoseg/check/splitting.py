@@ -4,16 +4,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from dinoseg.check.facts import PairFacts
 from dinoseg.check.file_findings import Finding, SplitScan
-from dinoseg.check.scan import PairFacts
 from dinoseg.config import DatasetsConfig
-from dinoseg.data.folders import MissingSplitError, UnsplitError, data_root, find_pairs, find_pool
+from dinoseg.data.folders import data_root, find_pairs, find_pool
+from dinoseg.data.items import SelfReading
+from dinoseg.data.missing_split import MissingSplitError, UnsplitError
 from dinoseg.data.name_lists import is_list_file
 from dinoseg.data.pairs import SPLITS, Pair, Split, SplitListing
+from dinoseg.data.parts import in_parts
 from dinoseg.data.regions import attach_regions
 from dinoseg.data.selection import recorded_name
 from dinoseg.data.splits import DEFAULT_SHARES, HELD_OUT, Member, assign_splits, group_of, parse_shares
-from dinoseg.data.tiles import Tile, in_tiles
 
 MADE_SPLITS = "made_splits"
 
@@ -70,7 +72,7 @@ def _list_own_splits(datasets: DatasetsConfig, splits: Sequence[Split], data: Li
                 missing[name] = str(error)
                 continue
             _refuse_lonely(datasets)
-            data.to_cut = in_tiles(attach_regions(find_pool(datasets), datasets, None), datasets)
+            data.to_cut = in_parts(attach_regions(find_pool(datasets), datasets, None), datasets)
             return {}
         except MissingSplitError as error:
             missing[name] = str(error)
@@ -126,10 +128,9 @@ def cut(data: ListedData, facts: Sequence[PairFacts], datasets: DatasetsConfig) 
         classes[key] = classes.get(key, frozenset()) | {label_id for label_id, _ in fact.mask.counts}
     if len(classes) < len(data.shares):
         noun = "groups (datasets.group)" if datasets.group else "different images with masks"
-        one_split = "; tiles of one file stay in one split: cut it into files of their own"
         raise ValueError(
             f"{len(classes)} {noun} for {len(data.shares)} splits; give more, or lists of your own"
-            f"{one_split if any(isinstance(pair, Tile) for pair in listing.pairs) else ''}"
+            f"{_of_parts(listing.pairs)}"
         )
     split_of = assign_splits([Member(*item) for item in classes.items()], data.shares, datasets.split_seed)
     members: dict[Split, list[int]] = {split: [] for split in data.shares}
@@ -140,6 +141,12 @@ def cut(data: ListedData, facts: Sequence[PairFacts], datasets: DatasetsConfig) 
         for split, rows in members.items()
     ]
     return scans, _split_finding(scans, datasets, len(classes))
+
+
+def _of_parts(pairs: Sequence[Pair]) -> str:
+    """For a message: what keeps images in one split that are parts of one file."""
+    part = next((pair.part for pair in pairs if isinstance(pair, SelfReading) and pair.part), "")
+    return f"; {part}s of one file stay in one split: cut it into files of their own" if part else ""
 
 
 def _groups(facts: Sequence[PairFacts], groups: Sequence[str]) -> list[str]:

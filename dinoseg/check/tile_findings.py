@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dinoseg.check.file_findings import Finding, Severity, SplitScan, file_finding, plural
 from dinoseg.check.label_findings import class_counts
+from dinoseg.data.items import is_part
 from dinoseg.data.pairs import Pair
 from dinoseg.data.tiles import Tile
 from dinoseg.labels import LabelSpace
@@ -36,12 +37,12 @@ def tile_findings(scan: SplitScan) -> list[Finding]:
 
 
 def counted_pairs(scan: SplitScan, space: LabelSpace | None) -> tuple[Pair, ...]:
-    """The pairs of a split; of train without tiles in which no pixel counts: a step would be spent on nothing."""
+    """The pairs of a split; of train without parts in which no pixel counts: a step would be spent on nothing."""
     if scan.name != "train" or space is None:
         return scan.listing.pairs
     nothing = {
         fact.pair
         for fact in scan.facts
-        if isinstance(fact.pair, Tile) and not fact.mask.error and not class_counts(fact, space).any()
+        if is_part(fact.pair) and not fact.mask.error and not class_counts(fact, space).any()
     }
     return tuple(pair for pair in scan.listing.pairs if pair not in nothing)

@@ -50,7 +50,7 @@ def dropped_channel_findings(scans: Sequence[SplitScan]) -> list[Finding]:
     if not files:
         return []
     message = f"{plural(len(files), 'image')} with a channel beyond red, green and blue (or grey), which is not used"
-    advice = "nothing to do where it is transparency; a further band (infrared) is not learned from"
+    advice = "nothing to do where it is transparency; datasets.bands=[1,2,3,4] takes a further band (infrared), too"
     return [file_finding("note", "dropped_channel", message, advice, files)]
 
 

@@ -15,6 +15,8 @@ IGNORED = "(ignored)"
 _ID_COLUMNS = ("id", "label id", "label_id", "pixel value", "value", "index", "class_id", "label")
 _NAME_COLUMNS = ("name", "class", "class_name", "class name", "category")
 _COLOUR_COLUMNS = ("colour", "color", "rgb", "hex")
+# What a feature of a card is called whose names are those of pixels.
+_PIXEL_CLASSES = ("classes", "class_names", "pixel_classes", "semantic_classes")
 _FORMATS = "a text file with a name a line, or a CSV (id,name), JSON or YAML file"
 
 
@@ -73,6 +75,7 @@ def _read_file(path: Path) -> NamedClasses:
     readers: dict[str, Callable[[Path, str], NamedClasses]] = {
         **dict.fromkeys((".csv", ".tsv"), _table),
         **dict.fromkeys((".json", ".yaml", ".yml"), _structured),
+        ".md": _card,
         **dict.fromkeys((".txt", ".names", ""), _lines),
     }
     if path.is_dir() or suffix not in readers:
@@ -82,6 +85,43 @@ def _read_file(path: Path) -> NamedClasses:
     if not named.classes:
         raise ValueError(f"{path}: names no class; give {_FORMATS}")
     return named
+
+
+def names_in_card(path: Path) -> bool:
+    """Whether a README of a data set names the classes of its masks, in the YAML that it begins with."""
+    try:
+        return bool(_card(path, read_utf8(path, _FORMATS)).classes)
+    except ValueError:
+        return False
+
+
+def _card(path: Path, text: str) -> NamedClasses:
+    """``id2label`` or ``label2id``, or the names of a feature that is called after the classes of pixels.
+
+    A feature called otherwise (``label``, ``scene``) most often says what is on an image, not in its pixels.
+    """
+    found = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
+    content = parse_structured(path.with_suffix(".yaml"), found[1], _FORMATS) if found else {}
+    if not isinstance(content, Mapping):
+        return NamedClasses()
+    names = content.get("id2label") or content.get("label2id") or _names_of_features(content.get("dataset_info"))
+    named = NamedClasses()
+    for key, value in names.items() if isinstance(names, Mapping) else ():
+        _add_entry(named, f"{path}, {key!r}", key, value)
+    return named
+
+
+def _names_of_features(info: Any) -> Any:
+    infos = info if isinstance(info, list) else [info]
+    for features in (entry.get("features") for entry in infos if isinstance(entry, Mapping)):
+        for feature in features if isinstance(features, list) else ():
+            if not isinstance(feature, Mapping) or feature.get("name") not in _PIXEL_CLASSES:
+                continue
+            kinds = [feature.get("dtype"), feature.get("sequence"), feature.get("list")]
+            labels = [kind["class_label"] for kind in kinds if isinstance(kind, Mapping) and "class_label" in kind]
+            if labels and isinstance(labels[0], Mapping):
+                return labels[0].get("names")
+    return None
 
 
 def _lines(path: Path, text: str) -> NamedClasses:

@@ -61,6 +61,13 @@ class DatasetsConfig(Section):
         unit="pixels",
         verbs=READS_DATA,
     )
+    slice_axis: str = option(
+        "auto",
+        "axis that volumes (NIfTI) are cut into slices across, each an image of its own (extra medical); auto: the one "
+        "along which voxels are farthest apart, the last of several",
+        choices=("auto", "0", "1", "2"),
+        verbs=(*READS_DATA, "predict"),
+    )
     classes: Any = option(
         None,
         "{label id or '#rrggbb': name}, a file of names, or a known data set (voc, cityscapes, ade20k and others); a "
@@ -88,6 +95,21 @@ class DatasetsConfig(Section):
         most=65535,
         verbs=("check", *PREDICTS),
     )
+    bands: list[int] | None = option(
+        None,
+        "bands of the file that the model sees, in any order, counted from 1: [4, 3, 2, 8]; red, green and blue (or "
+        "grey) when left out",
+        least=1,
+        most=65536,
+        verbs=("check", *PREDICTS),
+        first=True,
+    )
+    range: Any = option(
+        None,
+        "values that become black and white: low,high (a pair for each band: [[0, 1], [-1, 1]]), or percentiles of the "
+        "data set, p1-p99; 0 to 255 or to the white level when left out; needed for floating-point pictures",
+        verbs=("check", *PREDICTS),
+    )
 
 
 class TrainTransformConfig(Section):
@@ -112,7 +134,7 @@ class TrainTransformConfig(Section):
     max_class_share: float = option(
         0.75, "redraw a crop (10 tries) in which one class covers more than this", above=0, most=1
     )
-    photometric_distortion: bool = option(True, "random brightness, contrast, saturation and hue")
+    photometric_distortion: bool = option(True, "random brightness, contrast and, of three bands, saturation and hue")
     rotation: float = option(0.0, "largest random rotation, either way", least=0, most=180, unit="degrees")
     shear: float = option(0.0, "largest random shear, either way", least=0, most=45, unit="degrees")
     elastic: float = option(
@@ -164,5 +186,10 @@ class TransformsConfig(Section):
 
     train: TrainTransformConfig = Field(default_factory=TrainTransformConfig)
     eval: EvalTransformConfig = Field(default_factory=EvalTransformConfig)
-    mean: list[float] = option([0.485, 0.456, 0.406], "per channel, of images in 0..1", least=0, most=1, length=3)
-    std: list[float] = option([0.229, 0.224, 0.225], "per channel, of images in 0..1", above=0, most=1, length=3)
+    mean: list[float] | None = option(
+        None,
+        "per band, of images in 0..1; ImageNet's when left out, and those of the data set with datasets.bands",
+        least=0,
+        most=1,
+    )
+    std: list[float] | None = option(None, "the same", above=0, most=1)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dinoseg.config.bands import check_bands, parse_range
 from dinoseg.config.class_files import read_classes
 from dinoseg.config.model_options import LoraConfig
 from dinoseg.config.schema import Config, get_key
@@ -9,6 +10,9 @@ from dinoseg.config.schema import Config, get_key
 # More than any use, fewer than a mistake.
 _MOST_SCALES = 32
 _LR_FACTOR = {"lora": 1.0, "full": 0.1}
+
+# Of the pictures that the backbones were trained on.
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 # Options of lora, peft's spelling of each, and what it is when neither is given.
 _LORA: tuple[tuple[str, str, Any], ...] = (
@@ -119,17 +123,71 @@ def _left_out(config: Config) -> dict[str, Any]:
         "optimizer.weight_decay": 0.05 if mask2former else 0.01,
         "optimizer.gradient_clip": 0.01 if mask2former else 1.0 if dense else float("inf"),
         "train.diceloss_weight": 1.0 if dense else 0.0,
-        "optimizer.backbone_lr_factor": _LR_FACTOR.get(config.model.mode or ""),
+        "optimizer.backbone_lr_factor": _LR_FACTOR.get(config.model.mode or "", _band_lr_factor(config)),
         "eval.crop_size": crop,
         "eval.stride": [max(1, side * 2 // 3) for side in crop] if isinstance(crop, list) else max(1, crop * 2 // 3),
     }
+    if config.datasets.bands is None:
+        values |= {"transforms.mean": IMAGENET_MEAN, "transforms.std": IMAGENET_STD}
+    else:
+        values |= {
+            "model.band_weights": "mean" if len(config.datasets.bands) != 3 else None,
+            "model.train_bands": len(config.datasets.bands) != 3,
+        }
     changes = {key: value for key, value in values.items() if get_key(config, key) is None}
     if config.eval.eval_interval == 0:
         changes["eval.eval_interval"] = max(1, config.scheduler.total_iter // 10)
     return changes
 
 
+def trains_bands(config: Config) -> bool:
+    """Whether the patch embedding is trained beside the head; of a config in which that may be left out, too."""
+    bands, said = config.datasets.bands, config.model.train_bands
+    return bands is not None and (len(bands) != 3 if said is None else said)
+
+
+def _band_lr_factor(config: Config) -> float | None:
+    return 0.1 if trains_bands(config) else None
+
+
+def _check_bands(config: Config) -> None:
+    """What ``datasets.bands`` and the keys that depend on it must agree on."""
+    bands, model = config.datasets.bands, config.model
+    check_bands(bands, parse_range(config.datasets.range))
+    channels = 3 if bands is None else len(bands)
+    for key in ("transforms.mean", "transforms.std"):
+        given = get_key(config, key)
+        if given is not None and len(given) != channels:
+            why = "" if bands is None else ", one a band of datasets.bands"
+            raise ValueError(f"{key}={given} has {len(given)} entries; give {channels}{why}")
+    for key, value in (("model.band_weights", model.band_weights), ("model.train_bands", model.train_bands)):
+        if value is not None and bands is None:
+            raise ValueError(
+                f"{key}={str(value).lower()} has no effect without datasets.bands; add them, or leave it out"
+            )
+    if bands is None:
+        return
+    if model.band_weights is not None and channels == 3:
+        raise ValueError(
+            f"model.band_weights={model.band_weights} widens nothing: datasets.bands={bands} are three, which the "
+            "backbone takes as they are; leave it out"
+        )
+    if model.train_bands is False and model.mode == "full":
+        raise ValueError("model.train_bands=false with model.mode=full, which trains the whole backbone; leave it out")
+    if model.train_bands and config.train.cache_features:
+        raise ValueError(
+            "train.cache_features=true with model.train_bands=true: features change with every step while the patch "
+            "embedding is trained; leave train.cache_features out, or set model.train_bands=false"
+        )
+    if config.train.cached_views:
+        raise ValueError(
+            f"train.cached_views={config.train.cached_views} with datasets.bands: variants in colour are made of "
+            "pictures of red, green and blue; leave one of them out"
+        )
+
+
 def _check_agreement(config: Config) -> None:
+    _check_bands(config)
     if config.train.cache_features and config.model.mode != "freeze":
         raise ValueError(
             f"train.cache_features=true with model.mode={config.model.mode}: features of a backbone that is trained "

@@ -29,6 +29,17 @@ class ModelConfig(Section):
     save_backbone: bool = option(
         False, "write the whole backbone into checkpoints, not only its name and hash", resume="free"
     )
+    band_weights: str | None = option(
+        None,
+        "the patch embedding for other than three datasets.bands: the mean of its three for each, copies of the "
+        "nearest by position, or zero for all but the first three, which keep theirs; mean when left out",
+        choices=("mean", "copy", "zero"),
+    )
+    train_bands: bool | None = option(
+        None,
+        "train the patch embedding with the head, whatever model.mode; true for other than three datasets.bands when "
+        "left out",
+    )
     drop_path: float = option(0.0, "drop-path rate of the backbone when it is trained (mode=full)", least=0, below=1)
     gradient_checkpointing: bool = option(
         False, "lora, full: recompute the backbone's blocks backwards to save memory", resume="free"

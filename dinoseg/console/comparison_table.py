@@ -33,7 +33,9 @@ def comparison_table(comparison: Comparison) -> Group:
 
 
 def _class_table(comparison: Comparison) -> Table:
-    table = Table(title=f"IoU, %, {comparison.images} images ({comparison.absent_classes})", title_justify="left")
+    of = "" if comparison.volumes is None else f" of {comparison.units}"
+    title = f"IoU, %, {comparison.images} images{of} ({comparison.absent_classes})"
+    table = Table(title=title, title_justify="left")
     table.add_column("label id", justify="right")
     table.add_column("name")
     for column in ("first", "second", "difference", "95 % interval"):
@@ -63,11 +65,11 @@ def _summary(comparison: Comparison) -> str:
     gains = [name for name, difference in named if (difference.difference or 0.0) > 0]
     losses = [name for name, difference in named if (difference.difference or 0.0) < 0]
     verdict = "beyond chance" if comparison.miou.beyond_chance else "within chance"
-    if comparison.images < FEWEST_IMAGES:
-        verdict = f"which {comparison.images} images cannot tell from chance ({FEWEST_IMAGES} at least)"
+    if (comparison.volumes or comparison.images) < FEWEST_IMAGES:
+        verdict = f"which {comparison.units} cannot tell from chance ({FEWEST_IMAGES} at least)"
     change = "n/a" if comparison.miou.difference is None else f"{comparison.miou.difference:+.2f} points, {verdict}"
     lines = [f"mIoU: second less first {change}"]
-    if comparison.images < FEWEST_IMAGES:
+    if (comparison.volumes or comparison.images) < FEWEST_IMAGES:
         return lines[0]
     lines.append(
         f"classes that gain beyond chance: {', '.join(gains) or 'none'}; that lose: {', '.join(losses) or 'none'}"

@@ -27,6 +27,7 @@ def policy_in_words(policy: dict[str, Any], kind: Kind = "ids") -> list[str]:
         _ignored(policy, kind),
         "Pixels outside the regions count nowhere (datasets.regions)." if policy.get("regions") else "",
         _tiles(policy),
+        _slices(policy),
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -39,10 +40,21 @@ def _tiles(policy: dict[str, Any]) -> str:
     return f"{which} tiles of large files, nothing beyond whose border is seen (datasets.tile); nodata counts nowhere."
 
 
+def _slices(policy: dict[str, Any]) -> str:
+    slices = policy.get("slices")
+    if not slices:
+        return ""
+    which = "The images are" if slices == policy["images"] else f"{slices} of the images are"
+    volumes = policy["volumes"]
+    return f"{which} slices of {volumes} volume{'' if volumes == 1 else 's'}; intervals are over volumes."
+
+
 def images_in_words(policy: dict[str, Any]) -> str:
     """How many images were counted, of how many."""
     images, available = policy["images"], policy.get("images_available", policy["images"])
     noun = "image" if available == 1 else "images"
+    if policy.get("slices") == images:
+        noun = f"slice{noun.removeprefix('image')} of {policy['volumes']} volume{'' if policy['volumes'] == 1 else 's'}"
     if images == available:
         return f"{images} {noun}, each counted once."
     return f"{images} of {available} {noun}: an evenly spread, fixed subset (eval.max_val_samples)."

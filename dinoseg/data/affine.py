@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from dinoseg.config import TrainTransformConfig
+from dinoseg.data.bands import Picture, channels_of, cut
 from dinoseg.data.crop_choice import CROP_TRIES, largest_share, uniform
 from dinoseg.data.placement import Placement, Positions, Window, is_inside, sampled
 
@@ -40,9 +40,9 @@ class AffineTransform:
     appearance: v2.Transform = field(repr=False)
 
     def __call__(
-        self, image: Image.Image, class_map: UInt[np.ndarray, "height width"]
-    ) -> tuple[Float[Tensor, "3 crop_height crop_width"], Int64[Tensor, "crop_height crop_width"]]:
-        """An RGB image and its class indices -> normalised float image and int64 class map of the crop size."""
+        self, image: Picture, class_map: UInt[np.ndarray, "height width"]
+    ) -> tuple[Float[Tensor, "bands crop_height crop_width"], Int64[Tensor, "crop_height crop_width"]]:
+        """A picture and its class indices -> normalised float image and int64 class map of the crop size."""
         return self.at(self.draw(class_map), image, class_map)
 
     def draw(self, class_map: UInt[np.ndarray, "height width"]) -> Placement:
@@ -60,17 +60,17 @@ class AffineTransform:
         return placement
 
     def at(
-        self, placement: Placement, image: Image.Image, class_map: UInt[np.ndarray, "height width"]
-    ) -> tuple[Float[Tensor, "3 crop_height crop_width"], Int64[Tensor, "crop_height crop_width"]]:
+        self, placement: Placement, image: Picture, class_map: UInt[np.ndarray, "height width"]
+    ) -> tuple[Float[Tensor, "bands crop_height crop_width"], Int64[Tensor, "crop_height crop_width"]]:
         """What the crop shows when it is placed so."""
         positions = placement.positions(*self.crop_size)
         inside = is_inside(positions)
         labels = self._labels(placement.size, positions, class_map)
         window = Window.around(positions, placement.size)
         if window is None:
-            return torch.zeros(3, *self.crop_size), labels
-        cut = image.crop((window.left, window.top, window.right, window.bottom))
-        pixels = F.to_dtype(F.pil_to_tensor(cut), torch.float32, scale=True)
+            return torch.zeros(channels_of(image), *self.crop_size), labels
+        part = cut(image, window.top, window.left, window.bottom - window.top, window.right - window.left)
+        pixels = F.to_dtype(part, torch.float32, scale=True)
         local = window.localised(positions, placement.size)
         # A crop that shrinks the image by sampling alone would alias.
         shrink = 1 / math.sqrt(abs(torch.linalg.det(placement.matrix).item()))

@@ -30,6 +30,13 @@ def photometric_distortion() -> v2.Transform:
     return v2.RandomOrder([v2.RandomApply([distortion], p=0.5) for distortion in distortions])
 
 
+def intensity_distortion() -> v2.Transform:
+    """Brightness and contrast alone, of float images, 0..1, of any number of bands: saturation and hue are of three."""
+    return v2.RandomOrder(
+        [v2.RandomApply([distortion], p=0.5) for distortion in (Brightness(0.875, 1.125), Contrast(0.5, 1.5))]
+    )
+
+
 def degradations(options: TrainTransformConfig) -> list[nn.Module]:
     """What ``transforms.train`` asks for beside colours; of float images, 0..1."""
     sometimes: list[nn.Module | None] = [
@@ -50,10 +57,38 @@ class _UpTo(nn.Module):
         self.most = most
 
 
+class _Between(nn.Module):
+    """A change of an image by a random factor of a range."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def _factor(self) -> float:
+        return self.low + (self.high - self.low) * float(torch.rand(()))
+
+
+class Brightness(_Between):
+    """All bands times one factor."""
+
+    def forward(self, image: Float[Tensor, "bands height width"]) -> Float[Tensor, "bands height width"]:
+        """The image, 0..1, darker or brighter."""
+        return (image * self._factor()).clamp(0, 1)
+
+
+class Contrast(_Between):
+    """The distance of each pixel from the mean of its band times one factor."""
+
+    def forward(self, image: Float[Tensor, "bands height width"]) -> Float[Tensor, "bands height width"]:
+        """The image, 0..1, flatter or steeper."""
+        mean = image.mean(dim=(-2, -1), keepdim=True)
+        return (mean + (image - mean) * self._factor()).clamp(0, 1)
+
+
 class Gamma(_UpTo):
     """The image to the power of exp(u), u uniform within ``most``."""
 
-    def forward(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
+    def forward(self, image: Float[Tensor, "bands height width"]) -> Float[Tensor, "bands height width"]:
         """The image, 0..1, darker or brighter."""
         return image.clamp(0, 1) ** float(torch.exp(self.most * (2 * torch.rand(()) - 1)))
 
@@ -61,7 +96,7 @@ class Gamma(_UpTo):
 class Blur(_UpTo):
     """Gaussian blur of a deviation up to ``most`` pixels."""
 
-    def forward(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
+    def forward(self, image: Float[Tensor, "bands height width"]) -> Float[Tensor, "bands height width"]:
         """The image, 0..1, less sharp."""
         deviation = self.most * float(torch.rand(()))
         # Three deviations either way, as far as the image reaches: it is mirrored at its border.
@@ -72,7 +107,7 @@ class Blur(_UpTo):
 class Noise(_UpTo):
     """Gaussian noise of a deviation up to ``most``."""
 
-    def forward(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
+    def forward(self, image: Float[Tensor, "bands height width"]) -> Float[Tensor, "bands height width"]:
         """The image, 0..1, with noise."""
         return (image + self.most * torch.rand(()) * torch.randn_like(image)).clamp(0, 1)
 
@@ -80,7 +115,7 @@ class Noise(_UpTo):
 class LowResolution(_UpTo):
     """The image as if it had been taken with up to ``most`` times fewer pixels a side."""
 
-    def forward(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
+    def forward(self, image: Float[Tensor, "bands height width"]) -> Float[Tensor, "bands height width"]:
         """An image of the same size."""
         factor = 1 + (self.most - 1) * float(torch.rand(()))
         size = [max(1, round(side / factor)) for side in image.shape[-2:]]
@@ -95,7 +130,7 @@ class RandomCutout(nn.Module):
         super().__init__()
         self.share = share
 
-    def forward(self, image: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
+    def forward(self, image: Float[Tensor, "bands height width"]) -> Float[Tensor, "bands height width"]:
         """The image, 0..1, with holes; the labels below them stay."""
         image = image.clone()
         height, width = image.shape[-2:]

@@ -7,23 +7,22 @@ from typing import Any, NotRequired, Protocol, TypedDict
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dinoseg.data.affine import AffineTransform
-from dinoseg.data.items import DataItem
+from dinoseg.data.bands import Picture, inside_of
+from dinoseg.data.items import DataItem, SelfReading
 from dinoseg.data.masks import LabelMap, read_pair
 from dinoseg.data.pairs import Pair
+from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
 from dinoseg.data.placement import Placement
 from dinoseg.data.reading import Reading
 from dinoseg.data.regions import encode_inside, encode_within
 from dinoseg.data.sampler import mixed_seed
-from dinoseg.data.tiles import Tile
 from dinoseg.labels import LabelSpace
-from dinoseg.system.files import refuse_special_file
 
-SampleTransform = Callable[[Image.Image, np.ndarray], tuple[Tensor, Tensor]]
+SampleTransform = Callable[[Picture, np.ndarray], tuple[Tensor, Tensor]]
 # A map (channels, rows, columns) for each layer, and a class token (channels) for each; no tokens where there are none.
 LayerTensors = tuple[list[Tensor], list[Tensor]]
 
@@ -44,7 +43,7 @@ _GRACE_SECONDS = 20
 class Sample(TypedDict):
     """One image and its truth, ready for the model."""
 
-    image: Float[Tensor, "3 height width"]  # normalised
+    image: Float[Tensor, "bands height width"]  # normalised
     class_map: Int64[Tensor, "height width"]  # class indices and the ignore index
     index: int
     name: str
@@ -63,43 +62,41 @@ def _checked_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def read_picture(pair: Pair, label_space: LabelSpace, white_level: int | None) -> Image.Image:
-    """The RGB image of a pair, upright; ``ValueError`` names the file or item that is at fault."""
-    if isinstance(pair, Tile):
-        return pair.picture(white_level)
-    return _read(pair, label_space, white_level)[0]
+def read_picture(pair: Pair, label_space: LabelSpace, form: PictureForm = PLAIN_FORM) -> Picture:
+    """The picture of a pair, upright; ``ValueError`` names the file or item that is at fault."""
+    if isinstance(pair, SelfReading):
+        return pair.picture(form)
+    return _read(pair, label_space, form)[0]
 
 
-def stored_size(pair: Pair, label_space: LabelSpace, white_level: int | None) -> tuple[int, int]:
+def stored_size(pair: Pair, label_space: LabelSpace, form: PictureForm = PLAIN_FORM) -> tuple[int, int]:
     """Height and width of an image, of a file as it is stored."""
-    if isinstance(pair, Tile):
-        return pair.area.size
+    if isinstance(pair, SelfReading):
+        return pair.size
     if isinstance(pair, DataItem):
-        return pair.read(label_space.kind, white_level)[0].size[::-1]
-    refuse_special_file(pair.image)
-    with Image.open(pair.image) as image:
-        return image.height, image.width
+        return pair.read(label_space.kind, form)[0].size[::-1]
+    return form.stored_size(pair.image)
 
 
-def _read(pair: Pair, label_space: LabelSpace, white_level: int | None) -> tuple[Image.Image, LabelMap]:
+def _read(pair: Pair, label_space: LabelSpace, form: PictureForm) -> tuple[Picture, LabelMap]:
     if isinstance(pair, DataItem):
-        return pair.read(label_space.kind, white_level)
-    return read_pair(pair, label_space.kind, white_level)
+        return pair.read(label_space.kind, form)
+    return read_pair(pair, label_space.kind, form)
 
 
 def read_encoded(
-    pair: Pair, label_space: LabelSpace, white_level: int | None
-) -> tuple[Image.Image, UInt[np.ndarray, "height width"]]:
-    """RGB image and class indices (H, W) at native size, ignored outside the image's region.
+    pair: Pair, label_space: LabelSpace, form: PictureForm = PLAIN_FORM
+) -> tuple[Picture, UInt[np.ndarray, "height width"]]:
+    """Picture and class indices (H, W) at native size, ignored outside the image's region and where it holds no data.
 
     Raises:
         ValueError: names the file or item that is at fault.
     """
-    if isinstance(pair, Tile):
-        picture, stored, inside = pair.load(label_space.kind, white_level)
+    if isinstance(pair, SelfReading):
+        picture, stored, inside = pair.load(label_space.kind, form)
         return picture, encode_within(inside, stored, label_space, f"{pair.mask} ({pair.name})")
-    image, label_ids = _read(pair, label_space, white_level)
-    return image, encode_inside(pair, label_ids, label_space)
+    image, label_ids = _read(pair, label_space, form)
+    return image, encode_inside(pair, label_ids, label_space, known=inside_of(image))
 
 
 class SegmentationDataset(Dataset[Sample]):
@@ -115,14 +112,14 @@ class SegmentationDataset(Dataset[Sample]):
         label_space: LabelSpace,
         transform: SampleTransform,
         seed: int,
-        white_level: int | None = None,
+        form: PictureForm = PLAIN_FORM,
     ) -> None:
-        """``white_level`` is that of pictures with 16 bits, see ``to_rgb``."""
+        """``form`` is that of its pictures."""
         self.pairs = _checked_pairs(pairs)
         self.label_space = label_space
         self.transform = transform
         self.seed = seed
-        self.white_level = white_level
+        self.form = form
         # Given once they are computed; the transform must then be one that places crops.
         self.features: FeatureSource | None = None
         # False where the model looks at features alone: crops are then zeros, which take no time.
@@ -134,7 +131,7 @@ class SegmentationDataset(Dataset[Sample]):
     def __getitem__(self, position: tuple[int, int]) -> Sample:
         epoch, index = position
         pair = self.pairs[index]
-        image, class_map = read_encoded(pair, self.label_space, self.white_level)
+        image, class_map = read_encoded(pair, self.label_space, self.form)
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would reseed the accelerators as well, whose state nothing here restores.
             torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
@@ -146,7 +143,7 @@ class SegmentationDataset(Dataset[Sample]):
             if self.shows_images:
                 image_tensor, class_tensor = self.transform.at(placement, image, class_map)
             else:
-                image_tensor = torch.zeros(3, *self.transform.crop_size)
+                image_tensor = torch.zeros(self.form.channels, *self.transform.crop_size)
                 class_tensor = self.transform.labels_at(placement, class_map)
             maps, tokens = self.features.sample(index, placement)
         return Sample(
@@ -167,13 +164,13 @@ class EvaluationDataset(Dataset[Sample]):
         pairs: Sequence[Pair],
         label_space: LabelSpace,
         transform: SampleTransform,
-        white_level: int | None = None,
+        form: PictureForm = PLAIN_FORM,
     ) -> None:
-        """``white_level`` is that of pictures with 16 bits, see ``to_rgb``."""
+        """``form`` is that of its pictures."""
         self.pairs = _checked_pairs(pairs)
         self.label_space = label_space
         self.transform = transform
-        self.white_level = white_level
+        self.form = form
         # Given where they are computed, and images go through the model in one piece.
         self.features: FeatureSource | None = None
         # Given where several runs are evaluated as one: how others than the first read an image.
@@ -184,22 +181,22 @@ class EvaluationDataset(Dataset[Sample]):
 
     def stored_size(self, index: int) -> tuple[int, int]:
         """Height and width of an image, of a file as it is stored."""
-        return stored_size(self.pairs[index], self.label_space, self.white_level)
+        return stored_size(self.pairs[index], self.label_space, self.form)
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        picture, encoded = read_encoded(pair, self.label_space, self.white_level)
+        picture, encoded = read_encoded(pair, self.label_space, self.form)
         image, class_map = self.transform(picture, encoded)
         sample = Sample(image=image, class_map=class_map, index=index, name=pair.name)
         if self.features is not None:
             sample["features"], sample["class_tokens"] = self.features.whole(index)
         if self.other_readings:
-            pictures = {self.white_level: picture}
+            pictures = {self.form: picture}
             for reading in self.other_readings:
-                if reading.white_level not in pictures:
-                    pictures[reading.white_level] = read_picture(pair, self.label_space, reading.white_level)
+                if reading.form not in pictures:
+                    pictures[reading.form] = read_picture(pair, self.label_space, reading.form)
             sample["other_images"] = [
-                reading.transform.normalise(pictures[reading.white_level]) for reading in self.other_readings
+                reading.transform.normalise(pictures[reading.form]) for reading in self.other_readings
             ]
         return sample
 

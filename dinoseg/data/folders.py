@@ -17,38 +17,32 @@ from dinoseg.data.found_files import (
     named_files,
 )
 from dinoseg.data.layouts import find_layout, what_lies_there
+from dinoseg.data.missing_split import MissingSplitError, UnsplitError
 from dinoseg.data.name_lists import is_list_file, read_name_list
 from dinoseg.data.pairs import SPLITS, Split, SplitListing, pair_files
-from dinoseg.data.places import Layout, Places
+from dinoseg.data.parts import in_parts
+from dinoseg.data.places import Layout, Places, card_file, class_file
 from dinoseg.data.regions import attach_regions
 from dinoseg.data.selection import NameList, select_matching, select_named
 from dinoseg.data.suggestion import suggest_globs
-from dinoseg.data.tiles import in_tiles
+from dinoseg.data.table_folders import find_tables
 
 _FOLDER_OF_SPLIT = {"TRAIN": "training", "VAL": "validation"}
 _TOP_FOLDER = "ADEChallengeData2016"
 _GLOBS = ("images", "masks")
 
 
-class MissingSplitError(ValueError):
-    """The split has no folder, no list, or no glob of its own."""
-
-
-class UnsplitError(MissingSplitError):
-    """The data knows no splits at all: there are pairs, and nothing says which are to be trained on."""
-
-
 def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
     """The images of a split with their masks, and their regions where ``datasets.regions`` gives some; large TIFFs in
-    tiles.
+    tiles, and volumes in slices.
 
     Raises:
         MissingSplitError: (a ValueError) there is no such split; names what was looked for and what exists.
         UnsplitError: (a MissingSplitError) there are pairs, but of no split.
         ValueError: a missing ``images`` or ``masks`` folder, two images or two masks of one name, a bad glob or list,
-            an image without a region, a large TIFF that does not lie where its mask lies.
+            an image without a region, a large TIFF or a volume that does not lie where its mask lies.
     """
-    return in_tiles(attach_regions(_list_split(datasets, split), datasets, split), datasets)
+    return in_parts(attach_regions(_list_split(datasets, split), datasets, split), datasets)
 
 
 def _list_split(datasets: DatasetsConfig, split: Split) -> SplitListing:
@@ -77,7 +71,10 @@ def _list_split(datasets: DatasetsConfig, split: Split) -> SplitListing:
         return _folder_listing(*descriptor_folders(root, value))
     if value and (root / value).is_dir() and _is_own_folder(root / value):
         return _folder_listing(root / value / "images", root / value / "masks")
-    return _layout_listing(datasets, root, find_layout(root), split)
+    layout = find_layout(root)
+    if not layout and (tables := find_tables(root)):
+        return tables.listing(value, split)
+    return _layout_listing(datasets, root, layout, split)
 
 
 def find_pool(datasets: DatasetsConfig) -> SplitListing:
@@ -96,6 +93,8 @@ def find_pool(datasets: DatasetsConfig) -> SplitListing:
         return _joined([_folder_listing(folder / "images", folder / "masks") for folder in own])
     layout = find_layout(root)
     every = layout.pool or tuple(chain.from_iterable(layout.splits.values()))
+    if not every and (tables := find_tables(root)):
+        return tables.pairs()
     if not every:
         raise ValueError(f"{root}: no images with masks found; there are {what_lies_there(root)}")
     return _places_listing(every)
@@ -107,7 +106,8 @@ def layout_of(datasets: DatasetsConfig) -> Layout:
     root = data_root(datasets)
     if not plain or not datasets.root or not root.is_dir():
         return Layout("")
-    return find_layout(root)
+    layout = find_layout(root)
+    return layout if layout or not find_tables(root) else Layout("tables", classes=class_file(root) or card_file(root))
 
 
 def data_root(datasets: DatasetsConfig) -> Path:

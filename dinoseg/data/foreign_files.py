@@ -5,7 +5,10 @@ from typing import BinaryIO
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from dinoseg.data.found_files import is_volume
+
 _SAVE = "save it as PNG or TIFF, grey or RGB with 8 or 16 bits"
+_BANDS = "or name its bands, datasets.bands=[1,2,3], which are read with rasterio (pip install 'dinoseg[geo]')"
 _STARTS = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     (b"\x76\x2f\x31\x01", "an OpenEXR file"),
@@ -32,11 +35,13 @@ def foreign_kind(path: Path) -> str | None:
 
     A few hundred bytes of it are read.
     """
+    if is_volume(path):
+        return "a NIfTI volume and no picture: check, train, eval and predict read its slices; give one of them here"
     try:
         with path.open("rb") as file:
             start = file.read(132)
             if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-                return f"{_tiff(file, start)}, which dinoseg does not read: {_SAVE}"
+                return f"{_tiff(file, start)}, which dinoseg does not read: {_SAVE}; {_BANDS}"
     except Exception:  # Pillow raises many types for a damaged list of tags
         return None
     kind = next((kind for magic, kind in _STARTS if start.startswith(magic)), None)

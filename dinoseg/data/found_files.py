@@ -8,8 +8,16 @@ from pathlib import Path
 
 from dinoseg.system.messages import list_names
 
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".bmp", ".gif", ".pgm", ".pnm", ".webp", ".jpg", ".jpeg")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm", ".jp2")
+# Volumes, which are read slice by slice.
+VOLUME_SUFFIXES = (".nii", ".nii.gz")
+MASK_SUFFIXES = (
+    *(".png", ".tif", ".tiff", ".npy", ".bmp", ".gif", ".pgm", ".pnm", ".webp", ".jpg", ".jpeg"),
+    *VOLUME_SUFFIXES,
+)
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".npy"),
+    *VOLUME_SUFFIXES,
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ def named_files(paths: Iterable[Path], suffixes: tuple[str, ...], base: Path, no
         if suffix_of(path) not in suffixes:
             continue
         relative = path.relative_to(base) if path.is_relative_to(base) else path
-        key = relative.with_suffix("").as_posix()
+        key = without_suffix(relative).as_posix()
         if key in by_key:
             raise ValueError(
                 f"two {noun} share the name {key!r}: {by_key[key]} and {path}; "
@@ -79,8 +87,24 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix in small letters."""
-    return path.suffix.lower()
+    """The suffix in small letters; that of a packed volume is ``.nii.gz``."""
+    return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
+
+
+def without_suffix(path: Path) -> Path:
+    """The path less its suffix, as ``suffix_of`` gives it."""
+    suffix = suffix_of(path)
+    return path.with_name(path.name[: -len(suffix)]) if 0 < len(suffix) < len(path.name) else path
+
+
+def stem_of(path: Path) -> str:
+    """The name less its suffix."""
+    return without_suffix(path).name
+
+
+def is_volume(path: Path) -> bool:
+    """Whether a name says that it is one."""
+    return suffix_of(path) in VOLUME_SUFFIXES
 
 
 def fixed_part(pattern: str) -> Path:

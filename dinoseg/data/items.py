@@ -1,17 +1,20 @@
 """Items of a user's own data set, which stand where pairs of files would."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from dinoseg.data.bands import Picture
 from dinoseg.data.masks import LabelMap, array_ids, mask_ids, size_mismatch
 from dinoseg.data.pairs import Pair
-from dinoseg.data.pictures import to_picture
+from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
+from dinoseg.data.rasters import Inside
 from dinoseg.labels.settings import Kind
 
 
@@ -20,7 +23,8 @@ class OwnDataset(Protocol):
     """A user's own data set, for instance a ``torch.utils.data.Dataset``.
 
     An item is a pair ``(image, mask)``, or a mapping with the keys ``image`` and ``mask``. The image is a PIL image, or
-    an array or tensor of uint8 (H, W, 3) or (H, W). The mask is of the same size and holds label ids, as mask files
+    an array or tensor of uint8 (H, W, 3) or (H, W), or of any numbers and bands where ``datasets.bands`` or
+    ``datasets.range`` is given. The mask is of the same size and holds label ids, as mask files
     would: integers (H, W), or a PIL image; colours (H, W, 3) where ``datasets.classes`` names colours. The same index
     must give the same item each time; what is random in training is done by ``transforms.train``.
     """
@@ -28,6 +32,37 @@ class OwnDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Any: ...
+
+
+class SelfReading(Pair):
+    """A pair that is a part of files, and reads itself: a tile, a slice of a volume, a row of a table.
+
+    ``part`` is what it is called where others are of the same image; empty for a row, which is an image of its own.
+    """
+
+    part: ClassVar[str] = ""
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where in its file it stands, by which what is remembered of it is found."""
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+
+    @abstractmethod
+    def picture(self, form: PictureForm) -> Picture:
+        """The picture. Raises ValueError where it cannot be read; names the file."""
+
+    @abstractmethod
+    def load(self, kind: Kind, form: PictureForm) -> tuple[Picture, LabelMap, Inside]:
+        """Image, label ids, colours packed as 0xRRGGBB, and where they count.
+
+        Raises:
+            ValueError: a file cannot be read, or stores something else; names the file.
+        """
 
 
 @dataclass(frozen=True)
@@ -54,16 +89,16 @@ class DataItem(Pair):
         """The name, and what it holds: the name alone says nothing of where it comes from."""
         return f"{self.name} {self.digest}"
 
-    def read(self, kind: Kind, white_level: int | None = None) -> tuple[Image.Image, LabelMap]:
-        """The RGB image, upright, and its label ids (H, W), colours packed as 0xRRGGBB.
+    def read(self, kind: Kind, form: PictureForm = PLAIN_FORM) -> tuple[Picture, LabelMap]:
+        """The picture, upright, and its label ids (H, W), colours packed as 0xRRGGBB.
 
         Args:
-            white_level: of images with 16 bits, see ``to_rgb``.
+            form: of the image.
 
         Raises:
             ValueError: not an image and a mask of the same size; names the item.
         """
-        return self.decode(self.load(), kind, white_level)
+        return self.decode(self.load(), kind, form)
 
     def load(self) -> tuple[Any, Any]:
         """Image and mask as the data set gives them, a tensor as an array.
@@ -83,15 +118,20 @@ class DataItem(Pair):
             )
         return _as_array(item[0]), _as_array(item[1])
 
-    def decode(self, loaded: tuple[Any, Any], kind: Kind, white_level: int | None) -> tuple[Image.Image, LabelMap]:
+    def decode(self, loaded: tuple[Any, Any], kind: Kind, form: PictureForm) -> tuple[Picture, LabelMap]:
         """What ``read`` gives of what ``load`` gave."""
         assert self.mask is not None
-        image = to_picture(loaded[0], self.image, white_level)
+        image = form.of_values(loaded[0], self.image)
         mask = _label_ids(loaded[1], kind, self.mask)
         size = (mask.shape[1], mask.shape[0])
         if size != image.size:
             raise ValueError(size_mismatch(self.image, image.size, self.mask, size))
         return image, mask
+
+
+def is_part(pair: Pair) -> bool:
+    """Whether it is a part of an image, as others are: a tile, or a slice."""
+    return isinstance(pair, SelfReading) and bool(pair.part)
 
 
 def list_items(data: OwnDataset, title: str) -> tuple[DataItem, ...]:

@@ -6,9 +6,11 @@ import numpy as np
 from jaxtyping import Int32, Integer
 from PIL import Image
 
+from dinoseg.data.bands import Picture
 from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.pairs import Pair
-from dinoseg.data.pictures import SIXTEEN_BIT_MODES, to_rgb
+from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
+from dinoseg.data.pictures import SIXTEEN_BIT_MODES
 
 # Stood here in version 0.1, and is still imported from here.
 from dinoseg.data.pictures import read_image as read_image
@@ -29,25 +31,25 @@ def read_mask(path: Path, kind: Kind = "ids") -> LabelMap:
     return mask_ids(load_file(path), kind, path)
 
 
-def read_pair(pair: Pair, kind: Kind = "ids", white_level: int | None = None) -> tuple[Image.Image, LabelMap]:
+def read_pair(pair: Pair, kind: Kind = "ids", form: PictureForm = PLAIN_FORM) -> tuple[Picture, LabelMap]:
     """Image and mask of the same height and width, both upright.
 
     A mask without an EXIF tag of its own that has the size of the image as stored is rotated as the image's tag says.
 
     Args:
-        white_level: of pictures with 16 bits, see ``to_rgb``.
+        form: of the image.
 
     Raises:
         ValueError: either file is bad (see ``read_image`` and ``read_mask``), or their sizes differ.
     """
     if pair.mask is None:
         raise ValueError(f"{pair.image}: has no mask")
-    stored = load_file(pair.image)
-    image = to_rgb(stored, pair.image, white_level)
+    loaded = form.load(pair.image)
+    image = loaded.picture
     mask = read_mask(pair.mask, kind)
     size = (mask.shape[1], mask.shape[0])
-    if size == stored.info["stored_size"] != image.size:
-        mask = rotate_like(mask, stored.info["orientation"])
+    if size == loaded.stored_size != image.size:
+        mask = rotate_like(mask, loaded.orientation)
     elif size != image.size:
         raise ValueError(size_mismatch(pair.image, image.size, pair.mask, size))
     return image, mask

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dinoseg.data.found_files import MASK_SUFFIXES
+from dinoseg.data.found_files import MASK_SUFFIXES, suffix_of
 from dinoseg.data.pairs import SPLITS, Split
 from dinoseg.system.text_tables import column_of, parse_structured, read_utf8, table_rows
 
@@ -74,7 +74,7 @@ def _lines(text: str) -> Iterator[ListEntry]:
 def _columns(line: str) -> tuple[str, str | None]:
     """An image, and its mask where the line has two parts of which the second is a file of a mask."""
     parts = line.split("\t") if "\t" in line else line.rsplit(maxsplit=1)
-    if len(parts) == 2 and Path(parts[1].strip()).suffix.lower() in MASK_SUFFIXES and Path(parts[0].strip()).suffix:
+    if len(parts) == 2 and suffix_of(Path(parts[1].strip())) in MASK_SUFFIXES and Path(parts[0].strip()).suffix:
         return parts[0].strip(), parts[1].strip()
     return line, None
 

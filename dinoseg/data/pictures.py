@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from dinoseg.data.image_files import load_file
 
 _NO_PICTURE_MODES = {"F": "of floating-point values", "LAB": "in the LAB colour space"}
+_REMEDIES = {"F": "set datasets.range=low,high, the values that become black and white, "}
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 LARGEST_WHITE = 65535
 
@@ -51,7 +52,7 @@ def to_rgb(image: Image.Image, source: Path | str = "image", white_level: int | 
         if image.mode in SIXTEEN_BIT_MODES:
             return _grey(scaled(np.asarray(image), LARGEST_WHITE))
         return image.convert("RGB")
-    _warn_of_range(values, source, white_level)
+    warn_of_range(values, source, white_level)
     if values.ndim == 3 and (white_level or LARGEST_WHITE) == LARGEST_WHITE:
         return image.convert("RGB")  # its high bytes
     pixels = scaled(values, white_level or LARGEST_WHITE)
@@ -91,8 +92,8 @@ def refuse_picture_mode(mode: str, source: Path | str) -> None:
     """Raises ValueError, with ``source``, for a mode in which Pillow reads no picture that has a meaning here."""
     if mode in _NO_PICTURE_MODES:
         raise ValueError(
-            f"{source}: a valid picture {_NO_PICTURE_MODES[mode]} (mode {mode}), which dinoseg does not read: save it "
-            "with 8 or 16 bits, grey or RGB"
+            f"{source}: a valid picture {_NO_PICTURE_MODES[mode]} (mode {mode}), which dinoseg does not read: "
+            f"{_REMEDIES.get(mode, '')}{'or ' if mode in _REMEDIES else ''}save it with 8 or 16 bits, grey or RGB"
         )
 
 
@@ -117,13 +118,13 @@ def to_picture(image: object, source: Path | str = "image", white_level: int | N
     if not shape_fits or image.dtype not in (np.uint8, np.uint16):
         raise ValueError(
             f"{source}: an array of shape {image.shape} and type {image.dtype} is no image; "
-            "give (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16"
+            "give (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16; or set datasets.range, and datasets.bands for more"
         )
     if not image.size:
         raise ValueError(f"{source}: an array of shape {image.shape} holds no pixel")
     if image.dtype == np.uint16:
         colours = image[..., :3] if image.ndim == 3 else image
-        _warn_of_range(colours, source, white_level)
+        warn_of_range(colours, source, white_level)
         image = scaled(colours, white_level or LARGEST_WHITE)
     return to_rgb(Image.fromarray(image), source)
 
@@ -141,7 +142,8 @@ def _grey(pixels: UInt8[np.ndarray, "height width"]) -> Image.Image:
     return Image.fromarray(pixels).convert("RGB")
 
 
-def _warn_of_range(values: Integer[np.ndarray, "..."], source: Path | str, white_level: int | None) -> None:
+def warn_of_range(values: Integer[np.ndarray, "..."], source: Path | str, white_level: int | None) -> None:
+    """Warns (``BrighterThanWhite``) of values that white does not hold, and of a picture that comes out dark."""
     darkest, brightest = int(values.min()), int(values.max())
     white = LARGEST_WHITE if white_level is None else white_level
     if darkest < 0 or brightest > white:

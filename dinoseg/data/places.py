@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES, FoundFiles, named_files, visible_files
+from dinoseg.config.class_files import names_in_card
+from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES, FoundFiles, named_files, stem_of, visible_files
 from dinoseg.data.pairs import SPLITS, Split
 
 # Files of class names by which a tool says what its masks hold, wherever they lie beside them.
@@ -31,7 +32,7 @@ class Place:
         """The files by name; ``noun`` names them in messages."""
         found = []
         for path in visible_files(self.folder):
-            stem = path.stem
+            stem = stem_of(path)
             if stem.endswith(self.ending) and not any(ending and stem.endswith(ending) for ending in self.unless):
                 found.append(path)
         listed = named_files(found, self.suffixes, self.folder, noun)
@@ -77,6 +78,12 @@ class Layout:
 def lists_in(folder: Path) -> dict[Split, Path]:
     """The lists ``train.txt``, ``val.txt`` and ``test.txt`` of a folder, by split."""
     return {split: path for split in SPLITS if (path := folder / f"{split}.txt").is_file()}
+
+
+def card_file(folder: Path) -> str:
+    """The card of a data set (``README.md``) that names classes; empty where there is none."""
+    path = folder / "README.md"
+    return str(path) if path.is_file() and names_in_card(path) else ""
 
 
 def class_file(folder: Path) -> str:

@@ -4,7 +4,7 @@ Memory depends on the window, not on the file.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,11 +14,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
-from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from dinoseg.data.masks import LabelMap, array_ids
-from dinoseg.data.pictures import to_picture
-from dinoseg.labels.settings import Kind
+from dinoseg.data.image_files import ORIENTATION_TAG
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 # Bytes that GDAL keeps of the blocks which it read; its own default is a share of the machine's memory.
@@ -113,6 +111,20 @@ def is_tiff(path: Path) -> bool:
     return path.suffix.lower() in TIFF_SUFFIXES
 
 
+def is_turned(path: Path) -> bool:
+    """Whether a TIFF has a rotation tag, by which Pillow turns it and GDAL does not."""
+    try:
+        # Not by Image.open, which refuses large images, and says of many bands what nobody asked.
+        with path.open("rb") as file:
+            start = file.read(16)
+            tags = ImageFileDirectory_v2(start[: 16 if 43 in start[2:4] else 8])
+            file.seek(tags.next)
+            tags.load(file)
+            return bool(tags.get(ORIENTATION_TAG, 1) != 1)
+    except Exception:  # Pillow raises many types for a damaged list of tags
+        return False  # of a kind that Pillow does not know, and rasterio does
+
+
 @contextmanager
 def opened_raster(path: Path) -> Iterator[Any]:
     """A raster that is open for reading.
@@ -162,15 +174,23 @@ def picture_bands(opened: Any) -> list[int]:
 
 
 def read_values(opened: Any, area: Area, size: tuple[int, int] | None = None) -> tuple[np.ndarray, Inside]:
-    """What is shown of an area, (band, height, width), 0 where it holds no data; and where it does.
+    """``read_bands`` of what is shown."""
+    return read_bands(opened, area, picture_bands(opened), size)
+
+
+def read_bands(
+    opened: Any, area: Area, bands: Sequence[int], size: tuple[int, int] | None = None
+) -> tuple[np.ndarray, Inside]:
+    """Bands of an area, (band, height, width), 0 where it holds no data; and where it does.
 
     Args:
+        bands: counted from 1.
         size: height and width to read it at, by nearest neighbour; its own when left out.
 
     Raises:
         ValueError: the raster does not reach that far.
     """
-    window, bands = _window(opened, area), picture_bands(opened)
+    window, bands = _window(opened, area), list(bands)
     inside = _inside(opened, window, size or area.size)
     values = opened.read(bands, window=window, out_shape=(len(bands), *(size or area.size)))
     # What stands there may be any value, 65535 or the darkest of all.
@@ -181,7 +201,7 @@ def read_values(opened: Any, area: Area, size: tuple[int, int] | None = None) ->
 def read_colours(opened: Any, area: Area, size: tuple[int, int] | None = None) -> tuple[np.ndarray, Inside]:
     """``read_values`` of a picture: a palette gives way to its colours."""
     values, inside = read_values(opened, area, size)
-    palette = _palette(opened) if len(values) == 1 else None
+    palette = palette_of(opened) if len(values) == 1 else None
     if palette is not None:
         values = np.moveaxis(palette[values[0]], -1, 0)
         values[:, ~inside] = 0
@@ -201,35 +221,9 @@ def _inside(opened: Any, window: Any, size: tuple[int, int]) -> Inside:
     return np.asarray((values != opened.nodata).any(axis=0) & shown)
 
 
-def as_picture(values: np.ndarray, source: str, white_level: int | None) -> Image.Image:
-    """Bands as RGB; see ``to_picture``."""
-    return to_picture(pixels_of(values), source, white_level)
-
-
 def pixels_of(values: np.ndarray) -> np.ndarray:
     """Bands (band, height, width) as an array of an image: (height, width, band), or (height, width) of one band."""
     return np.ascontiguousarray(values[0] if len(values) == 1 else np.moveaxis(values, 0, -1))
-
-
-def read_labels(opened: Any, area: Area, kind: Kind) -> tuple[LabelMap, Inside]:
-    """Label ids of an area of a mask, colours packed as 0xRRGGBB; and where it holds data.
-
-    Raises:
-        ValueError: colours where label ids are declared or the other way round, no whole numbers, or the raster does
-            not reach that far.
-    """
-    values, inside = read_values(opened, area)
-    palette = _palette(opened) if kind == "colours" and len(values) == 1 else None
-    if palette is not None:
-        values = np.moveaxis(palette[values[0]], -1, 0)
-    return array_ids(pixels_of(values), kind, Path(opened.name)), inside
-
-
-def stored_kind(opened: Any, kind: Kind) -> Kind:
-    """What a mask stores; one with a palette stores what is asked for."""
-    if opened.count >= 3:
-        return "colours"
-    return kind if _palette(opened) is not None else "ids"
 
 
 def read_region_area(opened: Any, area: Area) -> Inside:
@@ -251,7 +245,7 @@ def _window(opened: Any, area: Area) -> Any:
     return import_rasterio().windows.Window.from_slices(area.rows, area.columns)
 
 
-def _palette(opened: Any) -> np.ndarray | None:
+def palette_of(opened: Any) -> np.ndarray | None:
     """RGB by value; None for a raster without a palette."""
     if opened.colorinterp[0] != import_rasterio().enums.ColorInterp.palette:
         return None

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.transforms import EvalTransform
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is white in 16 bits (None where the run saw none), and the normalisation."""
+    """The form of its pictures, and the normalisation."""
 
-    white_level: int | None
+    form: PictureForm
     transform: EvalTransform

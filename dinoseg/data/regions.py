@@ -80,7 +80,11 @@ def read_region(path: Path, image: Path, size: tuple[int, int]) -> Region:
 
 
 def encode_inside(
-    pair: Pair, label_ids: Integer[np.ndarray, "height width"], space: LabelSpace, source: str = ""
+    pair: Pair,
+    label_ids: Integer[np.ndarray, "height width"],
+    space: LabelSpace,
+    source: str = "",
+    known: Region | None = None,
 ) -> Integer[np.ndarray, "height width"]:
     """Class indices of a mask, with the ignore index outside the region of its image.
 
@@ -88,15 +92,18 @@ def encode_inside(
 
     Args:
         source: names the mask in messages; its path when left out.
+        known: where the image holds data; None for everywhere.
 
     Raises:
         ValueError: a label id that the space does not name, inside; or what ``read_region`` raises.
     """
     source = source or str(pair.mask)
     if pair.region is None:
-        return space.encode(label_ids, source=source)
+        return (
+            space.encode(label_ids, source=source) if known is None else encode_within(known, label_ids, space, source)
+        )
     inside = read_region(pair.region, pair.image, (label_ids.shape[1], label_ids.shape[0]))
-    return encode_within(inside, label_ids, space, source)
+    return encode_within(inside if known is None else inside & known, label_ids, space, source)
 
 
 def encode_within(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dinoseg.data.found_files import stem_of, suffix_of, without_suffix
 from dinoseg.data.name_lists import ListEntry
 from dinoseg.data.pairs import Pair, SplitListing
 from dinoseg.system.messages import list_names
@@ -72,11 +73,11 @@ def _index(pairs: Iterable[Pair]) -> dict[str, list[Pair]]:
     """Pairs by every end of their path, with and without suffix."""
     index: dict[str, list[Pair]] = {}
     for pair in pairs:
-        parts = pair.image.parts
+        parts, suffix = pair.image.parts, len(suffix_of(pair.image))
         # Deeper than a handful of folders nobody names an image; a long path need not cost a long time.
         for start in range(max(1, len(parts) - 6), len(parts)):
             end = "/".join(parts[start:])
-            for key in {end, end.removesuffix(pair.image.suffix)}:
+            for key in {end, end[: len(end) - suffix]}:
                 index.setdefault(key, []).append(pair)
         if pair.name not in index:
             index[pair.name] = [pair]
@@ -92,7 +93,7 @@ def _matches(name: str, index: dict[str, list[Pair]], file: Path, root: Path) ->
         found = exact or found
     if not found and (Path(clean).is_absolute() or ".." in clean):
         wanted = _whole(clean, file, root)
-        alike = (pair for key in (Path(clean).name, Path(clean).stem) for pair in index.get(key, []))
+        alike = (pair for key in (Path(clean).name, stem_of(Path(clean))) for pair in index.get(key, []))
         found = [pair for pair in alike if _without_suffix(pair.image) in wanted]
     return list({pair.image: pair for pair in found}.values())
 
@@ -102,13 +103,13 @@ def _whole(name: str, file: Path, root: Path) -> set[Path]:
 
 
 def _without_suffix(path: Path) -> Path:
-    return path.resolve().with_suffix("") if path.suffix else path.resolve()
+    return without_suffix(path.resolve())
 
 
 def _pair_of_paths(entry: ListEntry, file: Path, root: Path) -> Pair:
     assert entry.mask is not None
     image, mask = (_existing(name, entry.place, file, root) for name in (entry.image, entry.mask))
-    return Pair(image.stem, image, mask)
+    return Pair(stem_of(image), image, mask)
 
 
 def _existing(name: str, place: str, file: Path, root: Path) -> Path:
@@ -126,15 +127,15 @@ def _uniquely_named(pairs: Iterable[Pair], root: Path) -> tuple[Pair, ...]:
     """Sorted by name; by the whole path below the root where two names would be the same."""
     once = list({pair.image: pair for pair in pairs}.values())
     if len({pair.name for pair in once}) < len(once):
-        once = [replace(pair, name=str(Path(recorded_name(pair.image, root)).with_suffix(""))) for pair in once]
+        once = [replace(pair, name=str(without_suffix(Path(recorded_name(pair.image, root))))) for pair in once]
     return tuple(sorted(once, key=lambda pair: pair.name))
 
 
 def _not_there(missing: Sequence[ListEntry], listed: NameList, pool: SplitListing, root: Path) -> str:
     entry = missing[0]
     more = f" (and {len(missing) - 1} others of {len(listed.entries)})" if len(missing) > 1 else ""
-    stem = Path(entry.image).stem
-    if any(path.stem == stem for path in pool.images_without_mask):
+    stem = stem_of(Path(entry.image))
+    if any(stem_of(path) == stem for path in pool.images_without_mask):
         return f"{listed.file}, {entry.place}: image {entry.image!r} has no mask{more}; add it, or take it off the list"
     names = [recorded_name(pair.image, root) for pair in pool.pairs]
     near = difflib.get_close_matches(entry.image, names[:5000], n=1)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES, suffix_of
+from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES, stem_of, suffix_of
 
 _WORDS = ("mask", "masks", "label", "labels", "seg", "segmentation", "gt", "groundtruth", "labelIds", "annotation", "L")
 _ENDINGS = tuple(sign + word for word in _WORDS for sign in ("_", "-", "."))
@@ -35,7 +35,7 @@ def kinds_side_by_side(folder: Path) -> FileKinds | None:
     suffixes: dict[str, set[str]] = defaultdict(set)
     for path in folder.iterdir():
         if suffix_of(path) in {*IMAGE_SUFFIXES, *MASK_SUFFIXES} and not path.name.startswith("."):
-            suffixes[path.stem].add(suffix_of(path))
+            suffixes[stem_of(path)].add(suffix_of(path))
     for ending in _ENDINGS:
         masks = {stem for stem in suffixes if stem.endswith(ending)}
         if masks and {stem.removesuffix(ending) for stem in masks} == set(suffixes) - masks:

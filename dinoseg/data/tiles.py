@@ -7,25 +7,25 @@ that were cut. Tiles of one file go into one split, since splits are of files.
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from PIL import Image
-from PIL.TiffImagePlugin import TiffImageFile
+from typing import ClassVar
 
 from dinoseg.config import DatasetsConfig
-from dinoseg.data.image_files import ORIENTATION_TAG
+from dinoseg.data.bands import Picture
+from dinoseg.data.items import SelfReading
 from dinoseg.data.masks import LabelMap, size_mismatch
 from dinoseg.data.pairs import Pair, SplitListing
+from dinoseg.data.picture_form import PictureForm
+from dinoseg.data.raster_masks import read_labels
+from dinoseg.data.raster_pictures import raster_picture
 from dinoseg.data.rasters import (
     Area,
     Inside,
     RasterHeader,
-    as_picture,
     has_rasterio,
     is_tiff,
+    is_turned,
     opened_raster,
-    read_colours,
     read_header,
-    read_labels,
     read_region_area,
 )
 from dinoseg.labels.settings import Kind
@@ -37,9 +37,10 @@ _LEAST_SIDE = 64
 
 
 @dataclass(frozen=True)
-class Tile(Pair):
+class Tile(SelfReading):
     """A part of an image and of its mask, which are TIFFs of one size."""
 
+    part: ClassVar[str] = "tile"
     area: Area = field(kw_only=True)
 
     @property
@@ -47,16 +48,26 @@ class Tile(Pair):
         """Its name, which says where it begins, and its size."""
         return f"{self.name} {self.area.size}"
 
-    def picture(self, white_level: int | None) -> Image.Image:
-        """The RGB image, black where it holds no data.
+    @property
+    def place(self) -> str:
+        """Where in its file it stands."""
+        return f"tile {self.area.rows} {self.area.columns}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.area.size
+
+    def picture(self, form: PictureForm) -> Picture:
+        """The picture of the image, black where it holds no data.
 
         Raises:
             ValueError: it cannot be read; names the file.
         """
         with opened_raster(self.image) as opened:
-            return as_picture(read_colours(opened, self.area)[0], str(self.image), white_level)
+            return raster_picture(opened, self.area, form)[0]
 
-    def load(self, kind: Kind, white_level: int | None) -> tuple[Image.Image, LabelMap, Inside]:
+    def load(self, kind: Kind, form: PictureForm) -> tuple[Picture, LabelMap, Inside]:
         """Image, label ids, and where they count: where both hold data, within the region.
 
         Raises:
@@ -64,8 +75,7 @@ class Tile(Pair):
         """
         assert self.mask is not None
         with opened_raster(self.image) as opened:
-            values, inside = read_colours(opened, self.area)
-            image = as_picture(values, str(self.image), white_level)
+            image, inside = raster_picture(opened, self.area, form)
         with opened_raster(self.mask) as opened:
             label_ids, known = read_labels(opened, self.area, kind)
         return image, label_ids, inside & known & self.within()
@@ -113,7 +123,7 @@ def _parts(pair: Pair, side: int | None) -> list[Pair]:
         return [pair]
     header = read_header(pair.image)
     # A file that cannot be read, or holds several pages or a rotation, is left to those who say so, or turn it.
-    if header is None or header.pages > 1 or not _is_large(header, side) or _is_turned(pair.image):
+    if header is None or header.pages > 1 or not _is_large(header, side) or is_turned(pair.image):
         return [pair]
     mask = read_header(pair.mask)
     if header.colours or (mask is not None and (mask.colours or mask.white_is_zero)):
@@ -136,15 +146,6 @@ def _parts(pair: Pair, side: int | None) -> list[Pair]:
 def _is_large(header: RasterHeader, side: int | None) -> bool:
     height, width = header.size
     return height * width > LARGEST_WHOLE if side is None else max(height, width) > side
-
-
-def _is_turned(path: Path) -> bool:
-    try:
-        # Not by Image.open, which refuses large images.
-        with TiffImageFile(path) as opened:
-            return opened.tag_v2.get(ORIENTATION_TAG, 1) != 1
-    except (OSError, SyntaxError):
-        return False  # of a kind that Pillow does not know, and rasterio does
 
 
 def _refuse_other_place(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import tv_tensors
@@ -16,8 +15,10 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from dinoseg.config import TransformsConfig
+from dinoseg.config.defaults import IMAGENET_MEAN, IMAGENET_STD
 from dinoseg.data.affine import AffineTransform
-from dinoseg.data.appearance import degradations, photometric_distortion
+from dinoseg.data.appearance import degradations, intensity_distortion, photometric_distortion
+from dinoseg.data.bands import Picture, cut
 from dinoseg.data.crop_choice import CROP_TRIES, largest_share, uniform
 
 
@@ -28,8 +29,8 @@ def as_size(value: int | list[int]) -> tuple[int, int]:
 
 
 def resize_image(
-    image: Float[Tensor, "3 height width"], size: tuple[int, int]
-) -> Float[Tensor, "3 new_height new_width"]:
+    image: Float[Tensor, "bands height width"], size: tuple[int, int]
+) -> Float[Tensor, "bands new_height new_width"]:
     """Bilinear with antialiasing; the image itself where the size is its own."""
     if tuple(image.shape[-2:]) == size:
         return image
@@ -78,9 +79,9 @@ class TrainTransform:
     appearance: v2.Compose
 
     def __call__(
-        self, image: Image.Image, class_map: UInt[np.ndarray, "height width"]
-    ) -> tuple[Float[Tensor, "3 crop_height crop_width"], Int64[Tensor, "crop_height crop_width"]]:
-        """An RGB image and its class indices (H, W) -> normalised float image and int64 class map of the crop size."""
+        self, image: Picture, class_map: UInt[np.ndarray, "height width"]
+    ) -> tuple[Float[Tensor, "bands crop_height crop_width"], Int64[Tensor, "crop_height crop_width"]]:
+        """A picture and its class indices (H, W) -> normalised float image and int64 class map of the crop size."""
         quarter_turns = int(torch.randint(4, ()).item()) if self.right_angle_rotations else 0
         # A crop that is to be turned by 90 degrees is cut lying on its side, and comes out in the shape asked for.
         crop_height, crop_width = self.crop_size[:: -1 if quarter_turns % 2 else 1]
@@ -88,7 +89,7 @@ class TrainTransform:
         window_height, height = _window_and_size(class_map.shape[0], crop_height, scale)
         window_width, width = _window_and_size(class_map.shape[1], crop_width, scale)
         top, left, mask = self._draw_crop(_integer_map(class_map), (window_height, window_width), (height, width))
-        window = F.to_image(F.crop(image, top, left, window_height, window_width))
+        window = tv_tensors.Image(cut(image, top, left, window_height, window_width))
         resized = F.resize(window, [height, width], antialias=True)
         if quarter_turns:
             resized = tv_tensors.Image(torch.rot90(resized, quarter_turns, (-2, -1)))
@@ -114,10 +115,10 @@ class TrainTransform:
 
     def _padded(
         self, image: tv_tensors.Image, mask: tv_tensors.Mask
-    ) -> tuple[Float[Tensor, "3 crop_height crop_width"], Int64[Tensor, "crop_height crop_width"]]:
+    ) -> tuple[Float[Tensor, "bands crop_height crop_width"], Int64[Tensor, "crop_height crop_width"]]:
         """Plain tensors of the crop size; padded after normalisation, where the mean colour is exactly zero."""
         height, width = mask.shape[-2:]
-        padded_image = torch.zeros((3, *self.crop_size))
+        padded_image = torch.zeros((image.shape[-3], *self.crop_size))
         padded_image[:, :height, :width] = image
         padded_map = torch.full(self.crop_size, self.ignore_index)
         padded_map[:height, :width] = mask
@@ -134,21 +135,24 @@ def build_train_transform(
     """
     train = config.train
     low, high = train.random_img_size_ratio_range
-    distortion = [photometric_distortion()] if train.photometric_distortion else []
-    normalise = v2.Normalize(config.mean, config.std)
+    mean, std = normalisation(config)
+    distortion = [photometric_distortion()] if train.photometric_distortion and len(mean) == 3 else []
+    steps = [intensity_distortion()] if train.photometric_distortion and len(mean) != 3 else []
+    steps = [*steps, *degradations(train)]
+    normalise = v2.Normalize(list(mean), list(std))
     if samples_features or train.rotation or train.shear or train.elastic or train.foreground_share:
         return AffineTransform(
             options=train,
             crop_size=as_size(train.crop_size),
             ignore_index=ignore_index,
-            appearance=v2.Compose([*distortion, *degradations(train), normalise]),
+            appearance=v2.Compose([*distortion, *steps, normalise]),
         )
     appearance = [
         v2.RandomHorizontalFlip(train.flip_prob),
         v2.RandomVerticalFlip(train.vertical_flip_prob),
         *distortion,
         v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
-        *(_OnImage(step) for step in degradations(train)),
+        *(_OnImage(step) for step in steps),
         normalise,
     ]
     return TrainTransform(
@@ -181,19 +185,24 @@ class EvalTransform:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def normalise(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
-        """An RGB image as a float tensor, zero mean and unit deviation for images of the statistics given."""
-        return F.normalize(
-            F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True), list(self.mean), list(self.std)
-        )
+    def normalise(self, image: Picture) -> Float[Tensor, "bands height width"]:
+        """A picture as a float tensor, zero mean and unit deviation for images of the statistics given."""
+        whole = cut(image, 0, 0, image.size[1], image.size[0])
+        return F.normalize(F.to_dtype(whole, torch.float32, scale=True), list(self.mean), list(self.std))
 
     def __call__(
-        self, image: Image.Image, class_map: UInt[np.ndarray, "height width"]
-    ) -> tuple[Float[Tensor, "3 height width"], Int64[Tensor, "height width"]]:
-        """An RGB image and its class indices (H, W) -> normalised float image and int64 class map, both native size."""
+        self, image: Picture, class_map: UInt[np.ndarray, "height width"]
+    ) -> tuple[Float[Tensor, "bands height width"], Int64[Tensor, "height width"]]:
+        """A picture and its class indices (H, W) -> normalised float image and int64 class map, both native size."""
         return self.normalise(image).contiguous(), torch.from_numpy(class_map.astype(np.int64))
 
 
 def build_eval_transform(config: TransformsConfig) -> EvalTransform:
     """The evaluation transform of a config."""
-    return EvalTransform(tuple(config.mean), tuple(config.std))
+    return EvalTransform(*normalisation(config))
+
+
+def normalisation(config: TransformsConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each band; ImageNet's where a config does not say them."""
+    mean, std = config.mean, config.std
+    return tuple(IMAGENET_MEAN if mean is None else mean), tuple(IMAGENET_STD if std is None else std)

@@ -10,7 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from dinoseg.config import TransformsConfig
+from dinoseg.data.bands import visible_bands
 from dinoseg.data.dataset import Sample
+from dinoseg.data.transforms import normalisation
 from dinoseg.drawing.overlay import error_map, overlay, side_by_side
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import replaced_file
@@ -24,8 +26,8 @@ def draw_sample(
     folders: Sequence[Path],
 ) -> None:
     """Writes ``<name>.png`` into each folder; pixels without truth are hatched in all but the image."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (transforms.mean, transforms.std))
-    pixels = ((sample["image"] * std + mean) * 255).round().clamp(0, 255).byte()
+    mean, std = (torch.tensor(values)[:, None, None] for values in normalisation(transforms))
+    pixels = (visible_bands(sample["image"] * std + mean) * 255).round().clamp(0, 255).byte()
     image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
     truth = sample["class_map"].numpy()
     predicted = np.where(truth == label_space.ignore_index, truth, prediction.cpu().numpy())

@@ -9,7 +9,10 @@ from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation
 from dinoseg.system.messages import list_names
 
 # Of the policy: what other checks cover, and what only says how an evaluation came about.
-_COVERED = ("absent_classes", "ignored_label_ids", "reduce_zero_label", "images", "regions", "tiles", "beta")
+_COVERED = (
+    *("absent_classes", "ignored_label_ids", "reduce_zero_label", "beta"),
+    *("images", "regions", "tiles", "slices", "volumes"),
+)
 _OF_MEMBERS = ("members", "resolution", "window")
 Names = tuple[str, str]
 

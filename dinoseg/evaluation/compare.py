@@ -11,6 +11,7 @@ from jaxtyping import Int
 from dinoseg.evaluation.bootstrap import Interval, paired_bootstrap_intervals
 from dinoseg.evaluation.comparable import check_comparable, policy_differences
 from dinoseg.evaluation.metrics import AbsentPolicy, Metrics, image_iou, metrics_from_counts
+from dinoseg.evaluation.volume_figures import counts_by_volume
 from dinoseg.run_folder.ensemble_folder import is_ensemble
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation, read_evaluation, read_evaluation_folder
@@ -66,6 +67,7 @@ class Comparison:
     Attributes:
         first, second: the folders that were compared, as they were given.
         classes: (label id, name, difference of IoU) by class index.
+        volumes: where images are slices: how many volumes they are of, which are what is resampled and listed.
         better, worse: images with the largest gain and loss of the second over the first, largest first.
         unlike: what else differs between the two, in words: it is part of what is compared.
         remarks: what to keep in mind while reading.
@@ -74,6 +76,7 @@ class Comparison:
     first: str
     second: str
     images: int
+    volumes: int | None
     absent_classes: str
     miou: Difference
     classes: tuple[tuple[int, str, Difference], ...]
@@ -82,12 +85,18 @@ class Comparison:
     unlike: tuple[str, ...]
     remarks: tuple[str, ...]
 
+    @property
+    def units(self) -> str:
+        """What is resampled, with how many there are."""
+        return f"{self.images} images" if self.volumes is None else f"{self.volumes} volumes"
+
     def to_dict(self) -> dict[str, Any]:
         """The comparison for ``--json``."""
         return {
             "first": self.first,
             "second": self.second,
             "images": self.images,
+            "volumes": self.volumes,
             "absent_classes": self.absent_classes,
             "mIoU": self.miou.to_dict(),
             "per_class_IoU": [
@@ -154,23 +163,28 @@ def compare(first: Path, second: Path, split: str = "val", most_images: int = 5)
     counts = one.counts, other.counts[[position[name] for name in one.names]]
     policy: AbsentPolicy = one.policy["absent_classes"]
     figures = [metrics_from_counts(part.sum(axis=0), policy) for part in counts]
+    # What is independent: images, or the volumes that they are slices of.
+    units, first_counts = counts_by_volume(counts[0], one.names, one.volumes)
+    counts = first_counts, counts_by_volume(counts[1], one.names, one.volumes)[1]
     intervals = paired_bootstrap_intervals(*counts, policy=policy)
     images = _images_by_class(*counts)
     classes = tuple(
         (row["label_id"], row["name"], _difference(figures[0].iou[i], figures[1].iou[i], intervals.iou[i], images[i]))
         for i, row in enumerate(one.metrics["per_class"])
     )
-    better, worse = _extreme_images(one.names, *counts, most_images)
+    noun = "volumes" if one.volumes else "images"
+    better, worse = _extreme_images(units, *counts, most_images)
     return Comparison(
         *names,
         images=len(one.names),
+        volumes=len(units) if one.volumes else None,
         absent_classes=policy,
-        miou=_difference(figures[0].means["mIoU"], figures[1].means["mIoU"], intervals.miou, len(one.names)),
+        miou=_difference(figures[0].means["mIoU"], figures[1].means["mIoU"], intervals.miou, len(units)),
         classes=classes,
         better=better,
         worse=worse,
         unlike=policy_differences(one, other),
-        remarks=_remarks(len(one.names), [name for _, name, _ in classes], images, figures),
+        remarks=_remarks(len(units), noun, [name for _, name, _ in classes], images, figures),
     )
 
 
@@ -206,14 +220,16 @@ def _extreme_images(
     return better, worse
 
 
-def _remarks(images: int, names: list[str], images_by_class: list[int], figures: Sequence[Metrics]) -> tuple[str, ...]:
+def _remarks(
+    images: int, noun: str, names: list[str], images_by_class: list[int], figures: Sequence[Metrics]
+) -> tuple[str, ...]:
     remarks = []
     if images < FEWEST_IMAGES:
-        remarks.append(f"{images} images: too few to call any difference beyond chance (at least {FEWEST_IMAGES})")
+        remarks.append(f"{images} {noun}: too few to call any difference beyond chance (at least {FEWEST_IMAGES})")
     else:
         few = [name for name, count in zip(names, images_by_class, strict=True) if 0 < count < FEWEST_IMAGES]
         if few:
-            remarks.append(f"in too few images to call a difference beyond chance: {', '.join(few)}")
+            remarks.append(f"in too few {noun} to call a difference beyond chance: {', '.join(few)}")
     lone = [
         name for name, a, b in zip(names, figures[0].iou, figures[1].iou, strict=True) if (a is None) != (b is None)
     ]

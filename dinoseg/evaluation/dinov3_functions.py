@@ -85,7 +85,7 @@ def calculate_segmentation_metrics(
 
 
 def make_inference(
-    x: Float[Tensor, "batch 3 height width"],
+    x: Float[Tensor, "batch bands height width"],
     model: SemanticModel,
     inference_mode: Literal["whole", "slide"] = "whole",
     decoder_head_type: str = "linear",

@@ -19,12 +19,14 @@ from dinoseg.backbone import FeatureMap
 from dinoseg.data.dataset import EvaluationDataset, Sample, outlive_signals, samples_of
 from dinoseg.data.pairs import Pair
 from dinoseg.data.sampler import spread_subset
+from dinoseg.data.slices import volumes_of
 from dinoseg.data.tiles import Tile
 from dinoseg.evaluation.counts import Counts
 from dinoseg.evaluation.measures import Measures
 from dinoseg.evaluation.metrics import Metrics, metrics_from_counts
-from dinoseg.evaluation.metrics_json import evaluation_contents
+from dinoseg.evaluation.metrics_json import CountedImages, evaluation_contents
 from dinoseg.evaluation.settings import EvaluationSettings
+from dinoseg.evaluation.volume_figures import volume_names
 from dinoseg.features.store import feature_maps
 from dinoseg.inference.ensemble import Ensemble
 from dinoseg.inference.tta import SemanticModel
@@ -52,6 +54,7 @@ class Evaluation:
         names: of the images, in the order of the data set.
         policy: how the images were predicted and which were counted: resolution, window, TTA, images.
         measures: which figures are derived from the counts, and by which rules.
+        volumes: the volume that each image is a slice of, empty for others; nothing where there are none.
     """
 
     counts: Counts
@@ -59,6 +62,7 @@ class Evaluation:
     policy: dict[str, Any]
     label_space: LabelSpace
     measures: Measures
+    volumes: tuple[str, ...] = ()
 
     @property
     def matrix(self) -> Int[Tensor, "classes classes"]:
@@ -76,10 +80,15 @@ class Evaluation:
         total = self.image_counts.sum(dim=0).numpy()
         return metrics_from_counts(total, self.measures.absent_classes, self.measures.beta)
 
+    @property
+    def images(self) -> CountedImages:
+        """Names of the images, and of their volumes."""
+        return CountedImages(self.names, self.volumes)
+
     @cached_property
     def _contents(self) -> dict[str, Any]:
         # Once: thousands of images cost a second or two of resampling.
-        return evaluation_contents(self.metrics, self.counts, self.names, self.policy, self.label_space, self.measures)
+        return evaluation_contents(self.metrics, self.counts, self.images, self.policy, self.label_space, self.measures)
 
     def to_dict(self) -> dict[str, Any]:
         """The contents of metrics.json."""
@@ -127,8 +136,9 @@ def evaluate(
         raise BrokenOff
     names = tuple(dataset.pairs[index].name for index in chosen)
     origin = model.describe() if isinstance(model, Ensemble) else settings.window.describe_origin()
-    policy = origin | counted_policy(space, [dataset.pairs[row] for row in chosen], len(dataset))
-    return Evaluation(counts.over_processes(), names, policy, space, measures)
+    pairs = [dataset.pairs[row] for row in chosen]
+    policy = origin | counted_policy(space, pairs, len(dataset))
+    return Evaluation(counts.over_processes(), names, policy, space, measures, volume_names(pairs))
 
 
 def _own_rows(images: int, shard: tuple[int, int]) -> list[int]:
@@ -182,10 +192,12 @@ def counted_policy(label_space: LabelSpace, pairs: Sequence[Pair], available: in
     """The part of a policy that says what was counted; how it was predicted stands before it."""
     regions = sum(pair.region is not None for pair in pairs)
     tiles = sum(isinstance(pair, Tile) for pair in pairs)
+    slices = volumes_of(pairs)
     return {
         "images": len(pairs),
         **({"regions": regions} if regions else {}),
         **({"tiles": tiles} if tiles else {}),
+        **({"slices": sum(map(len, slices.values())), "volumes": len(slices)} if slices else {}),
         "images_available": available,
         "ignored_label_ids": [plain_label(label_id, label_space.kind) for label_id in label_space.ignored_ids],
         "reduce_zero_label": label_space.reduce_zero_label,
@@ -206,7 +218,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path, extra: dict[str, Any]
     arrays: dict[str, Any] = evaluation.counts.to_arrays()
     del arrays["matrix"]
     with replaced_file(folder / "per_image.npz") as temporary:
-        np.savez_compressed(temporary, names=np.array(evaluation.names), counts=arrays.pop("image_counts"), **arrays)
+        arrays |= evaluation.images.to_arrays()
+        np.savez_compressed(temporary, counts=arrays.pop("image_counts"), **arrays)
     replace_text(folder / "metrics.json", json.dumps(contents, indent=2) + "\n")
 
 

@@ -1,6 +1,6 @@
 """The contents of metrics.json: every figure that the counts of an evaluation give."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,27 @@ from dinoseg.evaluation.counts import Counts
 from dinoseg.evaluation.measures import Measures
 from dinoseg.evaluation.metrics import Metrics, PerClass, apply_policy, mean_percent, per_image_figures, percents, ratio
 from dinoseg.evaluation.skeleton import cldice
+from dinoseg.evaluation.volume_figures import counts_by_volume, volume_figures
 from dinoseg.labels import LabelSpace
+
+
+@dataclass(frozen=True)
+class CountedImages:
+    """Names of the images of an evaluation, and the volume of each that is a slice (nothing where none is)."""
+
+    names: tuple[str, ...]
+    volumes: tuple[str, ...] = ()
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """For an ``.npz`` file: ``names``, and ``volumes`` where there are some."""
+        named = {"names": self.names, **({"volumes": self.volumes} if self.volumes else {})}
+        return {key: np.array(values) for key, values in named.items()}
 
 
 def evaluation_contents(
     metrics: Metrics,
     counts: Counts,
-    names: Sequence[str],
+    images: CountedImages,
     policy: dict[str, Any],
     label_space: LabelSpace,
     measures: Measures,
@@ -26,7 +40,7 @@ def evaluation_contents(
 
     Args:
         metrics: of the matrix of ``counts``.
-        names: of the images.
+        images: in the order of the counts.
         policy: how the images were predicted; what was measured, and by which rules, is added.
     """
     chosen = policy
@@ -40,23 +54,31 @@ def evaluation_contents(
         chosen = chosen | {"cldice": [label_space.class_names[index] for index in measures.thin_classes]}
     contents = metrics.to_dict(label_space, chosen)
     rows, policy_of_all = contents.pop("per_class"), contents.pop("policy")
-    confidence, intervals = _confidence(counts, measures)
+    confidence, intervals = _confidence(counts, images, measures)
     for index, row in enumerate(rows):
         row |= {name: values[index] for name, values in extra.items()} | {"IoU_interval": intervals[index]}
     constant = constant_figures(metrics)
     contents |= means | {"constant": constant, "confidence": confidence, "per_class": rows, "policy": policy_of_all}
     if measures.per_image:
-        contents["per_image"] = per_image_figures(names, counts.image_counts.numpy())
+        contents["per_image"] = per_image_figures(images.names, counts.image_counts.numpy())
+    if images.volumes:
+        image_counts, absent = counts.image_counts.numpy(), measures.absent_classes
+        contents["per_volume"] = volume_figures(image_counts, images.volumes, label_space, absent)
     return contents
 
 
-def _confidence(counts: Counts, measures: Measures) -> tuple[dict[str, Any], list[list[float] | None]]:
-    """The interval of mIoU and those of the classes; null for fewer than two images: resampling one says nothing."""
-    image_counts = counts.image_counts.numpy()
-    confidence = {"coverage": COVERAGE, "resamples": RESAMPLES, "mIoU": None}
-    if len(image_counts) < 2:
-        return confidence, [None] * image_counts.shape[-1]
-    found = bootstrap_intervals(image_counts, RESAMPLES, policy=measures.absent_classes)
+def _confidence(
+    counts: Counts, images: CountedImages, measures: Measures
+) -> tuple[dict[str, Any], list[list[float] | None]]:
+    """The interval of mIoU and those of the classes; null for fewer than two images, or volumes: resampling one
+    says nothing."""
+    units, unit_counts = counts_by_volume(counts.image_counts.numpy(), images.names, images.volumes)
+    confidence: dict[str, Any] = {"coverage": COVERAGE, "resamples": RESAMPLES, "mIoU": None}
+    if images.volumes:
+        confidence["resampled"] = "volumes"
+    if len(units) < 2:
+        return confidence, [None] * unit_counts.shape[-1]
+    found = bootstrap_intervals(unit_counts, RESAMPLES, policy=measures.absent_classes)
     by_class = [None if interval is None else list(interval) for interval in found.iou]
     return confidence | {"mIoU": None if found.miou is None else list(found.miou)}, by_class
 

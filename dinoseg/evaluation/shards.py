@@ -98,7 +98,7 @@ class RecordedShard:
         record: what its counts are of.
         measures: which counts there are.
         stated: the same, as it stands in the JSON file.
-        names: of the images of all shards.
+        names: of the images of all shards; ``volumes`` the volume of each, nothing where there are none.
         rows: the images that this one counted.
         counts: with rows of 0 for all others.
     """
@@ -107,6 +107,7 @@ class RecordedShard:
     measures: Measures
     stated: dict[str, Any]
     names: tuple[str, ...]
+    volumes: tuple[str, ...]
     rows: tuple[int, ...]
     counts: Counts
 
@@ -127,7 +128,7 @@ def write_shard(
     """
     path = folder / "shards" / f"{shard.number}-of-{shard.count}.json"
     rows = shard.rows(len(evaluation.names))
-    arrays: dict[str, Any] = {"names": np.array(evaluation.names), "rows": np.array(rows, dtype=np.int64)}
+    arrays: dict[str, Any] = evaluation.images.to_arrays() | {"rows": np.array(rows, dtype=np.int64)}
     arrays |= evaluation.counts.to_arrays()
     with replaced_file(path.with_suffix(".npz")) as temporary:
         np.savez_compressed(temporary, **arrays)
@@ -176,8 +177,8 @@ def read_shard(path: Path) -> RecordedShard:
     rows = tuple(arrays.pop("rows").tolist())
     if rows and max(rows) >= record.policy.images:
         raise ValueError(f"{arrays_path}: rows: {max(rows)} found, below {record.policy.images} expected; {remedy}")
-    names = tuple(arrays.pop("names").tolist())
-    return RecordedShard(record, measures, stated, names, rows, Counts.from_arrays(arrays))
+    names, volumes = (tuple(arrays[key].tolist()) if key in arrays else () for key in ("names", "volumes"))
+    return RecordedShard(record, measures, stated, names, volumes, rows, Counts.from_arrays(arrays))
 
 
 def _array_forms(record: ShardRecord, measures: Measures) -> dict[str, ArrayForm]:
@@ -189,7 +190,8 @@ def _array_forms(record: ShardRecord, measures: Measures) -> dict[str, ArrayForm
         shapes["skeleton"] = (images, 4, classes)
     forms = {name: ArrayForm("whole numbers", shape) for name, shape in shapes.items()}
     rows = ArrayForm("whole numbers", (len(record.images),))
-    return forms | {"names": ArrayForm("texts", (images,)), "rows": rows}
+    texts = ["names", "volumes"] if record.policy.volumes else ["names"]
+    return forms | {name: ArrayForm("texts", (images,)) for name in texts} | {"rows": rows}
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ def merge_shards(folder: Path, command: str) -> Merged:
         counts = counts + other.counts
     record, stated = first.record, first.stated
     label_space = LabelSpace.from_record(record.label_space)
-    evaluation = Evaluation(counts, first.names, stated["policy"], label_space, first.measures)
+    evaluation = Evaluation(counts, first.names, stated["policy"], label_space, first.measures, first.volumes)
     return Merged(evaluation, record.checkpoint_sha256, stated["extra"])
 
 

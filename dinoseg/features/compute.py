@@ -15,7 +15,7 @@ _OVERLAP = 1 / 3
 
 
 def compute_features(
-    backbone: Backbone, image: Float[Tensor, "3 height width"], recipe: FeatureRecipe, dtype: torch.dtype | None
+    backbone: Backbone, image: Float[Tensor, "bands height width"], recipe: FeatureRecipe, dtype: torch.dtype | None
 ) -> list[FeatureMap]:
     """Features of a normalised image at its native size, a batch of one.
 
@@ -36,7 +36,9 @@ def compute_features(
         return _in_tiles(backbone, fitted, (tile[0], tile[1]))
 
 
-def _in_tiles(backbone: Backbone, image: Float[Tensor, "1 3 height width"], tile: tuple[int, int]) -> list[FeatureMap]:
+def _in_tiles(
+    backbone: Backbone, image: Float[Tensor, "1 bands height width"], tile: tuple[int, int]
+) -> list[FeatureMap]:
     """The mean of what the tiles say that cover a cell; class tokens are the mean over all."""
     height, width = image.shape[-2:]
     patch = backbone.spec.patch_size

@@ -13,6 +13,7 @@ from PIL import Image
 from dinoseg.backbone import Backbone, FeatureMap
 from dinoseg.config import Config
 from dinoseg.data.appearance import photometric_distortion
+from dinoseg.data.bands import BandPicture, Picture
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset, read_picture
 from dinoseg.data.sampler import mixed_seed, spread_subset
 from dinoseg.data.transforms import build_eval_transform
@@ -152,9 +153,9 @@ def _refuse_infinite(features: list[FeatureMap], image: Path) -> None:
             )
 
 
-def _picture(data: Images, view: View) -> Image.Image:
-    picture = read_picture(data.pairs[view.index], data.label_space, data.white_level)
-    if view.number == 0:
+def _picture(data: Images, view: View) -> Picture:
+    picture = read_picture(data.pairs[view.index], data.label_space, data.form)
+    if view.number == 0 or isinstance(picture, BandPicture):  # of which the config allows no variants
         return picture
     # Of the picture and the number alone, so that every run has the same variants.
     with torch.random.fork_rng(devices=[]):

@@ -9,7 +9,7 @@ import torch
 
 from dinoseg.backbone import Backbone, backbone_hash, fitted_size
 from dinoseg.config import Config
-from dinoseg.data.transforms import as_size
+from dinoseg.data.transforms import as_size, normalisation
 from dinoseg.system.files import user_cache_folder
 
 # Raised whenever the same recipe gives other numbers, or files another form.
@@ -49,6 +49,7 @@ class FeatureRecipe:
         """What evaluation would feed the backbone, so that a head is trained on what it will meet."""
         views = config.transforms.eval
         crop = config.eval.crop_size
+        mean, std = normalisation(config.transforms)
         assert crop is not None  # filled in when the config was loaded
         return FeatureRecipe(
             backbone=config.model.dino_hub,
@@ -59,8 +60,8 @@ class FeatureRecipe:
             img_size=views.img_size,
             tile=None if config.eval.mode == "whole" else as_size(crop),
             model_dtype=config.model_dtype,
-            mean=tuple(config.transforms.mean),
-            std=tuple(config.transforms.std),
+            mean=mean,
+            std=std,
         )
 
     @property

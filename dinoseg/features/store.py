@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dinoseg.backbone import FeatureMap
+from dinoseg.data.bands import Picture
 from dinoseg.data.dataset import LayerTensors
 from dinoseg.data.placement import Placement, Positions, Window, is_inside, sampled
 from dinoseg.features.recipe import FeatureRecipe
@@ -44,8 +44,8 @@ class FeatureFolder:
         self.recipe = recipe
         self.path = root / recipe.key
 
-    def file_of(self, image: Image.Image) -> Path:
-        """Where the features of an RGB image lie, whether they do or not."""
+    def file_of(self, image: Picture) -> Path:
+        """Where the features of a picture lie, whether they do or not."""
         digest = hashlib.sha256(f"{image.size}".encode())
         digest.update(image.tobytes())
         return self.path / f"{digest.hexdigest()[:32]}{_SUFFIX}"

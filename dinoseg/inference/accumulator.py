@@ -75,7 +75,7 @@ class RowAccumulator:
     def __init__(
         self,
         scorer: WindowScorer,
-        image: Float[Tensor, "3 height width"],
+        image: Float[Tensor, "bands height width"],
         grid: WindowGrid,
         blend: Blend,
         rows_at_once: int,
@@ -144,10 +144,12 @@ class RowAccumulator:
             self._ring[:, ring, left:border] += rows[..., : border - left]
             self._ring[:, ring, border:right] = rows[..., border - left : right - left]
 
-    def _cut(self, batch: tuple[tuple[int, int], ...]) -> Float[Tensor, "batch 3 height width"]:
+    def _cut(self, batch: tuple[tuple[int, int], ...]) -> Float[Tensor, "batch bands height width"]:
         """The windows; beyond the image they are 0, the mean colour of a normalised image."""
         height, width = self._grid.window
-        windows = torch.zeros(len(batch), 3, height, width, dtype=torch.float32, device=self._image.device)
+        windows = torch.zeros(
+            len(batch), self._image.shape[0], height, width, dtype=torch.float32, device=self._image.device
+        )
         for window, (top, left) in zip(windows, batch, strict=True):
             patch = self._image[:, top : top + height, left : left + width]
             window[:, : patch.shape[1], : patch.shape[2]] = patch

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dinoseg.config import Config
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.reading import Reading
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.inference.policy import WindowPolicy, window_policy
@@ -27,8 +28,8 @@ class Member:
 
     Attributes:
         model: in evaluation mode, on the device of the ensemble.
-        config: of its run; ``transforms``, ``eval`` and ``datasets.white_level`` decide size, windows, augmentation and
-            white.
+        config: of its run; ``transforms``, ``eval`` and the form of its pictures decide size, windows, augmentation
+            and what the model sees.
         fingerprint: names what decides its predictions beside the image; None where that is not known.
         origin: what metrics.json says of it.
     """
@@ -46,9 +47,9 @@ class Member:
     @cached_property
     def reading(self) -> Reading:
         """How it reads one."""
-        return Reading(self.config.datasets.white_level, build_eval_transform(self.config.transforms))
+        return Reading(PictureForm.of(self.config.datasets), build_eval_transform(self.config.transforms))
 
-    def sight(self, image: Float[Tensor, "3 height width"]) -> Sight:
+    def sight(self, image: Float[Tensor, "bands height width"]) -> Sight:
         """An image that was read its way, for the window engine."""
         return Sight(self.model, image, self.window, DTYPES[self.config.model_dtype])
 
@@ -88,7 +89,7 @@ class Ensemble:
         """The ways in which members read a picture, each once."""
         return tuple(dict.fromkeys(member.reading for member in self.members))
 
-    def sights(self, images: Sequence[Float[Tensor, "3 height width"]]) -> list[Sight]:
+    def sights(self, images: Sequence[Float[Tensor, "bands height width"]]) -> list[Sight]:
         """What each member sees of an image, given as each of ``readings`` has it."""
         by_reading = dict(zip(self.readings, images, strict=True))
         return [member.sight(by_reading[member.reading]) for member in self.members]

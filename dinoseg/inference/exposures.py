@@ -1,4 +1,4 @@
-"""One image as runs read it: what is white in 16 bits is each run's own."""
+"""One image as runs read it: the form of its pictures is each run's own."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,20 +7,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dinoseg.data.pictures import read_image, to_picture
+from dinoseg.data.bands import Picture, shown_picture
+from dinoseg.data.picture_form import PictureForm
 
 ImageSource = str | Path | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
 class Exposures:
-    """RGB pictures of one image, by white level; the first is the one that is shown."""
+    """Pictures of one image, by the form they are given; the first is the one that is shown."""
 
-    pictures: dict[int | None, Image.Image]
+    pictures: dict[PictureForm, Picture]
 
     @staticmethod
-    def of(image: ImageSource, white_levels: Iterable[int | None], name: str | None = None) -> "Exposures":
-        """Reads an image once for each white level.
+    def of(image: ImageSource, forms: Iterable[PictureForm], name: str | None = None) -> "Exposures":
+        """Reads an image once for each form.
 
         Args:
             name: what messages call an image that is no file.
@@ -29,11 +30,11 @@ class Exposures:
             ValueError: the file cannot be read as an image, or the array has another shape or type.
         """
         if isinstance(image, str | Path):
-            return Exposures({level: read_image(Path(image), level) for level in white_levels})
+            return Exposures({form: form.read(Path(image)) for form in forms})
         source = "image" if name is None else name
-        return Exposures({level: to_picture(image, source, level) for level in white_levels})
+        return Exposures({form: form.of_values(image, source) for form in forms})
 
     @property
     def shown(self) -> Image.Image:
-        """The picture that overlays are drawn on."""
-        return next(iter(self.pictures.values()))
+        """RGB, which overlays are drawn on."""
+        return shown_picture(next(iter(self.pictures.values())))

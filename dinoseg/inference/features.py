@@ -30,7 +30,7 @@ class ImageFeatures:
 
 def image_features(
     segmenter: Segmenter,
-    image: Float[Tensor, "3 height width"],
+    image: Float[Tensor, "bands height width"],
     device: torch.device,
     autocast_dtype: torch.dtype | None = None,
     img_size: int | None = None,

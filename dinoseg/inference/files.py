@@ -1,14 +1,19 @@
 """The images that ``dinoseg predict`` is given."""
 
 import glob
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dinoseg.data.found_files import list_images
+from dinoseg.data.found_files import list_images, stem_of, suffix_of, without_suffix
 from dinoseg.data.pairs import masks_of_images
-from dinoseg.system.files import refuse_special_file
+from dinoseg.data.parquet import TableRow
+from dinoseg.data.picture_form import PictureForm
+from dinoseg.data.table_folders import TABLE_SUFFIX, TableFolder, find_tables
+from dinoseg.inference.exposures import Exposures
+from dinoseg.system.files import file_sha256, refuse_special_file
 from dinoseg.system.messages import list_names
 
 
@@ -20,16 +25,29 @@ class InputImage:
         name: the path of its outputs without suffix.
         mask: its true mask, where there is one whose ignored pixels are to be kept.
         region: mask of where a prediction is wanted; None for everywhere.
+        row: where it is a row of a table, and ``path`` but a name.
     """
 
     path: Path
     name: str
     mask: Path | None = None
     region: Path | None = None
+    row: TableRow | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of its bytes. Raises OSError where it cannot be read."""
+        return file_sha256(self.path) if self.row is None else hashlib.sha256(self.row.image_bytes()).hexdigest()
+
+    def exposures(self, forms: Iterable[PictureForm]) -> Exposures:
+        """Its picture, in each form. Raises ValueError where it cannot be read."""
+        if self.row is None:
+            return Exposures.of(self.path, forms)
+        return Exposures({form: self.row.picture(form) for form in forms})
 
 
 def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputImage]:
-    """Files, folders (searched through) and globs, in sorted order, each once.
+    """Files, folders (searched through) and globs, in sorted order, each once; of tables, each row.
 
     Args:
         out: the output folder. What predictions write there is never an input, should it lie in an input folder.
@@ -43,13 +61,16 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
         path = Path(entry)
         if path.is_dir():
             files = [file for file in list_images(path) if not any(map(file.resolve().is_relative_to, own))]
-            matched = [InputImage(file, str(file.relative_to(path).with_suffix(""))) for file in files]
+            matched = [InputImage(file, str(without_suffix(file.relative_to(path)))) for file in files]
+            matched = matched or _rows(find_tables(path))
+        elif path.is_file() and suffix_of(path) == TABLE_SUFFIX:
+            matched = _rows(TableFolder.of_file(path))
         elif path.is_file():
-            matched = [InputImage(path, path.stem)]
+            matched = [InputImage(path, stem_of(path))]
         else:
             refuse_special_file(path)
             matched = [
-                InputImage(Path(f), Path(f).stem)
+                InputImage(Path(f), stem_of(Path(f)))
                 for f in sorted(glob.glob(entry, recursive=True))
                 if os.path.isfile(f) and not any(map(Path(f).resolve().is_relative_to, own))
             ]
@@ -71,6 +92,11 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
             )
         owners[image.name] = image.path
     return list(found.values())
+
+
+def _rows(tables: TableFolder) -> list[InputImage]:
+    """The images of tables, whether or not they have masks."""
+    return [InputImage(row.image, row.name, row=row) for row in tables.rows()]
 
 
 def with_masks(images: Iterable[InputImage], folder: Path) -> list[InputImage]:

@@ -11,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from dinoseg import __version__
 from dinoseg.config import Config
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.inference.policy import WindowPolicy
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import file_sha256
@@ -34,7 +35,7 @@ def settings_fingerprint(checkpoint_hash: str, label_space: LabelSpace, config: 
         "decoder_head": config.decoder_head.model_dump(),
         "mean": config.transforms.mean,
         "std": config.transforms.std,
-        "white_level": config.datasets.white_level,
+        "form": asdict(PictureForm.of(config.datasets)),
         "model_dtype": config.model_dtype,
         "window": policy,
     }
@@ -54,11 +55,13 @@ def ensemble_fingerprint(members: Sequence[str | None], label_space: LabelSpace)
     return _digest(json.dumps({"members": known, "labels": label_space.to_dict()}, sort_keys=True))
 
 
-def output_fingerprint(settings: str, palette: bool, image: Path, mask: Path | None, region: Path | None = None) -> str:
+def output_fingerprint(
+    settings: str, palette: bool, image_sha256: str, mask: Path | None = None, region: Path | None = None
+) -> str:
     """Names one output: the settings, the bytes of the image, and those of the mask and the region that it shows."""
     shown = "" if mask is None else file_sha256(mask)
     within = "" if region is None else f" within {file_sha256(region)}"
-    return _digest(f"{settings} {palette} {file_sha256(image)} {shown}{within}")
+    return _digest(f"{settings} {palette} {image_sha256} {shown}{within}")
 
 
 def png_text(fingerprint: str | None) -> PngInfo | None:

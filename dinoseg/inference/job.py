@@ -6,16 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Integer
 
+from dinoseg.data.found_files import is_volume
 from dinoseg.data.masks import read_pair
 from dinoseg.data.pairs import Pair
 from dinoseg.inference.exposures import Exposures
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import output_fingerprint
 from dinoseg.inference.map_polygons import write_polygons
-from dinoseg.inference.maps import MapOutput, add_overviews, is_map, predict_map
+from dinoseg.inference.maps import MapOutput, add_overviews, count_blocks, is_map, predict_map
 from dinoseg.inference.outputs import Outcome, OutputFolder
 from dinoseg.inference.predictor import Prediction, Predictor
 from dinoseg.inference.vector_files import vector_fingerprint
+from dinoseg.inference.volumes import VOLUME_OUTPUT_SUFFIX, count_slices, predict_volume, slice_axis_of
 from dinoseg.system.files import refuse_special_file
 from dinoseg.system.messages import system_error
 
@@ -37,6 +39,19 @@ class OpenedImage:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """What a file is predicted in: ``noun`` in words, and how many."""
+
+    noun: str
+    count: int
+
+
+def _is_volume(image: InputImage) -> bool:
+    # A row may be called anything.
+    return image.row is None and is_volume(image.path)
+
+
+@dataclass(frozen=True)
 class PredictionJob:
     """What predicts, and where its predictions go."""
 
@@ -51,13 +66,33 @@ class PredictionJob:
         Raises:
             OSError: an output cannot be written.
         """
-        if self.is_map(image):
-            return self.do_map(image)
+        if self.parts_of(image):
+            return self.do_parts(image)
         opened = self.open(image)
         if isinstance(opened, Outcome):
             return opened
         prediction = self.predict(opened)
         return prediction if isinstance(prediction, Outcome) else self.write(opened, prediction)
+
+    def parts_of(self, image: InputImage) -> Parts | None:
+        """What a file is predicted in that is not predicted whole, and how many; None for a picture.
+
+        Headers are read.
+        """
+        if _is_volume(image):
+            return Parts("slices", count_slices(image.path, slice_axis_of(self.predictor)))
+        return Parts("blocks", count_blocks(image.path)) if self.is_map(image) else None
+
+    def do_parts(self, image: InputImage, advance: Callable[[], None] = lambda: None) -> Outcome:
+        """Predicts a map block by block, or a volume slice by slice, unless its outputs are there already.
+
+        Args:
+            advance: called after each part that is predicted.
+
+        Raises:
+            OSError: an output cannot be written.
+        """
+        return self._do_volume(image, advance) if _is_volume(image) else self._do_map(image, advance)
 
     def is_map(self, image: InputImage) -> bool:
         """Whether a file is predicted in blocks, with its georeference.
@@ -67,20 +102,29 @@ class PredictionJob:
         whole = self.outputs.of_pictures or self.predictor.resized_to is not None
         return not whole and self.predictor.label_space.kind == "ids" and is_map(image.path)
 
-    def do_map(self, image: InputImage, advance: Callable[[], None] = lambda: None) -> Outcome:
-        """Predicts a map block by block, unless its outputs are there already.
+    def _do_volume(self, image: InputImage, advance: Callable[[], None]) -> Outcome:
+        predictor, outputs = self.predictor, self.outputs
+        try:
+            outputs.refuse_volume(image)
+            fingerprint = None
+            if predictor.fingerprint is not None:
+                settings = f"{predictor.fingerprint} {slice_axis_of(predictor)}"
+                fingerprint = output_fingerprint(settings, False, image.sha256)
+            output = outputs.of_volume(image, fingerprint)
+            outputs.refuse_foreign_of_volume(image, output)
+            kept = not outputs.overwrite and outputs.holds_volume(output)
+            if not kept:
+                predict_volume(predictor, image.path, output, advance)
+        except ValueError as error:
+            return Outcome(image, error=str(error))
+        return Outcome(image, kept=kept, suffix=VOLUME_OUTPUT_SUFFIX)
 
-        Args:
-            advance: called after each block that is predicted.
-
-        Raises:
-            OSError: an output cannot be written.
-        """
+    def _do_map(self, image: InputImage, advance: Callable[[], None]) -> Outcome:
         predictor, outputs = self.predictor, self.outputs
         try:
             fingerprint = None
             if predictor.fingerprint is not None:
-                fingerprint = output_fingerprint(predictor.fingerprint, outputs.palette, image.path, None)
+                fingerprint = output_fingerprint(predictor.fingerprint, outputs.palette, image.sha256)
             output = outputs.of_map(image, fingerprint)
             outputs.refuse_foreign_of_map(image, output)
             kept = not outputs.overwrite and outputs.holds_map(output)
@@ -104,22 +148,26 @@ class PredictionJob:
     def open(self, image: InputImage) -> OpenedImage | Outcome:
         """What the model works on, or the outcome where it has nothing to do: kept from before, or not readable."""
         predictor, outputs = self.predictor, self.outputs
-        white_levels = predictor.white_levels
+        forms = predictor.forms
         try:
             outputs.refuse_picture(image)
-            refuse_special_file(image.path)
+            if image.row is None:
+                refuse_special_file(image.path)
             mask, fingerprint = outputs.mask_of(image), None
             outputs.refuse_foreign(image)
             if predictor.fingerprint is not None:
-                fingerprint = output_fingerprint(predictor.fingerprint, outputs.palette, image.path, mask, image.region)
+                settings = predictor.fingerprint, outputs.palette
+                fingerprint = output_fingerprint(*settings, image.sha256, mask, image.region)
                 if not outputs.overwrite and outputs.holds(image, fingerprint):
                     return Outcome(image, kept=True)
             if mask is None:
-                return OpenedImage(image, Exposures.of(image.path, white_levels), None, fingerprint)
+                return OpenedImage(image, image.exposures(forms), None, fingerprint)
+            if image.row is not None:
+                raise ValueError(f"{image.path}: a row of a parquet file, and --mask-ignored is of image files")
             pair = Pair(image.name, image.path, mask)
-            picture, truth = read_pair(pair, predictor.label_space.kind, white_levels[0])
-            others = Exposures.of(image.path, white_levels[1:]).pictures
-            return OpenedImage(image, Exposures({white_levels[0]: picture} | others), truth, fingerprint)
+            picture, truth = read_pair(pair, predictor.label_space.kind, forms[0])
+            others = Exposures.of(image.path, forms[1:]).pictures
+            return OpenedImage(image, Exposures({forms[0]: picture} | others), truth, fingerprint)
         except OSError as error:
             return Outcome(image, error=system_error(error))
         except ValueError as error:

@@ -7,7 +7,7 @@ pixel is judged without what lies around it. Memory depends on the block, not on
 import errno
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
+from dinoseg.data.bands import shown_picture
+from dinoseg.data.picture_form import PictureForm
+from dinoseg.data.raster_pictures import raster_picture
 from dinoseg.data.rasters import (
     Area,
+    Inside,
     has_rasterio,
     import_rasterio,
     opened_raster,
-    pixels_of,
-    read_colours,
     read_header,
 )
 from dinoseg.data.regions import outside_as_ignored
@@ -172,8 +174,7 @@ def predict_map(
         if output.overviews:
             _build_overviews(temporary, output.labels)
         whole = Area((0, opened.height), (0, opened.width))
-        reduced, _ = read_colours(opened, whole, (small.shape[0], small.shape[1]))
-        shown = Exposures.of(pixels_of(reduced), predictor.white_levels[:1], str(source)).shown
+        shown = shown_picture(raster_picture(opened, whole, predictor.forms[0], (small.shape[0], small.shape[1]))[0])
     with replaced_file(output.overlay) as temporary:
         overlay(shown, small, space).save(temporary, pnginfo=png_text(output.fingerprint))
 
@@ -232,8 +233,7 @@ def _predict_blocks(
     small, checksum = np.full((-(-height // step), -(-width // step)), space.ignore_index, np.uint16), 0
     for part in blocks(height, width, predictor.context, block):
         with _read_errors(opened):
-            values, inside = read_colours(opened, Area(part.read_rows, part.read_columns))
-        picture = Exposures.of(pixels_of(values), predictor.white_levels, opened.name)
+            picture, inside = _read(opened, Area(part.read_rows, part.read_columns), predictor.forms)
         class_map = outside_as_ignored(predictor.predict(picture).class_map, inside, space)[part.inner]
         labels = space.decode(class_map)
         written.write(labels, 1, window=window.from_slices(part.rows, part.columns))
@@ -244,6 +244,13 @@ def _predict_blocks(
         small[row : row + kept.shape[0], column : column + kept.shape[1]] = kept
         advance()
     return small, checksum
+
+
+def _read(opened: Any, area: Area, forms: Sequence[PictureForm]) -> tuple[Exposures, Inside]:
+    """An area as every run reads it, and where all of them find data."""
+    found = {form: raster_picture(opened, area, form) for form in forms}
+    known = np.logical_and.reduce([inside for _, inside in found.values()])
+    return Exposures({form: picture for form, (picture, _) in found.items()}), known
 
 
 def _checksum(path: Path, block: int, level: int | None = None) -> int:

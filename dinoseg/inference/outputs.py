@@ -1,7 +1,7 @@
 """What ``dinoseg predict`` writes: label maps and overlays, each with the fingerprint that spares making it twice."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from dinoseg.inference.fingerprint import bears_fingerprint, is_foreign, png_tex
 from dinoseg.inference.maps import MapOutput, is_foreign_map, map_holds
 from dinoseg.inference.predictor import Prediction
 from dinoseg.inference.vector_files import is_foreign_vector
+from dinoseg.inference.volumes import VOLUME_OUTPUT_SUFFIX, VolumeOutput, is_foreign_volume, volume_holds
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import replace_text, replaced_file
 
@@ -108,6 +109,28 @@ class OutputFolder:
         given = [f"--vector {self.vector}"] if self.vector is not None else []
         return " ".join([*given, "--overviews"] if self.overviews else given)
 
+    def of_volume(self, image: InputImage, fingerprint: str | None) -> VolumeOutput:
+        """Where the prediction of a volume goes."""
+        labels = self.path / "labels" / f"{image.name}{VOLUME_OUTPUT_SUFFIX}"
+        return VolumeOutput(labels, self._overlay(image), fingerprint)
+
+    def refuse_volume(self, image: InputImage) -> None:
+        """Raises ValueError where options are of pictures or of maps."""
+        if self.of_pictures or self.of_maps:
+            given = self.of_maps or "--regions and --mask-ignored"
+            raise ValueError(f"{image.path}: a volume, and {given} are of others; leave them out")
+
+    def refuse_foreign_of_volume(self, image: InputImage, output: VolumeOutput) -> None:
+        """Raises ValueError where an output would take the place of an input, or of a file that is no prediction."""
+        self._refuse_others(image, [(output.labels, is_foreign_volume), (output.overlay, is_foreign)])
+
+    def holds_volume(self, output: VolumeOutput) -> bool:
+        """Whether label volume and overlay are there, and carry its fingerprint."""
+        fingerprint = output.fingerprint
+        if fingerprint is None:
+            return False
+        return volume_holds(output.labels, fingerprint) and bears_fingerprint(output.overlay, fingerprint)
+
     def refuse_picture(self, image: InputImage) -> None:
         """Raises ValueError where options are of maps, and the image is predicted as a picture."""
         if self.of_maps:
@@ -121,6 +144,9 @@ class OutputFolder:
         """Raises ValueError where an output would take the place of the map, or of a file that is no prediction."""
         found = [(output.labels, is_foreign_map), (output.overlay, is_foreign)]
         found += [] if output.polygons is None else [(output.polygons, is_foreign_vector)]
+        self._refuse_others(image, found)
+
+    def _refuse_others(self, image: InputImage, found: Sequence[tuple[Path, Callable[[Path], bool]]]) -> None:
         for path, foreign in found:
             own = path.resolve() == image.path.resolve()
             if own or (not self.overwrite and foreign(path)):

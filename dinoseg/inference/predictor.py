@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dinoseg.config import Config
 from dinoseg.data.masks import mask_ignored_pixels
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.regions import outside_as_ignored
 from dinoseg.drawing.overlay import overlay
 from dinoseg.inference.chosen_runs import Opened, Runs, choose_runs
@@ -153,9 +154,9 @@ class Predictor:
         return members[0]
 
     @property
-    def white_levels(self) -> tuple[int | None, ...]:
-        """What is white in pictures with 16 bits: that of each run, each once."""
-        return tuple(dict.fromkeys(reading.white_level for reading in self.ensemble.readings))
+    def forms(self) -> tuple[PictureForm, ...]:
+        """The forms that pictures are given: those of the runs, each once."""
+        return tuple(dict.fromkeys(reading.form for reading in self.ensemble.readings))
 
     @property
     def resized_to(self) -> int | None:
@@ -186,7 +187,8 @@ class Predictor:
         """Segments one image, or each of several, at its native size.
 
         Args:
-            image: a path, a PIL image of any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16; or
+            image: a path, a PIL image of any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16 (of
+                any numbers and bands, first or last, where the run has ``datasets.bands`` or ``datasets.range``); or
                 several of them, of any sizes: the next one is read while the model works on one. Windows of an image
                 go through the model in batches of ``eval.batch_size``. What is white in 16 bits is each run's
                 ``datasets.white_level``; ``Exposures`` have been read so before.
@@ -218,12 +220,12 @@ class Predictor:
         member = self._only_member("features")
         if not isinstance(member.model, Segmenter):
             raise ValueError(f"a {type(member.model).__name__} has no backbone to take features from")
-        tensor = member.reading.transform.normalise(self._open(image).shown)
+        tensor = member.reading.transform.normalise(self._open(image).pictures[member.reading.form])
         dtype = DTYPES[member.config.model_dtype]
         return image_features(member.model, tensor, self.device, dtype, member.window.img_size)
 
     def _open(self, image: ImageSource | Exposures) -> Exposures:
-        return image if isinstance(image, Exposures) else Exposures.of(image, self.white_levels)
+        return image if isinstance(image, Exposures) else Exposures.of(image, self.forms)
 
     def _opened_ahead(self, images: Iterable[ImageSource]) -> Iterator[Exposures]:
         """Every image as RGB; a thread opens the next one meanwhile."""
@@ -237,7 +239,7 @@ class Predictor:
 
     def _predict(self, exposures: Exposures, with_scores: bool) -> Prediction:
         readings = self.ensemble.readings
-        tensors = [reading.transform.normalise(exposures.pictures[reading.white_level]) for reading in readings]
+        tensors = [reading.transform.normalise(exposures.pictures[reading.form]) for reading in readings]
         sights = self.ensemble.sights(tensors)
         scores: Tensor | None = None
         if with_scores:

@@ -62,6 +62,8 @@ def predict_with_ray(
     """
     if workers is not None and workers < 1:
         raise ValueError(f"--workers {workers}: give 1 or more")
+    if any(image.row is not None for image in images):
+        raise ValueError("--engine ray: rows of parquet files are predicted without Ray; leave --engine out")
     ray, errors = _import_ray()
     job.run.open()  # what an actor would stumble on is said before a cluster is started
     started_here = not ray.is_initialized()

@@ -112,7 +112,9 @@ class WindowScorer:
     autocast_dtype: torch.dtype | None = None
     backbone_once: bool = False
 
-    def __call__(self, windows: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes height width"]:
+    def __call__(
+        self, windows: Float[Tensor, "batch bands height width"]
+    ) -> Float[Tensor, "batch classes height width"]:
         """Windows to fp32 scores. What the model gave may be a buffer of its own, so nothing is changed in place."""
         first, *others = self.orientations
         if not others:
@@ -130,13 +132,13 @@ class WindowScorer:
         """What this gave, blended and resized or not, as probabilities that add up to 1 over classes."""
         return class_probabilities(scores, self.as_probabilities or self.model.scores_are_probabilities)
 
-    def _features(self, windows: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
+    def _features(self, windows: Float[Tensor, "batch bands height width"]) -> list[FeatureMap]:
         assert isinstance(self.model, TwoPartModel)
         with self._precision():
             return self.model.features(windows)
 
     def _scores(
-        self, windows: Float[Tensor, "batch 3 height width"], features: list[FeatureMap] | None
+        self, windows: Float[Tensor, "batch bands height width"], features: list[FeatureMap] | None
     ) -> Float[Tensor, "batch classes height width"]:
         with self._precision():
             if features is None:

@@ -41,14 +41,14 @@ class Sight:
     """
 
     model: SemanticModel
-    image: Float[Tensor, "3 height width"]
+    image: Float[Tensor, "bands height width"]
     policy: WindowPolicy
     autocast_dtype: torch.dtype | None = None
 
 
 def predict_class_map(
     model: SemanticModel,
-    image: Float[Tensor, "3 height width"],
+    image: Float[Tensor, "bands height width"],
     policy: WindowPolicy,
     native_size: tuple[int, int] | None = None,
     *,
@@ -116,7 +116,7 @@ def mean_class_map(
 
 def infer_scores(
     model: SemanticModel,
-    image: Float[Tensor, "3 height width"],
+    image: Float[Tensor, "bands height width"],
     policy: WindowPolicy,
     native_size: tuple[int, int] | None = None,
     *,
@@ -193,7 +193,7 @@ class _Plan:
 
     scorer: WindowScorer
     blend: Blend
-    images: list[Float[Tensor, "3 _ _"]]
+    images: list[Float[Tensor, "bands _ _"]]
     grids: list[WindowGrid]
 
     @staticmethod
@@ -255,7 +255,7 @@ def _batch_size(crop: tuple[int, int], num_classes: int, device: torch.device) -
     return max(1, min(_MOST_WINDOWS, scores // (num_classes * crop[0] * crop[1])))
 
 
-def _size(image: Float[Tensor, "3 height width"]) -> tuple[int, int]:
+def _size(image: Float[Tensor, "bands height width"]) -> tuple[int, int]:
     return image.shape[-2], image.shape[-1]
 
 

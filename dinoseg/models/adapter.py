@@ -33,14 +33,21 @@ class Adapter(nn.Module):
         inplane: channels of the spatial prior at stride 4.
         drop_path: rate of stochastic depth on the FFN, 0..1.
         activation_checkpointing: recompute the interactions in the backward pass.
+        bands: of the image.
     """
 
     def __init__(
-        self, *, embed_dim: int, inplane: int = 64, drop_path: float = 0.3, activation_checkpointing: bool = False
+        self,
+        *,
+        embed_dim: int,
+        inplane: int = 64,
+        drop_path: float = 0.3,
+        activation_checkpointing: bool = False,
+        bands: int = 3,
     ) -> None:
         super().__init__()
         self.activation_checkpointing = activation_checkpointing
-        self.spm = SpatialPrior(inplane=inplane, embed_dim=embed_dim)
+        self.spm = SpatialPrior(bands=bands, inplane=inplane, embed_dim=embed_dim)
         self.level_embed = nn.Parameter(torch.empty(3, embed_dim).normal_())
         extra = [0] * (_TAPPED_LAYERS - 1) + [2]
         self.interactions = nn.ModuleList(
@@ -50,7 +57,7 @@ class Adapter(nn.Module):
         for level in range(1, 5):
             self.add_module(f"norm{level}", nn.BatchNorm2d(embed_dim))
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"], maps: list[Map]) -> list[Map]:
+    def forward(self, image: Float[Tensor, "batch bands height width"], maps: list[Map]) -> list[Map]:
         """The pyramid at strides 4, 8, 16 and 32.
 
         Args:
@@ -81,10 +88,10 @@ class Adapter(nn.Module):
 class SpatialPrior(nn.Module):
     """A small convolutional network: maps at strides 4, 8, 16 and 32, all as wide as the backbone."""
 
-    def __init__(self, *, inplane: int, embed_dim: int) -> None:
+    def __init__(self, *, bands: int = 3, inplane: int, embed_dim: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            *_convolution(3, inplane, stride=2),
+            *_convolution(bands, inplane, stride=2),
             *_convolution(inplane, inplane),
             *_convolution(inplane, inplane),
             nn.MaxPool2d(3, stride=2, padding=1),
@@ -97,7 +104,7 @@ class SpatialPrior(nn.Module):
         self.fc3 = nn.Conv2d(4 * inplane, embed_dim, 1)
         self.fc4 = nn.Conv2d(4 * inplane, embed_dim, 1)
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[Map]:
+    def forward(self, image: Float[Tensor, "batch bands height width"]) -> list[Map]:
         """Maps at strides 4, 8, 16 and 32."""
         first = self.stem(image)
         second = self.conv2(first)

@@ -49,6 +49,7 @@ class DenseHead(Head[PixelOutput]):
     Args:
         in_channels: channels of each tapped feature map.
         num_classes: number of class indices.
+        bands: of the image.
 
     Raises:
         ValueError: widths that are not four multiples of 8, or another output stride than 1 or 2.
@@ -58,12 +59,14 @@ class DenseHead(Head[PixelOutput]):
     class_layers = ("classifiers.0", "classifiers.1", "classifiers.2")
     scores_are_probabilities = False
 
-    def __init__(self, *, in_channels: tuple[int, ...], num_classes: int, options: DenseOptions) -> None:
+    def __init__(
+        self, *, in_channels: tuple[int, ...], num_classes: int, options: DenseOptions, bands: int = 3
+    ) -> None:
         super().__init__()
         _check(options)
         self.output_stride = options.output_stride
         widths = tuple(options.stem_widths)
-        self.stem = Stem(widths)
+        self.stem = Stem(widths, bands)
         self.fusion = Fusion(in_channels, widths[-1])
         self.dropout = nn.Dropout2d(options.dropout)
         # From stride 8 to the output's, coarse to fine.
@@ -75,9 +78,14 @@ class DenseHead(Head[PixelOutput]):
     @classmethod
     def from_config(cls, config: DecoderHeadConfig, backbone: Backbone, num_classes: int) -> "DenseHead":
         """A head for all tapped layers of the backbone."""
-        return cls(in_channels=backbone.out_channels, num_classes=num_classes, options=DenseOptions.from_config(config))
+        return cls(
+            in_channels=backbone.out_channels,
+            num_classes=num_classes,
+            options=DenseOptions.from_config(config),
+            bands=backbone.bands,
+        )
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap]) -> PixelOutput:
+    def forward(self, image: Float[Tensor, "batch bands height width"], features: list[FeatureMap]) -> PixelOutput:
         """Scores of every pixel, and in training those that two coarser levels give."""
         height, width = image.shape[-2:]
         *skips, coarse = self.stem(_padded(image))
@@ -104,15 +112,15 @@ class DenseHead(Head[PixelOutput]):
 class Stem(nn.Module):
     """Convolutions on the image, at its own size and at strides 2, 4 and 8."""
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    def __init__(self, widths: tuple[int, ...], bands: int) -> None:
         super().__init__()
         finest, *coarser = widths
-        levels: list[nn.Module] = [_convolution(3, finest)]
+        levels: list[nn.Module] = [_convolution(bands, finest)]
         for inputs, outputs in zip(widths, coarser, strict=False):
             levels.append(nn.Sequential(_convolution(inputs, outputs, stride=2), _convolution(outputs, outputs)))
         self.levels = nn.ModuleList(levels)
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[Map]:
+    def forward(self, image: Float[Tensor, "batch bands height width"]) -> list[Map]:
         """Maps at strides 1, 2, 4, 8 of an image whose sides are multiples of 8."""
         maps = [image]
         for level in self.levels:
@@ -170,7 +178,7 @@ def _norm(width: int) -> GroupNorm:
     return GroupNorm(width // _CHANNELS_A_GROUP, width)
 
 
-def _padded(image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height2 width2"]:
+def _padded(image: Float[Tensor, "batch bands height width"]) -> Float[Tensor, "batch bands height2 width2"]:
     """To the next multiples of 8, right and below, by the mean colour, which is 0.
 
     Channels last: the convolutions run a quarter faster on a CPU.

@@ -65,7 +65,7 @@ class Head(nn.Module, ABC, Generic[Output]):
         """
 
     @abstractmethod
-    def forward(self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap]) -> Output:
+    def forward(self, image: Float[Tensor, "batch bands height width"], features: list[FeatureMap]) -> Output:
         """What the loss takes.
 
         Args:

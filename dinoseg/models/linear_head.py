@@ -55,7 +55,7 @@ class LinearHead(Head[PixelOutput]):
         options = LinearOptions.from_config(config)
         return cls(in_channels=backbone.out_channels, num_classes=num_classes, options=options)
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap]) -> PixelOutput:
+    def forward(self, image: Float[Tensor, "batch bands height width"], features: list[FeatureMap]) -> PixelOutput:
         """Scores at the resolution of the first feature map; others (ConvNeXt stages) are resized to it."""
         size = features[0].map.shape[-2:]
         maps = []

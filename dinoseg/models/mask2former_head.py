@@ -56,6 +56,7 @@ class Mask2FormerHead(Head[Mask2FormerOutput]):
         in_channels: channels of the four tapped maps.
         num_classes: number of class indices.
         is_pyramid: the maps are at strides 4, 8, 16 and 32 already (ConvNeXt); no adapter.
+        bands: of the image.
 
     Raises:
         ValueError: not four maps, or a ``hidden_dim`` that cannot be divided as it must.
@@ -66,7 +67,13 @@ class Mask2FormerHead(Head[Mask2FormerOutput]):
     scores_are_probabilities = True
 
     def __init__(
-        self, *, in_channels: tuple[int, ...], num_classes: int, is_pyramid: bool = False, options: Mask2FormerOptions
+        self,
+        *,
+        in_channels: tuple[int, ...],
+        num_classes: int,
+        is_pyramid: bool = False,
+        options: Mask2FormerOptions,
+        bands: int = 3,
     ) -> None:
         super().__init__()
         _check(in_channels, options)
@@ -76,6 +83,7 @@ class Mask2FormerHead(Head[Mask2FormerOutput]):
             else Adapter(
                 embed_dim=in_channels[0],
                 inplane=options.adapter_inplane,
+                bands=bands,
                 drop_path=options.adapter_drop_path,
                 activation_checkpointing=options.activation_checkpointing,
             )
@@ -106,9 +114,12 @@ class Mask2FormerHead(Head[Mask2FormerOutput]):
             num_classes=num_classes,
             is_pyramid=backbone.spec.kind == "convnext",
             options=Mask2FormerOptions.from_config(config),
+            bands=backbone.bands,
         )
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap]) -> Mask2FormerOutput:
+    def forward(
+        self, image: Float[Tensor, "batch bands height width"], features: list[FeatureMap]
+    ) -> Mask2FormerOutput:
         """Predictions of all stages; the four maps cover the extent of the image."""
         pyramid = [feature.map for feature in features]
         if self.adapter is not None:

@@ -9,7 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dinoseg.backbone import Backbone, FeatureMap, build_backbone
+from dinoseg.backbone.backbone import RGB, PictureBands
 from dinoseg.config import Config
+from dinoseg.config.defaults import trains_bands
 from dinoseg.models.dense_head import DenseHead
 from dinoseg.models.head import Head, PixelOutput
 from dinoseg.models.linear_head import LinearHead
@@ -47,7 +49,7 @@ class Segmenter(nn.Module):
         return self.head.scores_are_probabilities
 
     def forward(
-        self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap] | None = None
+        self, image: Float[Tensor, "batch bands height width"], features: list[FeatureMap] | None = None
     ) -> PixelOutput | Mask2FormerOutput:
         """What the head's loss needs. Images are normalised, of any size.
 
@@ -56,12 +58,12 @@ class Segmenter(nn.Module):
         """
         return self.head(image, self.backbone(image) if features is None else features)
 
-    def features(self, image: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
+    def features(self, image: Float[Tensor, "batch bands height width"]) -> list[FeatureMap]:
         """The backbone's features, one map a tapped layer over the extent of the images."""
         return self.backbone(image)
 
     def semantic_logits(
-        self, image: Float[Tensor, "batch 3 height width"], features: list[FeatureMap] | None = None
+        self, image: Float[Tensor, "batch bands height width"], features: list[FeatureMap] | None = None
     ) -> Float[Tensor, "batch classes height width"]:
         """One score a class and pixel, at the size of the image; the largest wins."""
         return self.head.semantic_logits(self(image, features), (image.shape[-2], image.shape[-1]))
@@ -86,9 +88,15 @@ def build_segmenter(config: Config, num_classes: int) -> Segmenter:
         lora=config.lora,
         gradient_checkpointing=config.model.gradient_checkpointing,
         scale=config.model.backbone_scale,
+        bands=_picture_bands(config),
     )
     head = HEADS[head_config.type].from_config(head_config, backbone, num_classes)
     return Segmenter(backbone, head, num_classes)
+
+
+def _picture_bands(config: Config) -> PictureBands:
+    bands = config.datasets.bands
+    return RGB if bands is None else PictureBands(len(bands), config.model.band_weights or "mean", trains_bands(config))
 
 
 def share_backbone(first: Segmenter, second: Segmenter) -> bool:

@@ -10,11 +10,14 @@ import numpy as np
 from jaxtyping import Int, Integer
 from PIL import Image
 
+from dinoseg.data.bands import shown_picture
 from dinoseg.data.dataset import read_encoded
 from dinoseg.data.pairs import Pair
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.drawing.overlay import error_map, overlay
 from dinoseg.evaluation.confusion import confusion_matrix
 from dinoseg.evaluation.metrics import counts_from_confusion, image_iou, iou
+from dinoseg.inference.exposures import Exposures
 from dinoseg.inference.predictor import Predictor
 from dinoseg.labels import LabelSpace
 
@@ -115,8 +118,10 @@ def data_uris(pictures: Sequence[Picture], most_bytes: int) -> list[dict[str, st
 
 def _draw(predictor: Predictor, pair: Pair, row: int, folder: Path, link: str) -> Picture:
     space = predictor.label_space
-    image, truth = read_encoded(pair, space, predictor.config.datasets.white_level)
-    prediction = predictor.predict(image).class_map
+    form = PictureForm.of(predictor.config.datasets)
+    picture, truth = read_encoded(pair, space, form)
+    prediction = predictor.predict(Exposures({form: picture})).class_map
+    image = shown_picture(picture)
     matrix = confusion_matrix(prediction, truth, space.num_classes, space.ignore_index)
     ignored = truth == space.ignore_index
     full = {}

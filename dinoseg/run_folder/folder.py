@@ -129,6 +129,7 @@ class RunFolder:
                     f"{override}: the label space of a run is fixed (labels.json); train again to change it"
                 )
         recorded = self._recorded_config()
+        _refuse_other_bands(recorded, overrides, self.config)
         config = load_config(overrides, base=recorded)
         for key in _model_keys():
             before, now = get_key(recorded, key), get_key(config, key)
@@ -192,6 +193,19 @@ class RunFolder:
             # It may be the weights that are another run's: their hash says so.
             _ = checkpoint.weights_sha256
             raise
+
+
+def _refuse_other_bands(recorded: Config, overrides: Iterable[str], file: Path) -> None:
+    """Files to predict may hold their bands in another order; how many there are is the model's."""
+    given = [override for override in overrides if override.startswith("datasets.bands=")]
+    if not given:
+        return
+    before, now = recorded.datasets.bands, load_config(given).datasets.bands
+    if (None if before is None else len(before)) != (None if now is None else len(now)):
+        raise ValueError(
+            f"datasets.bands={show_value(now)}: the model of this run was trained with {show_value(before)} ({file}); "
+            "name as many, or train again to change it"
+        )
 
 
 def settings_of_run(arguments: Iterable[str]) -> list[str]:

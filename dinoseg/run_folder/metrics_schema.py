@@ -94,6 +94,7 @@ class ShardPolicy(Record):
 
     images: Annotated[int, Field(ge=0, le=_LARGEST_COUNT)]
     images_available: Annotated[int, Field(ge=0)] = 0
+    volumes: Annotated[int, Field(ge=0)] = 0
     resolution: str = ""
     window: Window | None = None
     members: Annotated[list[MemberPolicy], Field(min_length=2)] | None = None
@@ -134,6 +135,35 @@ class PerImage(Record):
     mIoU: Figure
 
 
+class ClassOverVolumes(Record):
+    """Means of one class over volumes."""
+
+    name: str
+    IoU: Figure
+    Dice: Figure
+
+
+class VolumeFigures(Record):
+    """Figures of one volume: means over its classes, and those of each class."""
+
+    name: str
+    slices: Annotated[int, Field(ge=1)]
+    mIoU: Figure
+    mDice: Figure
+    IoU: list[Figure]
+    Dice: list[Figure]
+
+
+class PerVolume(Record):
+    """Figures by volume."""
+
+    volumes: Annotated[int, Field(ge=1)]
+    mIoU: Figure
+    mDice: Figure
+    per_class: list[ClassOverVolumes]
+    figures: list[VolumeFigures]
+
+
 class MetricsRecord(Record):
     """The whole file."""
 
@@ -153,6 +183,7 @@ class MetricsRecord(Record):
     per_class: Annotated[list[ClassFigures], Field(min_length=1)]
     policy: Policy
     per_image: PerImage | None = None
+    per_volume: PerVolume | None = None
     checkpoint: Annotated[str, Field(min_length=1)] = "best"
     overrides: list[str] = Field(default_factory=list)
     step: Annotated[int, Field(ge=0)] = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import label_number, plain_label
@@ -26,6 +26,7 @@ class RecordedEvaluation:
         metrics: contents of metrics.json.
         matrix: rows truth, columns prediction, in pixels.
         names: of the images counted.
+        volumes: the volume of each that is a slice, empty for others; nothing where there are none.
         counts: pixels in intersection, prediction and truth of every class, by image.
         date: when metrics.json was written.
     """
@@ -34,6 +35,7 @@ class RecordedEvaluation:
     metrics: dict[str, Any]
     matrix: Int[np.ndarray, "classes classes"]
     names: tuple[str, ...]
+    volumes: tuple[str, ...]
     counts: Int[np.ndarray, "images 3 classes"]
     date: datetime
 
@@ -84,8 +86,9 @@ def read_evaluation_folder(folder: Path, command: str, label_space: LabelSpace |
     _check_classes(path, record, metrics["per_class"], label_space, remedy)
     date = datetime.fromtimestamp(path.stat().st_mtime)
     matrix = _read_matrix(folder / "confusion.csv", record, remedy)
-    names, counts = _read_images(folder / "per_image.npz", record, remedy)
-    return RecordedEvaluation(folder.name, metrics, matrix, names, counts, date)
+    arrays = _read_images(folder / "per_image.npz", record, remedy)
+    names, volumes = (tuple(str(name) for name in arrays.get(key, ())) for key in ("names", "volumes"))
+    return RecordedEvaluation(folder.name, metrics, matrix, names, volumes, arrays["counts"], date)
 
 
 def _check_classes(
@@ -142,13 +145,12 @@ def _read_matrix(path: Path, record: MetricsRecord, remedy: str) -> Int[np.ndarr
     return matrix
 
 
-def _read_images(
-    path: Path, record: MetricsRecord, remedy: str
-) -> tuple[tuple[str, ...], Int[np.ndarray, "images 3 classes"]]:
+def _read_images(path: Path, record: MetricsRecord, remedy: str) -> dict[str, Shaped[np.ndarray, "..."]]:
     images = record.policy.images
     forms = {
         "names": ArrayForm("texts", (images,)),
         "counts": ArrayForm("whole numbers", (images, 3, len(record.per_class))),
     }
-    arrays = read_arrays(path, forms, remedy)
-    return tuple(str(name) for name in arrays["names"]), arrays["counts"]
+    if record.policy.volumes:
+        forms["volumes"] = ArrayForm("texts", (images,))
+    return read_arrays(path, forms, remedy)

@@ -21,6 +21,9 @@ _OF_THE_MODEL = (
     "transforms.mean",
     "transforms.std",
     "datasets.white_level",
+    "datasets.bands",
+    "datasets.range",
+    "model.band_weights",
 )
 _REMEDY = "copy the whole folder of the run again"
 

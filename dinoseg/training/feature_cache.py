@@ -7,6 +7,7 @@ from rich.console import Console
 
 from dinoseg.backbone import Backbone
 from dinoseg.config import Config, with_changes
+from dinoseg.config.defaults import trains_bands
 from dinoseg.data.dataset import stored_size
 from dinoseg.data.transforms import build_train_transform
 from dinoseg.features.fill import FeatureCache, Images
@@ -32,18 +33,20 @@ def settle_feature_cache(
     wanted = config.train.cache_features
     if wanted is None:
         # A random backbone is another one with every seed: its features would be of use once.
-        wanted = config.model.mode == "freeze" and config.model.weights != "none"
+        frozen = config.model.mode == "freeze" and not trains_bands(config)
+        wanted = frozen and config.model.weights != "none"
     if config.train.cached_views and not wanted:
         raise ValueError(
             f"train.cached_views={config.train.cached_views} is of features that are kept, and this training computes "
             "them in every step; set train.cache_features=true or leave train.cached_views out"
         )
     if not wanted:
-        return with_changes(config, {"train.cache_features": False}), None, "computed in every step"
+        why = ": the patch embedding is trained (model.train_bands)" if trains_bands(config) else ""
+        return with_changes(config, {"train.cache_features": False}), None, f"computed in every step{why}"
     cache = FeatureCache.of(config, backbone)
     data_sets: list[Images] = [train_data, val_data] if fits_evaluation(config) else [train_data]
     sizes = [
-        stored_size(data.pairs[view.index], data.label_space, data.white_level)
+        stored_size(data.pairs[view.index], data.label_space, data.form)
         for data in data_sets
         for view in cache.views(data)
     ]

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from dinoseg.backbone import backbone_hash
+from dinoseg.config import Config
+from dinoseg.config.defaults import trains_bands
 from dinoseg.labels import LabelSpace
 from dinoseg.models.dinov3_state import load_dinov3_state
 from dinoseg.models.head import Head
@@ -48,16 +50,16 @@ def load_from(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> st
 
 
 def _load_run(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> str:
-    mode, names, checkpoint, state = _read_run(source)
+    config, names, checkpoint, state = _read_run(source)
     head = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
     text = _load_own(segmenter.head, head, source, ClassRows(names, label_space.class_names, len(names)))
-    if mode == "freeze":
+    if config.model.mode == "freeze" and not trains_bands(config):
         return text
-    return text + "; " + _load_backbone(segmenter, state, mode, checkpoint.metadata.get("backbone_sha256"))
+    return text + "; " + _load_backbone(segmenter, state, config, checkpoint.metadata.get("backbone_sha256"))
 
 
-def _read_run(source: Path) -> tuple[str, tuple[str, ...], Checkpoint, dict[str, Tensor]]:
-    """What the run trains, its classes, its best checkpoint, and the weights in it."""
+def _read_run(source: Path) -> tuple[Config, tuple[str, ...], Checkpoint, dict[str, Tensor]]:
+    """The config of the run, its classes, its best checkpoint, and the weights in it."""
     run, said = RunFolder(source), f"load_from={source}"
     if not run.config.is_file():
         raise ValueError(f"{said}: not a run folder (no config.yaml in it); {_likely_run(source)}")
@@ -67,9 +69,9 @@ def _read_run(source: Path) -> tuple[str, tuple[str, ...], Checkpoint, dict[str,
             f"{said}: a run without checkpoints/best, which its first evaluation writes; give a run that got as far"
         )
     try:
-        mode, names = run.read_config().model.mode, run.read_labels().class_names
+        config, names = run.read_config(), run.read_labels().class_names
         run.refuse_other_training(checkpoint)
-        return str(mode), names, checkpoint, checkpoint.weights()
+        return config, names, checkpoint, checkpoint.weights()
     except ValueError as error:
         # Options of verbs on a run are none of a training that starts.
         text = str(error).removeprefix(f"{source}: ").replace(REMEDY, "copy the whole run again, or give another")
@@ -87,19 +89,20 @@ def _likely_run(folder: Path) -> str:
     return "give a run folder (the output_dir of a training), or a file with a state dict"
 
 
-def _load_backbone(segmenter: Segmenter, state: Mapping[str, Tensor], mode: str, frozen_sha256: str | None) -> str:
-    backbone = segmenter.backbone
+def _load_backbone(segmenter: Segmenter, state: Mapping[str, Tensor], config: Config, frozen_sha256: str | None) -> str:
+    backbone, mode = segmenter.backbone, config.model.mode
     trained = {f"backbone.{name}": value for name, value in backbone.named_parameters() if value.requires_grad}
-    same = backbone.mode == mode and all(
+    same = (backbone.mode, backbone.trains_bands) == (mode, trains_bands(config)) and all(
         name in state and state[name].shape == value.shape for name, value in trained.items()
     )
-    # Adapters mean something beside the weights they were trained with only.
-    if same and mode == "lora":
+    # Adapters, and a patch embedding, mean something beside the weights they were trained with only.
+    if same and mode != "full":
         same = backbone_hash(backbone.frozen_state()) == frozen_sha256
     if not same:
+        trained_part = f"model.mode={mode}" + (", model.train_bands=true" if trains_bands(config) else "")
         return (
-            f"its backbone was TRAINED (model.mode={mode}) and STAYS BEHIND, so the head meets other features here; "
-            f"model.mode={mode} with the same model and lora options takes it along"
+            f"its backbone was TRAINED ({trained_part}) and STAYS BEHIND, so the head meets other features here; "
+            f"{trained_part} with the same model and lora options takes it along"
         )
     segmenter.load_state_dict({name: state[name] for name in trained}, strict=False)
     return f"{len(trained)} trained tensors of the backbone loaded too"

@@ -87,7 +87,7 @@ def estimate_time(trainer: Trainer) -> Estimate:
 def _probe(trainer: Trainer, training: bool) -> tuple[float, float]:
     """Seconds of a forward pass, and of one with loss and backward pass (none unless ``training``)."""
     config, device = trainer.config, trainer.accelerator.device
-    image = torch.zeros(config.bs, 3, *_crop(config), device=device)
+    image = torch.zeros(config.bs, trainer.segmenter.backbone.bands, *_crop(config), device=device)
     class_map = torch.zeros(config.bs, *_crop(config), dtype=torch.int64, device=device)
     features = _blank_features(trainer) if trainer.features else None
     # In training mode, if there is to be any: activation checkpointing acts in it alone.
@@ -105,7 +105,7 @@ def _probe(trainer: Trainer, training: bool) -> tuple[float, float]:
 def _backbone_seconds(trainer: Trainer) -> float:
     """Of one forward pass on a training batch."""
     device = trainer.accelerator.device
-    image = torch.zeros(trainer.config.bs, 3, *_crop(trainer.config), device=device)
+    image = torch.zeros(trainer.config.bs, trainer.segmenter.backbone.bands, *_crop(trainer.config), device=device)
     autocast = torch.autocast(device.type, dtype=trainer.autocast_dtype, enabled=trainer.autocast_dtype is not None)
     started = time.perf_counter()
     with torch.no_grad(), autocast:

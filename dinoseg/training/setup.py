@@ -7,6 +7,7 @@ from dinoseg.backbone import backbone_hash
 from dinoseg.check.check import CheckReport
 from dinoseg.config import Config
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.transforms import build_eval_transform, build_train_transform
 from dinoseg.evaluation.settings import evaluation_settings
 from dinoseg.labels import LabelSpace
@@ -35,7 +36,7 @@ def build_trainer(
     torch.manual_seed(config.seed)
     segmenter = build_segmenter(config, label_space.num_classes)
     train_pairs, val_pairs = report.pairs["train"], report.pairs["val"]
-    white_level = config.datasets.white_level
+    form = PictureForm.of(config.datasets)
     metadata = {
         "format": "dinoseg 1",
         "backbone": config.model.dino_hub,
@@ -43,8 +44,8 @@ def build_trainer(
         "backbone_saved": "true" if _saves_backbone(config) else "false",
         **describe_inputs(train_pairs, val_pairs, config.bs * process_count()),
     }
-    train_data = SegmentationDataset(train_pairs, label_space, train_transform, config.seed, white_level)
-    val_data = EvaluationDataset(val_pairs, label_space, build_eval_transform(config.transforms), white_level)
+    train_data = SegmentationDataset(train_pairs, label_space, train_transform, config.seed, form)
+    val_data = EvaluationDataset(val_pairs, label_space, build_eval_transform(config.transforms), form)
     config, features, words = settle_feature_cache(config, segmenter.backbone, train_data, val_data)
     # Test-time augmentation follows what was settled.
     settings = evaluation_settings(config, label_space)

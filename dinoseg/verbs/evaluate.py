@@ -10,6 +10,7 @@ from rich.console import Console
 from dinoseg.config import Config
 from dinoseg.config.loading import is_given, is_setting
 from dinoseg.console.evaluation_table import evaluation_table
+from dinoseg.console.volume_table import volume_table
 from dinoseg.data.dataset import EvaluationDataset
 from dinoseg.data.folders import find_pairs
 from dinoseg.data.items import OwnDataset, list_items
@@ -148,7 +149,7 @@ def evaluate_pairs(
     accelerator = start_accelerator(opened.device)
     ensemble = opened.load_ensemble(accelerator.device)
     reading, *others = ensemble.readings
-    dataset = EvaluationDataset(pairs, opened.label_space, reading.transform, reading.white_level)
+    dataset = EvaluationDataset(pairs, opened.label_space, reading.transform, reading.form)
     dataset.other_readings = tuple(others)
     images = len(shard.rows(len(spread_subset(len(dataset), settings.max_samples))))
     with image_progress(console, images, f"evaluating {title}") as advance:
@@ -197,6 +198,8 @@ def _write(evaluation: Evaluation, folder: Path, extra: dict[str, Any], console:
     members = evaluation.policy.get("members")
     mean = f"mean of {len(members)} runs, " if members else ""
     console.print(evaluation_table(evaluation.to_dict(), f"{extra['split']}, {mean}checkpoint {extra['checkpoint']}"))
+    if "per_volume" in evaluation.to_dict():
+        console.print(volume_table(evaluation.to_dict()["per_volume"]))
     console.print(f"written: {folder}", soft_wrap=True, markup=False)
 
 

@@ -11,7 +11,6 @@ from dinoseg.inference.chosen_runs import Chosen
 from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
 from dinoseg.inference.job import PredictionJob
 from dinoseg.inference.map_polygons import refuse_unplaced
-from dinoseg.inference.maps import count_blocks
 from dinoseg.inference.outputs import Outcome, OutputFolder, PredictionSummary, summarise
 from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.predictor import Predictor
@@ -110,14 +109,15 @@ def predict_files(job: PredictionJob, images: list[InputImage], console: Console
     title = "predicting" if process_count() == 1 else f"predicting, process 1 of {process_count()}"
     shown = console if process_rank() == 0 else Console(quiet=True)
     outcomes: dict[Path, Outcome] = {}
-    maps = [image for image in share if job.is_map(image)]
-    blocks = {image.path: count_blocks(image.path) for image in maps}
-    pictures = [image for image in share if image.path not in blocks]
-    unit = "images" if not maps else "blocks" if not pictures else "images and blocks"
-    with image_progress(shown, len(pictures) + sum(blocks.values()), title, unit) as advance:
+    parts = {image.path: found for image in share if (found := job.parts_of(image)) is not None}
+    pictures = [image for image in share if image.path not in parts]
+    units = list(dict.fromkeys([*(["images"] if pictures or not parts else []), *(p.noun for p in parts.values())]))
+    count = len(pictures) + sum(found.count for found in parts.values())
+    with image_progress(shown, count, title, " and ".join(units)) as advance:
         outcomes |= {outcome.image.path: outcome for outcome in predict_all(job, pictures, advance)}
-        for image in maps:
-            outcomes[image.path] = _do_map(job, image, blocks[image.path], advance)
+        for image in share:
+            if image.path in parts:
+                outcomes[image.path] = _do_parts(job, image, parts[image.path].count, advance)
     # In the order given, whatever was predicted first.
     summary = summarise(gather_shares([outcomes[image.path] for image in share]))
     if process_rank() == 0:
@@ -125,16 +125,16 @@ def predict_files(job: PredictionJob, images: list[InputImage], console: Console
     return summary
 
 
-def _do_map(job: PredictionJob, image: InputImage, blocks: int, advance: Callable[[], None]) -> Outcome:
-    """The outcome of a map; advances by all its blocks, whether they were predicted or not."""
-    left = blocks
+def _do_parts(job: PredictionJob, image: InputImage, parts: int, advance: Callable[[], None]) -> Outcome:
+    """The outcome of a map or a volume; advances by all its parts, whether they were predicted or not."""
+    left = parts
 
     def count() -> None:
         nonlocal left
         left -= 1
         advance()
 
-    outcome = job.do_map(image, count)
+    outcome = job.do_parts(image, count)
     for _ in range(left):
         advance()
     return outcome

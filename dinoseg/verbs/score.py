@@ -14,18 +14,22 @@ import torch
 from rich.console import Console
 
 from dinoseg.check.label_findings import undeclared_id_findings
-from dinoseg.check.scan import read_mask_facts
+from dinoseg.check.mask_scan import read_mask_facts
+from dinoseg.check.slice_facts import mask_facts_of_slice
 from dinoseg.config import DatasetsConfig
 from dinoseg.config.loading import is_given, load_config
 from dinoseg.console.evaluation_table import evaluation_table
+from dinoseg.console.volume_table import volume_table
 from dinoseg.data.folders import is_descriptor
 from dinoseg.data.masks import read_mask, size_mismatch
 from dinoseg.data.pairs import Pair, SplitListing, label_map_base, pair_label_maps
-from dinoseg.data.regions import attach_regions, encode_inside
+from dinoseg.data.regions import attach_regions, encode_inside, encode_within
 from dinoseg.data.sampler import spread_subset
+from dinoseg.data.slices import Slice, slice_volumes
 from dinoseg.evaluation.counts import Counts
 from dinoseg.evaluation.evaluate import Evaluation, counted_policy, write_evaluation
 from dinoseg.evaluation.measures import Measures, build_measures
+from dinoseg.evaluation.volume_figures import volume_names
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind, parse_classes, parse_ignore
 from dinoseg.system.bars import image_progress
@@ -52,7 +56,7 @@ def evaluate_label_maps(
     settings = list(settings)
     config = load_config(settings)
     listing = _find(predictions, masks)
-    every = attach_regions(listing, config.datasets, None).pairs
+    every = slice_volumes(attach_regions(listing, config.datasets, None), config.datasets).pairs
     if listing.pairing_rule:
         example = f"{every[0].image.name} with {every[0].mask.name if every[0].mask else ''}"
         rule = listing.pairing_rule.replace("of the images", "of the predictions")
@@ -64,11 +68,14 @@ def evaluate_label_maps(
     measures = build_measures(config.eval, space)
     counts, unpredicted = count_label_maps(pairs, space, measures, console)
     policy = {"resolution": "native", "source": "label maps"} | counted_policy(space, pairs, len(every))
-    evaluation = Evaluation(counts, tuple(pair.name for pair in pairs), policy, space, measures)
+    names, volumes = tuple(pair.name for pair in pairs), volume_names(pairs)
+    evaluation = Evaluation(counts, names, policy, space, measures, volumes)
     out = label_map_base(predictions) / "eval" if out is None else out
     extra = {"predictions": str(predictions), "masks": str(masks), "overrides": settings, "unpredicted": unpredicted}
     write_evaluation(evaluation, out, extra)
     console.print(evaluation_table(evaluation.to_dict(), f"label maps of {predictions}"))
+    if volumes:
+        console.print(volume_table(evaluation.to_dict()["per_volume"]))
     if any(unpredicted):
         console.print(
             f"{sum(unpredicted):,} pixels with a true class are ignored in the predictions: counted as missed",
@@ -156,7 +163,7 @@ def _scan(pairs: Sequence[Pair], kind: Kind, console: Console) -> Counter[int]:
     with image_progress(console, len(pairs), "scanning masks") as advance:
         for pair in pairs:
             assert pair.mask is not None
-            facts = read_mask_facts(pair.mask, kind)
+            facts = mask_facts_of_slice(pair) if isinstance(pair, Slice) else read_mask_facts(pair.mask, kind)
             if facts.error or facts.stores != kind:
                 read_mask(pair.mask, kind)  # raises, and says what is wrong
             pixels.update(dict(facts.counts))
@@ -167,6 +174,11 @@ def _scan(pairs: Sequence[Pair], kind: Kind, console: Console) -> Counter[int]:
 def _read_class_maps(pair: Pair, space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
     """Class indices of prediction and truth, (H, W) each."""
     assert pair.mask is not None
+    if isinstance(pair, Slice):
+        inside, true_ids = pair.within(), pair.label_ids(space.kind)
+        true = encode_within(inside, true_ids, space, f"mask {pair.mask} ({pair.name})")
+        predicted = pair.image_label_ids(space.kind)
+        return encode_within(inside, predicted, space, f"prediction {pair.image} ({pair.name})"), true
     prediction, truth = (read_mask(path, space.kind) for path in (pair.image, pair.mask))
     if prediction.shape != truth.shape:
         sizes: list[Any] = [(shape[1], shape[0]) for shape in (prediction.shape, truth.shape)]

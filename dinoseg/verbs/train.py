@@ -13,6 +13,7 @@ from rich.console import Console
 from dinoseg.check.check import CheckReport, check_dataset, check_own_data
 from dinoseg.check.file_findings import Finding
 from dinoseg.config import Config, get_key, with_changes
+from dinoseg.config.bands import Percentiles, parse_range
 from dinoseg.config.loading import save_config
 from dinoseg.console.check_report import render_findings
 from dinoseg.data.items import OwnDataset
@@ -40,9 +41,9 @@ from dinoseg.training.setup import build_trainer
 from dinoseg.training.verdict import verdict
 
 # Options that, left out, are settled by the data when a run begins.
-_FOUND_AT_START = ("datasets.white_level", "train.cache_features")
+_FOUND_AT_START = ("datasets.white_level", "train.cache_features", "transforms.mean", "transforms.std")
 # Notes of the check that belong into the log of a training: what is done to the pictures.
-_TOLD = ("white_level", "dropped_channel", "made_splits")
+_TOLD = ("white_level", "dropped_channel", "made_splits", "bands", "range", "no_data")
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _train_in(
             asked = run.with_recorded_splits(with_changes(config, {"datasets.white_level": resumed_white}))
         label_space, report = _check_data(asked, console, own_data)
         if checkpoint is None:
-            config = with_changes(config, {"datasets.white_level": report.white_level})
+            config = with_changes(config, {"datasets.white_level": report.white_level} | _measured(config, report))
         if checkpoint is not None and run.read_labels() != label_space:
             raise ValueError(f"{run.path}: the masks now give other labels than labels.json; resume on the same data")
         trainer = build_trainer(config, run, label_space, report, accelerator)
@@ -135,6 +136,15 @@ def _train_in(
     fill_feature_cache(trainer, console)
     _start(trainer, console, checkpoint, beginning)
     _run(trainer, report)
+
+
+def _measured(config: Config, report: CheckReport) -> dict[str, Any]:
+    """What the data decides of the form of pictures; mean and deviation where they are not given."""
+    return {
+        key: value
+        for key, value in report.measured.settled.items()
+        if key == "datasets.range" or get_key(config, key) is None
+    }
 
 
 def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:
@@ -192,6 +202,8 @@ def _resume_point(run: RunFolder, config: Config, resume: str | None) -> tuple[C
     # Found when the run began; what was added to the data since does not change it.
     recorded = run.read_config()
     found = {key: get_key(recorded, key) for key in _FOUND_AT_START if get_key(config, key) is None}
+    if isinstance(parse_range(config.datasets.range), Percentiles):
+        found["datasets.range"] = recorded.datasets.range
     config = with_changes(config, found)
     refuse_changed_config(run, config)
     run.refuse_other_training(checkpoint, resumed=True)

@@ -140,12 +140,10 @@ def test_pairs_found_by_affixes_are_shown_with_their_rule(root: Path) -> None:
     assert "a.png with a_mask.png, b.png with b_mask.png" in finding.message
 
 
-@pytest.mark.parametrize("mode", ["F", "LAB"])
-def test_pictures_that_training_refuses_are_found_by_the_check(mode: str, root: Path) -> None:
+def test_pictures_that_training_refuses_are_found_by_the_check(root: Path) -> None:
     (root / "train/images/a.png").unlink()
-    Image.new("RGB", (4, 2)).convert("L" if mode == "F" else "RGB").convert(mode).save(root / "train/images/a.tif")
-    finding = only(run(root), "unreadable")
-    assert f"(mode {mode}), which dinoseg does not read" in finding.message
+    Image.new("RGB", (4, 2)).convert("LAB").save(root / "train/images/a.tif")
+    assert "(mode LAB), which dinoseg does not read" in only(run(root), "unreadable").message
 
 
 @pytest.mark.parametrize("folder", ["images", "masks"])

@@ -15,7 +15,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from rich.console import Console
 
-from dinoseg.check.scan import PairFacts, read_image_facts, read_mask_facts, scan_pairs
+from dinoseg.check.facts import PairFacts
+from dinoseg.check.mask_scan import read_mask_facts
+from dinoseg.check.scan import read_image_facts, scan_pairs
 from dinoseg.check.scan_cache import ScanCache, default_cache_path
 from dinoseg.data.pairs import Pair
 

@@ -15,7 +15,7 @@ from dinoseg.config import TrainTransformConfig, TransformsConfig
 from dinoseg.data.dataset import EvaluationDataset, Sample, SegmentationDataset, samples_of
 from dinoseg.data.pairs import Pair
 from dinoseg.data.sampler import EpochBatchSampler
-from dinoseg.data.transforms import build_eval_transform, build_train_transform
+from dinoseg.data.transforms import build_eval_transform, build_train_transform, normalisation
 from dinoseg.labels import LabelClass, LabelSpace
 from dinoseg.system.processes import evaluation_shard
 
@@ -127,7 +127,8 @@ def test_evaluation_samples_come_at_native_size(pairs: list[Pair]) -> None:
     assert [tuple(sample["class_map"].shape) for sample in samples] == [(24, 32), (50, 33)]
     assert [tuple(sample["image"].shape) for sample in samples] == [(3, 24, 32), (3, 50, 33)]
     pixels = np.asarray(Image.open(pairs[1].image), dtype=np.float32) / 255
-    expected = (pixels - np.array(CONFIG.mean, np.float32)) / np.array(CONFIG.std, np.float32)
+    mean, std = (np.array(values, np.float32) for values in normalisation(CONFIG))
+    expected = (pixels - mean) / std
     np.testing.assert_allclose(samples[0]["image"].numpy(), expected.transpose(2, 0, 1), atol=1e-5)
 
 

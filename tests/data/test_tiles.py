@@ -13,6 +13,7 @@ from dinoseg.config import DatasetsConfig
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset, read_encoded, read_picture, stored_size
 from dinoseg.data.folders import find_pairs
 from dinoseg.data.pairs import Pair, SplitListing
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.tiles import LARGEST_WHOLE, Tile, areas, in_tiles
 from dinoseg.labels import LabelSpace
 
@@ -44,11 +45,11 @@ def test_tiles_hold_what_the_file_holds(layout: str, tmp_path: Path) -> None:
     assert [tile.name for tile in found][:5] == ["map_r0_c0", "map_r0_c64", "map_r0_c128", "map_r0_c192", "map_r64_c0"]
     for tile in found:
         rows, columns = slice(*tile.area.rows), slice(*tile.area.columns)
-        picture, class_map = read_encoded(tile, SPACE, None)
+        picture, class_map = read_encoded(tile, SPACE)
         np.testing.assert_array_equal(np.asarray(picture), image[rows, columns])
         np.testing.assert_array_equal(class_map, mask[rows, columns])
-        assert read_picture(tile, SPACE, None) == picture
-        assert stored_size(tile, SPACE, None) == class_map.shape
+        assert read_picture(tile, SPACE) == picture
+        assert stored_size(tile, SPACE) == class_map.shape
 
 
 def test_only_the_tile_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +81,7 @@ def test_nodata_of_image_and_mask_and_what_is_outside_counts_nowhere(tmp_path: P
     region[:, 60:] = 0
     write_raster(tmp_path / "regions/map.tif", region)
     tile = tiles_of(tmp_path, regions="regions")[0]
-    class_map = read_encoded(tile, SPACE, None)[1]
+    class_map = read_encoded(tile, SPACE)[1]
     counts = class_map != SPACE.ignore_index
     expected = np.zeros((64, 64), bool)
     expected[10:, 7:60] = True
@@ -100,7 +101,7 @@ def test_opaque_pixels_may_be_nodata(tmp_path: Path) -> None:
     expected[10:, 7:] = True
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        class_map = read_encoded(tiles_of(tmp_path)[0], SPACE, None)[1]
+        class_map = read_encoded(tiles_of(tmp_path)[0], SPACE)[1]
     np.testing.assert_array_equal(class_map != SPACE.ignore_index, expected)
 
 
@@ -111,7 +112,7 @@ def test_a_palette_is_its_colours(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "train/images/map.tif", indices, photometric="palette")
     with rasterio.open(path, "r+") as file:
         file.write_colormap(1, {index: (*colour.tolist(), 255) for index, colour in enumerate(table)})
-    picture = np.asarray(read_picture(tiles_of(tmp_path)[0], SPACE, None))
+    picture = np.asarray(read_picture(tiles_of(tmp_path)[0], SPACE))
     np.testing.assert_array_equal(picture, table[indices[:64, :64]])
 
 
@@ -133,7 +134,7 @@ def test_a_label_outside_the_space_names_file_and_tile(tmp_path: Path) -> None:
     write_raster(tmp_path / "train/masks/map.tif", mask)
     bad = next(tile for tile in tiles_of(tmp_path) if tile.name == "map_r64_c64")
     with pytest.raises(ValueError, match=r"map\.tif \(map_r64_c64\).*77"):
-        read_encoded(bad, SPACE, None)
+        read_encoded(bad, SPACE)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_a_mask_of_another_size_is_refused_with_both(tmp_path: Path) -> None:
 def test_a_mask_without_a_georeference_is_taken_by_its_size(tmp_path: Path) -> None:
     mask = write_map_pair(tmp_path / "train")[1]
     Image.fromarray(mask).save(tmp_path / "train/masks/map.tif")
-    np.testing.assert_array_equal(read_encoded(tiles_of(tmp_path)[0], SPACE, None)[1], mask[:64, :64])
+    np.testing.assert_array_equal(read_encoded(tiles_of(tmp_path)[0], SPACE)[1], mask[:64, :64])
 
 
 def test_a_region_must_lie_there_too(tmp_path: Path) -> None:
@@ -230,16 +231,16 @@ def test_colours_and_palettes(tmp_path: Path) -> None:
     table = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
     space = LabelSpace.build({"#000000": "a", "#ff0000": "b", "#0000ff": "c"}, None, None, [])
     write_raster(tmp_path / "train/masks/map.tif", np.moveaxis(table[mask], -1, 0))
-    np.testing.assert_array_equal(read_encoded(tiles_of(tmp_path)[0], space, None)[1], mask[:64, :64])
+    np.testing.assert_array_equal(read_encoded(tiles_of(tmp_path)[0], space)[1], mask[:64, :64])
     with pytest.raises(ValueError, match="RGB mask with 3 colours where label ids are expected"):
-        read_encoded(tiles_of(tmp_path)[0], SPACE, None)
+        read_encoded(tiles_of(tmp_path)[0], SPACE)
     write_raster(tmp_path / "train/masks/map.tif", mask)
     with pytest.raises(ValueError, match=r"map\.tif: one channel where datasets\.classes declares colours"):
-        read_encoded(tiles_of(tmp_path)[0], space, None)
+        read_encoded(tiles_of(tmp_path)[0], space)
     with rasterio.open(tmp_path / "train/masks/map.tif", "r+") as file:
         file.write_colormap(1, {value: (*colour.tolist(), 255) for value, colour in enumerate(table)})
     for each in (space, SPACE):
-        np.testing.assert_array_equal(read_encoded(tiles_of(tmp_path)[0], each, None)[1], mask[:64, :64])
+        np.testing.assert_array_equal(read_encoded(tiles_of(tmp_path)[0], each)[1], mask[:64, :64])
 
 
 def test_sixteen_bits_by_the_white_level(tmp_path: Path) -> None:
@@ -247,7 +248,7 @@ def test_sixteen_bits_by_the_white_level(tmp_path: Path) -> None:
     values = np.full((4, *mask.shape), 4095, np.uint16)
     values[:, :5] = 65535
     write_raster(tmp_path / "train/images/map.tif", values, nodata=65535)
-    picture = np.asarray(read_picture(tiles_of(tmp_path)[0], SPACE, 4095))
+    picture = np.asarray(read_picture(tiles_of(tmp_path)[0], SPACE, PictureForm(4095)))
     assert (picture[:5] == 0).all() and (picture[5:] == 255).all()
 
 
@@ -258,4 +259,4 @@ def test_a_file_that_ends_early_is_named(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:60_000])
     with pytest.raises(ValueError, match=r"images/map\.tif: missing, truncated or damaged"):
         for tile in found:
-            read_encoded(tile, SPACE, None)
+            read_encoded(tile, SPACE)

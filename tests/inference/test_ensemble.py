@@ -379,7 +379,7 @@ def test_each_run_reads_a_picture_with_its_own_white(
         assert dinoseg.load(runs[-1]).config.datasets.white_level == white
     image = np.random.default_rng(3).integers(0, 4096, (40, 56, 3), dtype=np.uint16)
     segmenter = dinoseg.load(runs)
-    assert segmenter.white_levels == (4095, 16383)
+    assert [form.white_level for form in segmenter.forms] == [4095, 16383]
     alone = [dinoseg.load(run).scores(image).astype(np.float64) for run in runs]
     alone[0] = np.exp(alone[0]) / np.exp(alone[0]).sum(axis=0)
     result = segmenter.predict(image, scores=True)

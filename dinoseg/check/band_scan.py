@@ -1,0 +1,104 @@
+"""Reads pictures as values of bands: what is measured of them, and the masks beside them where they hold data."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Num
+
+from dinoseg.check.band_measures import measure_bands
+from dinoseg.check.facts import ImageFacts, MaskFacts, count_values, mask_facts
+from dinoseg.check.mask_scan import read_facts_inside, read_mask_facts, reason_of
+from dinoseg.data.band_files import read_band_file
+from dinoseg.data.masks import read_mask
+from dinoseg.data.pairs import Pair
+from dinoseg.data.picture_form import PictureForm
+from dinoseg.data.regions import read_region
+from dinoseg.labels.settings import Kind
+from dinoseg.system.files import file_sha256
+
+Known = Bool[np.ndarray, "height width"]
+
+
+def read_band_pair(pair: Pair, kind: Kind, form: PictureForm) -> tuple[ImageFacts, MaskFacts]:
+    """The facts of image and mask of a form that takes values; errors become their ``error`` fields."""
+    assert pair.mask is not None
+    image, known = _read_image(pair, form)
+    mask = read_mask_facts(pair.mask, kind) if pair.region is None else read_facts_inside(pair, kind)
+    if image.no_data and not mask.error:
+        mask = _counted_within(pair, mask, known)
+    return image, mask
+
+
+def band_facts(
+    values: Num[np.ndarray, "height width bands"], count: int, known: Known | None, form: PictureForm
+) -> dict[str, Any]:
+    """The fields of ``ImageFacts`` that values of bands give.
+
+    Args:
+        values: as a form of pictures takes them.
+        count: bands of the file.
+        known: where they hold data, within the region; None for everywhere.
+    """
+    finite = values[np.isfinite(values).all(axis=-1)] if values.dtype.kind == "f" else values
+    sixteen = form.ranges is None and values.dtype == np.uint16 and values.size > 0
+    return {
+        "mode": f"{count} x {values.dtype}",
+        "brightest": int(values.max()) if sixteen else None,
+        "count": count,
+        "bands": measure_bands(values, known),
+        "dtype": values.dtype.name,
+        "extremes": (float(finite.min()), float(finite.max())) if finite.size else None,
+    }
+
+
+def finite_pixels(values: Num[np.ndarray, "height width bands"], inside: Known | None) -> Known | None:
+    """Where values hold data: inside, and finite in every band; None for everywhere."""
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values).all(axis=-1)
+        inside = finite if inside is None else inside & finite
+    return None if inside is None or inside.all() else inside
+
+
+def _read_image(pair: Pair, form: PictureForm) -> tuple[ImageFacts, Known | None]:
+    path = pair.image
+    try:
+        found = read_band_file(path, form.bands)
+        values = form.read_of(found.values)
+        height, width = values.shape[:2]
+        known = finite_pixels(values, found.inside)
+        measured = known
+        if pair.region is not None:
+            region = read_region(pair.region, path, (width, height))
+            measured = region if known is None else known & region
+        fields = band_facts(values, found.count, measured, form)
+        missing = 0 if known is None else int(known.size - known.sum())
+        return (
+            ImageFacts(
+                size=(width, height),
+                stored_size=found.stored_size,
+                orientation=found.orientation,
+                digest=file_sha256(path),
+                no_data=missing,
+                **fields,
+            ),
+            known,
+        )
+    except (OSError, ValueError) as error:
+        return ImageFacts(error=reason_of(error, path)), None
+
+
+def _counted_within(pair: Pair, mask: MaskFacts, known: Known | None) -> MaskFacts:
+    """The facts of a mask, of which only values count where the image holds data, and within the region."""
+    assert pair.mask is not None
+    try:
+        values = read_mask(pair.mask, mask.stores)
+        size = (values.shape[1], values.shape[0])
+        if known is None or known.shape != values.shape:
+            return mask  # of another size, which is said elsewhere
+        counted = known if pair.region is None else known & read_region(pair.region, pair.image, size)
+    except (OSError, ValueError) as error:
+        return MaskFacts(error=reason_of(error, Path(pair.mask)))
+    found = mask_facts(mask.mode, mask.size, mask.orientation, mask.stores, count_values(values[counted]))
+    return replace(found, outside=int(counted.size - counted.sum()))

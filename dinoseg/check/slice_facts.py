@@ -1,0 +1,61 @@
+"""What a scan knows of a slice of a volume and of its mask."""
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dinoseg.check.band_scan import band_facts, finite_pixels
+from dinoseg.check.facts import ImageFacts, MaskFacts, count_values, mask_facts
+from dinoseg.check.mask_scan import reason_of
+from dinoseg.data.picture_form import PictureForm
+from dinoseg.data.slices import Slice
+from dinoseg.labels.settings import Kind
+
+
+def read_slice_facts(part: Slice, form: PictureForm) -> tuple[ImageFacts, MaskFacts]:
+    """The facts of image and mask; errors become their ``error`` fields."""
+    return _image_facts(part, form), mask_facts_of_slice(part)
+
+
+def mask_facts_of_slice(part: Slice) -> MaskFacts:
+    """Counts the values of a mask; errors become the ``error`` field."""
+    assert part.mask is not None
+    height, width = part.size
+    kind: Kind = "ids"
+    try:
+        volume = part.read(part.mask)
+        label_ids, counted = part.label_ids(kind), part.within()
+    except (OSError, ValueError) as error:
+        return MaskFacts(error=reason_of(error, part.mask))
+    mode = f"volume {volume.stored.dtype.name}"
+    mask = mask_facts(mode, (width, height), 1, kind, count_values(label_ids[counted]))
+    return replace(mask, outside=int(counted.size - counted.sum()))
+
+
+def _image_facts(part: Slice, form: PictureForm) -> ImageFacts:
+    height, width = part.size
+    size = (width, height)
+    try:
+        volume = part.read(part.image)
+        stored = volume.stored_slice(part.view.axis, part.index)
+        measured = _measured(part, form) if form.takes_values else {}
+    except (OSError, ValueError) as error:
+        return ImageFacts(error=reason_of(error, part.image))
+    # Slices without a difference in them (air) are alike and no copies, and so may two of one volume be.
+    plain = bool(stored.min() == stored.max())
+    place = f"{part.index} {stored.shape} {stored.dtype}".encode()
+    digest = "" if plain else hashlib.blake2b(place + stored.tobytes(), digest_size=16).hexdigest()
+    facts = ImageFacts(f"volume {stored.dtype.name}", size, size, 1, digest)
+    return replace(facts, **measured) if measured else facts
+
+
+def _measured(part: Slice, form: PictureForm) -> dict[str, Any]:
+    """What the scan measures of values, in the unit of the file."""
+    values = part.view.upright(part.read(part.image).slice(part.view.axis, part.index))[..., None]
+    known = finite_pixels(values, None)
+    inside = part.within() if known is None else known & part.within()
+    fields = band_facts(values, 1, inside, form)
+    no_data = 0 if known is None else int(np.size(known) - np.count_nonzero(known))
+    return fields | {"mode": f"volume {values.dtype.name}", "no_data": no_data}

@@ -1,0 +1,45 @@
+"""What was read of files last, kept for those who ask for another part of it."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from threading import Lock
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+# What a process keeps of a data set.
+MOST_BYTES = 512 * 2**20
+
+
+class Shelf(Generic[T]):
+    """Things by key: those asked for last, together of at most so many bytes, and always the very last.
+
+    Each process has its own: a copy that is sent to another begins empty.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self._kept: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Hashable, read: Callable[[], tuple[T, int]]) -> T:
+        """What stands under a key; else what ``read`` gives, together with how many bytes of memory it takes."""
+        # One reads at a time: what several threads ask for is most often the same.
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = read()
+                while len(self._kept) > 1 and self.held_bytes > self.most_bytes:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
+
+    @property
+    def held_bytes(self) -> int:
+        """The memory that all of it takes."""
+        return sum(size for _, size in self._kept.values())
+
+    def __getstate__(self) -> int:
+        return self.most_bytes
+
+    def __setstate__(self, state: int) -> None:
+        Shelf.__init__(self, state)
