@@ -29,7 +29,7 @@ class MeasuredForm:
     profiles: tuple[BandProfile | None, ...] = ()
     findings: tuple[Finding, ...] = ()
 
-    def table(self) -> list[dict[str, float]]:
+    def table(self) -> list[dict[str, int | float]]:
         """What was measured of each band, in the units of the file."""
         shown = zip(self.numbers, self.profiles, strict=True)
         return [
@@ -38,8 +38,8 @@ class MeasuredForm:
                 "mean": found.mean,
                 "std": found.std,
                 "min": found.low,
-                "p1": found.percentile(1),
-                "p99": found.percentile(99),
+                "p1": found.percentile(1.0),
+                "p99": found.percentile(99.0),
                 "max": found.high,
             }
             for number, found in shown
@@ -62,8 +62,10 @@ def measure_form(scans: Sequence[SplitScan], datasets: DatasetsConfig, white_lev
         return MeasuredForm(findings=tuple(_without_range(facts)))
     measured = [fact for fact in facts if fact.image.bands]
     findings = [*_no_data(facts), *(_band_counts(measured) if datasets.bands is not None else [])]
+    if not measured:
+        return MeasuredForm(findings=tuple(findings))
     widths = {len(fact.image.bands) for fact in measured}
-    if not measured or len(widths) > 1:
+    if len(widths) > 1:
         # Grey beside colours: one range for both is told from all of their values.
         parts = [[band for fact in measured for band in fact.image.bands]]
     else:

@@ -21,7 +21,7 @@ def test_kernels_by_hand() -> None:
     assert found(1, "copy") == [18.0]
     assert found(5, "zero") == [3.0, 6.0, 9.0, 0.0, 0.0]
     assert found(2, "zero") == [3.0, 6.0]
-    with pytest.raises(ValueError, match="model.band_weights=none: choose one of mean, copy, zero"):
+    with pytest.raises(ValueError, match=r"model\.band_weights=none: choose one of mean, copy, zero"):
         widened(kernel, 4, "none")
 
 
