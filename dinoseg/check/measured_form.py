@@ -7,7 +7,7 @@ from typing import Any
 from dinoseg.check.band_measures import BandProfile, profile
 from dinoseg.check.facts import ImageFacts, PairFacts
 from dinoseg.check.file_findings import Finding, SplitScan, file_finding, plural
-from dinoseg.config import DatasetsConfig
+from dinoseg.config import Config, DatasetsConfig, get_key
 from dinoseg.config.bands import Percentiles, Ranges, parse_range
 from dinoseg.config.defaults import IMAGENET_MEAN, IMAGENET_STD
 from dinoseg.data.pictures import LARGEST_WHITE
@@ -28,6 +28,11 @@ class MeasuredForm:
     numbers: tuple[int, ...] = ()
     profiles: tuple[BandProfile | None, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    def changes(self, config: Config) -> dict[str, Any]:
+        """What a run's config is to say; mean and deviation only where they are not given."""
+        settled = self.settled.items()
+        return {key: value for key, value in settled if key == "datasets.range" or get_key(config, key) is None}
 
     def table(self) -> list[dict[str, int | float]]:
         """What was measured of each band, in the units of the file."""

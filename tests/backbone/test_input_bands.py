@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dinoseg.backbone.backbone import PictureBands, build_backbone
-from dinoseg.backbone.input_bands import widened
+from dinoseg.backbone import build_backbone
+from dinoseg.backbone.input_bands import PictureBands, widened
 
 pytestmark = pytest.mark.filterwarnings("ignore:backbone .*random initialisation")
 
