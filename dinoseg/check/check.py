@@ -16,6 +16,7 @@ from dinoseg.check.label_findings import (
     unknown_label_findings,
     usable_masks,
 )
+from dinoseg.check.misfit_findings import misfit_findings
 from dinoseg.check.own_data import scan_own_data
 from dinoseg.check.scan import scan_pairs
 from dinoseg.check.scan_cache import ScanCache, default_cache_path
@@ -180,7 +181,7 @@ def _judge(
     """Adds to the findings all that the scans give."""
     kind, declared = _declared_kind(datasets)
     for scan in scans:
-        findings += [*file_findings(scan), *tile_findings(scan)]
+        findings += [*file_findings(scan), *misfit_findings(scan), *tile_findings(scan)]
     findings += same_image_findings(scans)
     white = find_white_level(scans, datasets.white_level)
     findings += [*white.findings, *dropped_channel_findings(scans)]
@@ -257,7 +258,10 @@ def _scan(
     try:
         made, finding = cut(data, facts, datasets)
     except ValueError as error:
-        findings.append(Finding("error", "bad_layout", str(error)))
+        findings += [
+            Finding("error", "bad_layout", str(error)),
+            *misfit_findings(SplitScan("train", data.to_cut, ())),
+        ]
         return scans
     findings.append(finding)
     order = ("train", "val", "test")

@@ -40,13 +40,13 @@ class UnsplitError(MissingSplitError):
 
 def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
     """The images of a split with their masks, and their regions where ``datasets.regions`` gives some; large TIFFs in
-    tiles.
+    tiles, and what does not lie where its image lies among the misfits, which callers refuse.
 
     Raises:
         MissingSplitError: (a ValueError) there is no such split; names what was looked for and what exists.
         UnsplitError: (a MissingSplitError) there are pairs, but of no split.
         ValueError: a missing ``images`` or ``masks`` folder, two images or two masks of one name, a bad glob or list,
-            an image without a region, a large TIFF that does not lie where its mask lies.
+            an image without a region.
     """
     return in_tiles(attach_regions(_list_split(datasets, split), datasets, split), datasets)
 

@@ -12,6 +12,7 @@ from dinoseg.config.loading import is_given, is_setting
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.data.dataset import EvaluationDataset
 from dinoseg.data.folders import find_pairs
+from dinoseg.data.georeference import refuse_misfits
 from dinoseg.data.items import OwnDataset, list_items
 from dinoseg.data.pairs import SPLITS, Pair, Split
 from dinoseg.data.sampler import spread_subset
@@ -182,6 +183,7 @@ def _find_pairs(config: Config, split: Split) -> tuple[Pair, ...]:
             f"--split {split}: {len(listing.images_without_mask)} images have no mask, the first is "
             f"{listing.images_without_mask[0]}; add their masks or move them away"
         )
+    refuse_misfits(listing.misfits, f"--split {split}")
     if not listing.pairs:
         raise ValueError(f"--split {split}: no image with a mask in datasets.{split}={getattr(config.datasets, split)}")
     return listing.pairs

@@ -7,6 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from dinoseg.config.loading import is_setting
+from dinoseg.data.georeference import misfits_of_pictures, refuse_misfits
+from dinoseg.data.pairs import Pair
 from dinoseg.inference.chosen_runs import Chosen
 from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
 from dinoseg.inference.job import PredictionJob
@@ -82,6 +84,8 @@ def predict_run(
             images = with_masks(images, outputs.mask_ignored)
         if outputs.regions is not None:
             images = with_regions(images, outputs.regions)
+        marked = [Pair(image.name, image.path, image.mask, region=image.region) for image in images]
+        refuse_misfits(misfits_of_pictures(marked), "--regions or --mask-ignored")
         if outputs.of_maps and outputs.of_pictures:
             raise ValueError(
                 f"{outputs.of_maps} is of maps, --regions and --mask-ignored are of whole pictures; leave one out"

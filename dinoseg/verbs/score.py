@@ -19,6 +19,7 @@ from dinoseg.config import DatasetsConfig
 from dinoseg.config.loading import is_given, load_config
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.data.folders import is_descriptor
+from dinoseg.data.georeference import misfits_of_pictures, refuse_misfits
 from dinoseg.data.masks import read_mask, size_mismatch
 from dinoseg.data.pairs import Pair, SplitListing, label_map_base, pair_label_maps
 from dinoseg.data.regions import attach_regions, encode_inside
@@ -53,6 +54,7 @@ def evaluate_label_maps(
     config = load_config(settings)
     listing = _find(predictions, masks)
     every = attach_regions(listing, config.datasets, None).pairs
+    refuse_misfits(misfits_of_pictures(every), f"--predictions {predictions}")
     if listing.pairing_rule:
         example = f"{every[0].image.name} with {every[0].mask.name if every[0].mask else ''}"
         rule = listing.pairing_rule.replace("of the images", "of the predictions")
