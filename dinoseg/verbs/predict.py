@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -19,8 +20,10 @@ from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.predictor import Predictor
 from dinoseg.inference.ray_engine import RayJob, predict_with_ray
 from dinoseg.run_folder.ensemble_folder import is_ensemble, is_rest_of_run, is_run
+from dinoseg.run_folder.lock import locked_predictions
 from dinoseg.system.bars import image_progress
 from dinoseg.system.processes import (
+    failing_together,
     from_first_process,
     gather_shares,
     joined_processes,
@@ -93,10 +96,14 @@ def predict_run(
         if outputs.of_maps:
             refuse_unplaced((image.path for image in images), outputs.vector, outputs.of_maps)
         images = from_first_process(images)
-        if engine == "ray":
-            summary = _by_ray(RayJob(run, outputs), images, workers, console)
-        else:
-            summary = predict_files(PredictionJob(Predictor.load(run.open()), outputs), images, console)
+        with ExitStack() as held:
+            with failing_together():
+                if process_rank() == 0:
+                    held.enter_context(locked_predictions(outputs.path))
+            if engine == "ray":
+                summary = _by_ray(RayJob(run, outputs), images, workers, console)
+            else:
+                summary = predict_files(PredictionJob(Predictor.load(run.open()), outputs), images, console)
         if process_rank() == 0:
             _report(summary, outputs.path, console)
     return summary

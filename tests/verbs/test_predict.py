@@ -23,6 +23,7 @@ from dinoseg.inference.job import OpenedImage, PredictionJob
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.predictor import Prediction, Predictor
+from dinoseg.run_folder.lock import locked_predictions
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,16 @@ def test_finished_outputs_are_kept(
     assert _contents(out) == contents
     assert _predict(run, images, out, monkeypatch, "--overwrite") == everything
     assert _contents(out) == contents
+
+
+def test_a_second_process_is_refused_before_the_model_is_loaded(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    monkeypatch.setattr(Predictor, "load", lambda opened: pytest.fail("loaded"))
+    with locked_predictions(tmp_path / "out"):
+        assert run_cli(["predict", run, data / "test/images", "--out", tmp_path / "out"], monkeypatch) == 1
+    assert f"{tmp_path / 'out'}: another prediction is at work there (process {os.getpid()}" in capsys.readouterr().err
 
 
 def test_what_is_not_proven_is_predicted_anew(
