@@ -83,6 +83,12 @@ class OutputFolder:
     overviews: bool = False
     vector: str | None = None
 
+    @property
+    def folders(self) -> list[Path]:
+        """All that is written to."""
+        vectors = [] if self.vector is None else [self.path / "vectors"]
+        return [self.path, self.path / "labels", self.path / "overlays", *vectors]
+
     def mask_of(self, image: InputImage) -> Path | None:
         """The true mask whose ignored pixels are to be kept; None unless they are. Raises ValueError without a mask."""
         if self.mask_ignored is not None and image.mask is None:

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -27,9 +27,14 @@ def locked_run(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_predictions(folder: Path) -> Iterator[None]:
-    """Holds an output folder for a prediction; see ``_locked``."""
+    """Holds an output folder for a prediction, in which no trace of the lock is left; see ``_locked``."""
     with _locked(folder, _PREDICTION_LOCK, "prediction", "give another --out (torchrun shares one among processes)"):
-        yield
+        try:
+            yield
+        finally:
+            # A file that is open cannot be removed everywhere.
+            with suppress(OSError):
+                (folder / _PREDICTION_LOCK).unlink()
 
 
 @contextmanager

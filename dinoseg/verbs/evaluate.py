@@ -23,6 +23,7 @@ from dinoseg.inference.chosen_runs import Chosen, Opened, OpenedEnsemble, choose
 from dinoseg.inference.opening import ChosenRun
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.bars import image_progress
+from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.processes import process_rank
 from dinoseg.verbs.figures_folder import refuse_other_figures
 from dinoseg.verbs.learned_images import warn_of_learned_images
@@ -41,8 +42,8 @@ def evaluate_run(run: Chosen, split: str, console: Console, out: Path | None = N
         ValueError: not a run folder, no such split or checkpoint, no mask for an image, a label id outside the space;
             of several runs, no folder for the figures, or runs that cannot be averaged.
     """
-    name, opened = _check_split(split), run.open()
-    target = _target(run, split, out)
+    name, target = _check_split(split), _target(run, split, out)
+    opened = run.open()
     evaluation = _evaluate_split(opened, run, name, console, WHOLE)
     if process_rank() == 0:
         _write(evaluation, target, _extra(run, split), console)
@@ -58,8 +59,8 @@ def evaluate_shard(run: Chosen, split: str, shard: Shard, console: Console, out:
     Raises:
         ValueError: see ``evaluate_run``.
     """
-    name, opened = _check_split(split), run.open()
-    target = _target(run, split, out)
+    name, target = _check_split(split), _target(run, split, out)
+    opened = run.open()
     evaluation = _evaluate_split(opened, run, name, console, shard)
     if process_rank() == 0:
         # Of the weights that were loaded, whatever lies there by now.
@@ -97,7 +98,9 @@ def merge_run(run: Chosen, split: str, console: Console, out: Path | None = None
 def _target(run: Chosen, split: str, out: Path | None) -> Path:
     """Folder of the figures."""
     if out is None:
-        return run.evaluation(split)
+        folder = run.evaluation(split)
+        refuse_unwritable(folder, "")
+        return folder
     refuse_other_figures(out, split)
     return out
 

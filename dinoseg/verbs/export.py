@@ -17,7 +17,7 @@ from dinoseg.run_folder.checkpoint import MODEL_FILE, UnwrittenError, model_stat
 from dinoseg.run_folder.ensemble_folder import EnsembleFolder, is_ensemble
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.trained_with import describe_training
-from dinoseg.system.files import refused_folder
+from dinoseg.system.files import refuse_unwritable, refused_folder
 from dinoseg.system.messages import OUT_OF_ROOM
 from dinoseg.system.whole_folder import whole_folder
 
@@ -53,6 +53,7 @@ def export_run(run: Chosen, out: Path, console: Console) -> None:
             be written; or runs that cannot be averaged.
     """
     _refuse_used(out)
+    refuse_unwritable(out, "")
     opened = run.open()
     if isinstance(opened, OpenedRun):
         said = f"the whole model of {opened.folder.path} (checkpoint {opened.checkpoint.name})"

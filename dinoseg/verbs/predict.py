@@ -10,7 +10,7 @@ from rich.console import Console
 from dinoseg.config.loading import is_setting
 from dinoseg.data.georeference import misfits_of_pictures, refuse_misfits
 from dinoseg.data.pairs import Pair
-from dinoseg.inference.chosen_runs import Chosen
+from dinoseg.inference.chosen_runs import Chosen, Opened, OpenedEnsemble
 from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
 from dinoseg.inference.job import PredictionJob
 from dinoseg.inference.map_polygons import refuse_unplaced
@@ -22,6 +22,7 @@ from dinoseg.inference.ray_engine import RayJob, predict_with_ray
 from dinoseg.run_folder.ensemble_folder import is_ensemble, is_rest_of_run, is_run
 from dinoseg.run_folder.lock import locked_predictions
 from dinoseg.system.bars import image_progress
+from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.processes import (
     failing_together,
     from_first_process,
@@ -77,6 +78,8 @@ def predict_run(
     """
     if engine not in ENGINES:
         raise ValueError(f"--engine {engine}: choose {' or '.join(ENGINES)}")
+    for place in outputs.folders:
+        refuse_unwritable(place, "--out")
     entries = list(inputs)
     overrides = [entry for entry in entries if is_setting(entry)]
     run = run.with_overrides(overrides)
@@ -95,6 +98,7 @@ def predict_run(
             )
         if outputs.of_maps:
             refuse_unplaced((image.path for image in images), outputs.vector, outputs.of_maps)
+            _refuse_as_pictures(run.open(), outputs.of_maps)
         images = from_first_process(images)
         with ExitStack() as held:
             with failing_together():
@@ -107,6 +111,22 @@ def predict_run(
         if process_rank() == 0:
             _report(summary, outputs.path, console)
     return summary
+
+
+def _refuse_as_pictures(opened: Opened, options: str) -> None:
+    """Raises ValueError for options of maps where this run predicts maps as pictures: asked before it is loaded."""
+    for member in opened.members if isinstance(opened, OpenedEnsemble) else (opened,):
+        size = member.config.transforms.eval.img_size
+        if size is not None:
+            raise ValueError(
+                f"{options}: with transforms.eval.img_size={size} of {member.folder.path} maps are predicted as whole "
+                f"pictures; add transforms.eval.img_size=null, or leave {options} out"
+            )
+    if opened.label_space.kind == "colours":
+        raise ValueError(
+            f"{options}: this run has colours in place of label ids, and predicts maps as pictures; leave {options} "
+            "out, or train on label ids"
+        )
 
 
 def predict_files(job: PredictionJob, images: list[InputImage], console: Console) -> PredictionSummary:

@@ -30,6 +30,7 @@ from dinoseg.evaluation.measures import Measures, build_measures
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind, parse_classes, parse_ignore
 from dinoseg.system.bars import image_progress
+from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.messages import list_names
 
 
@@ -50,6 +51,8 @@ def evaluate_label_maps(
         ValueError: a file without its partner, of another size, with a label id outside the label space, or unreadable;
             settings that do not fit.
     """
+    option, out = ("", label_map_base(predictions) / "eval") if out is None else ("--out", out)
+    refuse_unwritable(out, option)
     settings = list(settings)
     config = load_config(settings)
     listing = _find(predictions, masks)
@@ -67,7 +70,6 @@ def evaluate_label_maps(
     counts, unpredicted = count_label_maps(pairs, space, measures, console)
     policy = {"resolution": "native", "source": "label maps"} | counted_policy(space, pairs, len(every))
     evaluation = Evaluation(counts, tuple(pair.name for pair in pairs), policy, space, measures)
-    out = label_map_base(predictions) / "eval" if out is None else out
     extra = {"predictions": str(predictions), "masks": str(masks), "overrides": settings, "unpredicted": unpredicted}
     write_evaluation(evaluation, out, extra)
     console.print(evaluation_table(evaluation.to_dict(), f"label maps of {predictions}"))

@@ -396,10 +396,30 @@ def _outputs() -> Iterator[WrongInput]:
         yield WrongInput("demo", "output over a file", ("--out", out), ("config.yaml",))
         yield WrongInput("train", "output over a file", (*TRAIN, f"output_dir={out}"), ("config.yaml",))
         yield WrongInput("compare", "output over a file", ("run", "run", "--out", f"{out}/x.json"), ("config.yaml",))
+    for figures in ("run/config.yaml", "run/config.yaml/below"):
+        yield WrongInput("eval", "output over a file", ("run", "copy", "--out", figures), ("config.yaml",), _copied_run)
+    yield WrongInput("eval", "output over a file", ("run",), ("run/eval",), _file_for_figures)
+    for make in (os.mkfifo, os.mkdir):
+        for verb, arguments in (("eval", ()), ("predict", ("data/val/images", "--out", "out")), ("export", ("out",))):
+            yield WrongInput(verb, "ensemble.json is no file", ("odd", *arguments), ("ensemble.json",), _odd(make))
+    yield WrongInput("export", "output over a file", ("run", "pipe"), ("pipe",), lambda: os.mkfifo("pipe"))
     yield WrongInput("export", "output equal input", ("run", "run"), ("run",))
     yield WrongInput("export", "output over a folder", ("run", "data"), ("data",))
     yield WrongInput("compare", "output over a folder", ("run", "run", "--out", "data"), ("data",))
     yield WrongInput("train", "output equal input", (*TRAIN[:1], "output_dir=run", *TRAIN[2:]), ("run",))
+
+
+def _copied_run() -> None:
+    shutil.copytree("run", "copy")
+
+
+def _file_for_figures() -> None:
+    shutil.rmtree("run/eval", ignore_errors=True)
+    Path("run/eval").write_text("")
+
+
+def _odd(make: Callable[[str], object]) -> Spoil:
+    return lambda: (os.mkdir("odd"), make("odd/ensemble.json"))
 
 
 def _options() -> Iterator[WrongInput]:

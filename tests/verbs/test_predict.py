@@ -15,15 +15,18 @@ import pytest
 import torch
 from helpers.tiny import run_cli, train_tiny_run
 from PIL import Image
+from rich.console import Console
 
 import dinoseg
 from dinoseg.data.masks import read_mask
+from dinoseg.inference.chosen_runs import choose_runs
 from dinoseg.inference.files import InputImage, list_inputs, with_masks
 from dinoseg.inference.job import OpenedImage, PredictionJob
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.predictor import Prediction, Predictor
 from dinoseg.run_folder.lock import locked_predictions
+from dinoseg.verbs.predict import predict_run
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,19 @@ def test_a_second_process_is_refused_before_the_model_is_loaded(
     with locked_predictions(tmp_path / "out"):
         assert run_cli(["predict", run, data / "test/images", "--out", tmp_path / "out"], monkeypatch) == 1
     assert f"{tmp_path / 'out'}: another prediction is at work there (process {os.getpid()}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["out", "out/labels", "out/overlays"])
+def test_a_file_for_a_folder_is_found_before_the_model_is_loaded(
+    place: str, finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data, run = finished
+    monkeypatch.setattr(Predictor, "load", lambda opened: pytest.fail("loaded"))
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("x")
+    said = rf"--out .*{place}: cannot be written: .*{place} is a file, not a folder; give another folder"
+    with pytest.raises(ValueError, match=said):
+        predict_run(choose_runs(run), [str(data / "test/images")], OutputFolder(tmp_path / "out"), Console(quiet=True))
 
 
 def test_what_is_not_proven_is_predicted_anew(
