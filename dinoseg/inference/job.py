@@ -86,20 +86,21 @@ class PredictionJob:
             kept = not outputs.overwrite and outputs.holds_map(output)
             if not kept:
                 predict_map(predictor, image.path, output, advance)
-            self._complete(output)
+            added = self._complete(output)
         except ValueError as error:
             return Outcome(image, error=str(error))
-        return Outcome(image, kept=kept, suffix=output.labels.suffix)
+        return Outcome(image, kept=kept, suffix=output.labels.suffix, completed=kept and added)
 
-    def _complete(self, output: MapOutput) -> None:
-        """Adds what is made of a label map that may have been there before."""
-        if output.overviews:
-            add_overviews(output.labels)
+    def _complete(self, output: MapOutput) -> bool:
+        """Adds what is made of a label map that may have been there before; returns whether something was missing."""
+        added = output.overviews and add_overviews(output.labels)
         if output.polygons is None:
-            return
+            return added
         fingerprint = output.fingerprint
-        if fingerprint is None or vector_fingerprint(output.polygons) != fingerprint:
-            write_polygons(output.labels, output.polygons, self.predictor.label_space, fingerprint or "")
+        if fingerprint is not None and vector_fingerprint(output.polygons) == fingerprint:
+            return added
+        write_polygons(output.labels, output.polygons, self.predictor.label_space, fingerprint or "")
+        return True
 
     def open(self, image: InputImage) -> OpenedImage | Outcome:
         """What the model works on, or the outcome where it has nothing to do: kept from before, or not readable."""

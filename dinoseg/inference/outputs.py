@@ -23,13 +23,14 @@ from dinoseg.system.files import replace_text, replaced_file
 class Outcome:
     """What became of one input: predicted, kept from before, or failed with an error.
 
-    ``suffix`` is that of the label map.
+    ``suffix`` is that of the label map; ``completed``: it was kept, and what was missing beside it was made.
     """
 
     image: InputImage
     kept: bool = False
     error: str | None = None
     suffix: str = ".png"
+    completed: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,19 @@ class PredictionSummary:
     Attributes:
         written: label maps, those kept from before included; paths under the output folder.
         failed: messages of the inputs without an output.
-        kept: inputs whose output was there already.
+        kept: inputs whose label map was there already.
+        completed: those of them of which something else was missing, and was made.
     """
 
     written: dict[str, str]
     failed: dict[str, str]
     kept: tuple[str, ...] = ()
+    completed: tuple[str, ...] = ()
 
 
 def summarise(outcomes: Iterable[Outcome]) -> PredictionSummary:
     """The summary in the order of the outcomes."""
-    written, failed, kept = {}, {}, []
+    written, failed, kept, completed = {}, {}, [], []
     for outcome in outcomes:
         path = str(outcome.image.path)
         if outcome.error is not None:
@@ -58,7 +61,9 @@ def summarise(outcomes: Iterable[Outcome]) -> PredictionSummary:
         written[path] = f"labels/{outcome.image.name}{outcome.suffix}"
         if outcome.kept:
             kept.append(path)
-    return PredictionSummary(written, failed, tuple(kept))
+        if outcome.completed:
+            completed.append(path)
+    return PredictionSummary(written, failed, tuple(kept), tuple(completed))
 
 
 @dataclass(frozen=True)

@@ -181,8 +181,10 @@ def _by_ray(job: RayJob, images: list[InputImage], workers: int | None, console:
 
 
 def _report(summary: PredictionSummary, out: Path, console: Console) -> None:
-    kept = len(summary.kept)
-    parts = [f"{len(summary.written) - kept} predicted"]
+    completed = len(summary.completed)
+    kept = len(summary.kept) - completed
+    parts = [f"{len(summary.written) - len(summary.kept)} predicted"]
+    parts += [f"{completed} completed"] if completed else []
     parts += [f"{kept} already there (--overwrite predicts them anew)"] if kept else []
     parts += [f"{len(summary.failed)} failed"]
     console.print(f"{', '.join(parts)}; see {out}", soft_wrap=True, markup=False)

@@ -2,6 +2,7 @@
 
 import resource
 import sqlite3
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,22 @@ def test_a_palette_is_its_colours(predictor: Predictor, tmp_path: Path) -> None:
         predict_map(predictor, tmp_path / f"{name}.tif", output)
     np.testing.assert_array_equal(labels_in(tmp_path / "palette_labels.tif"), labels_in(tmp_path / "rgb_labels.tif"))
     assert (tmp_path / "palette.png").read_bytes() == (tmp_path / "rgb.png").read_bytes()
+
+
+def test_what_was_completed_is_counted_as_that(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_raster(tmp_path / "map.tif", np.moveaxis(colours_of_noise(), -1, 0))
+    monkeypatch.setattr(Predictor, "load", lambda opened: predictor)
+    origin, said = predictor.ensemble.members[0].origin, []
+    assert origin is not None
+    for options in ({}, {"overviews": True}, {"vector": "gpkg"}, {"vector": "gpkg"}):
+        console = Console(file=StringIO(), width=200)
+        out = OutputFolder(tmp_path / "out", **options)
+        predict_run(choose_runs(origin.run), [str(tmp_path / "map.tif")], out, console)
+        said.append(console.file.getvalue().splitlines()[-1].partition("; see")[0])
+    there = "0 predicted, 1 already there (--overwrite predicts them anew), 0 failed"
+    assert said == ["1 predicted, 0 failed", *["0 predicted, 1 completed, 0 failed"] * 2, there]
 
 
 @pytest.mark.parametrize("options", [{"vector": "gpkg"}, {"overviews": True}])
