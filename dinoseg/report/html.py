@@ -12,6 +12,7 @@ from rich.console import Console
 
 from dinoseg.config import Config
 from dinoseg.config.loading import is_given
+from dinoseg.config.unused_keys import note_unused_keys
 from dinoseg.data.folders import find_pairs
 from dinoseg.data.pairs import Pair, Split
 from dinoseg.evaluation.metrics import image_iou, iou
@@ -60,6 +61,7 @@ def build_report(run: Path, split: str, console: Console, max_images: int = 24, 
     if max_images < 0:
         raise ValueError(f"--max-images {max_images}: give 0 or more")
     folder, overrides = RunFolder(run), tuple(overrides)
+    note_unused_keys(overrides, "report")
     _, label_space = folder.read_config(overrides), folder.read_labels()
     recorded = read_evaluation(folder, split, label_space)
     config, overrides = _as_evaluated(folder, recorded, overrides)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from dinoseg.config import Config
 from dinoseg.config.loading import is_given, is_setting
+from dinoseg.config.unused_keys import note_unused_keys
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.data.dataset import EvaluationDataset
 from dinoseg.data.folders import find_pairs
@@ -253,6 +254,7 @@ def run_request(request: EvaluationRequest, console: Console) -> None:
         raise ValueError(
             "--out goes with several runs, or with --predictions; a run is evaluated into its own folder, eval/<split>"
         )
+    note_unused_keys(request.settings, "eval")
     split = "val" if request.split is None else request.split
     if request.merge:
         _refuse("--merge takes everything from the shards", request, ("shard", "checkpoint"))

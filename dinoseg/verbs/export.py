@@ -10,6 +10,7 @@ from rich.console import Console
 from dinoseg.backbone import backbone_hash
 from dinoseg.config import Config, with_changes
 from dinoseg.config.loading import is_setting, save_config
+from dinoseg.config.unused_keys import note_unused_keys
 from dinoseg.inference.chosen_runs import Chosen, OpenedEnsemble, choose_runs
 from dinoseg.inference.opening import OpenedRun
 from dinoseg.models.segmenter import Segmenter
@@ -33,6 +34,7 @@ def export_arguments(arguments: Sequence[str], checkpoint: str, console: Console
     if len(places) < 2:
         found = f"found {places[0]} alone" if places else "found none"
         raise ValueError(f"give one or more run folders, and then a new folder ({found})")
+    note_unused_keys(settings, "export")
     export_run(choose_runs(places[:-1], checkpoint, None, settings), Path(places[-1]), console)
 
 

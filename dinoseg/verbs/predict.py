@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dinoseg.config.loading import is_setting
+from dinoseg.config.unused_keys import note_unused_keys
 from dinoseg.data.georeference import misfits_of_pictures, refuse_misfits
 from dinoseg.data.pairs import Pair
 from dinoseg.inference.chosen_runs import Chosen, Opened, OpenedEnsemble
@@ -82,6 +83,7 @@ def predict_run(
         refuse_unwritable(place, "--out")
     entries = list(inputs)
     overrides = [entry for entry in entries if is_setting(entry)]
+    note_unused_keys(overrides, "predict")
     run = run.with_overrides(overrides)
     with joined_processes():
         # The list of one process is that of all: the folder may change while they start.

@@ -449,7 +449,9 @@ def _options() -> Iterator[WrongInput]:
     yield WrongInput("eval", "no shards", ("run", "--merge"), ("shards",))
     yield WrongInput("train", "two runs", ("run", "data"), ("run",))
     yield WrongInput("train", "nothing to resume", (*TRAIN, "--resume"), ("new",))
-    yield WrongInput("train", "nothing to resume", ("data", "--resume"), ("data",))
+    yield WrongInput("train", "nothing to resume", ("data", "--resume"), ("datasets.root=data",))
+    yield WrongInput("train", "nothing to resume", ("nope", "--resume"), ("nope: neither key=value nor a run folder",))
+    yield WrongInput("train", "nothing to resume", ("run/config.yaml",), ("give it as config=run/config.yaml",))
 
 
 def _other_verbs() -> Iterator[WrongInput]:
