@@ -1,12 +1,14 @@
 """A prediction job: images through a predictor into an output folder, each proven and kept, or predicted anew."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Integer
+from PIL import Image
 
-from dinoseg.data.masks import read_pair
+from dinoseg.check.scan import read_mask_facts
+from dinoseg.data.masks import LabelMap, read_pair
 from dinoseg.data.pairs import Pair
 from dinoseg.inference.exposures import Exposures
 from dinoseg.inference.files import InputImage
@@ -16,6 +18,7 @@ from dinoseg.inference.maps import MapOutput, add_overviews, is_map, predict_map
 from dinoseg.inference.outputs import Outcome, OutputFolder
 from dinoseg.inference.predictor import Prediction, Predictor
 from dinoseg.inference.vector_files import vector_fingerprint
+from dinoseg.labels.settings import Kind
 from dinoseg.system.files import refuse_special_file
 from dinoseg.system.messages import system_error
 
@@ -117,8 +120,9 @@ class PredictionJob:
                     return Outcome(image, kept=True)
             if mask is None:
                 return OpenedImage(image, Exposures.of(image.path, white_levels), None, fingerprint)
-            pair = Pair(image.name, image.path, mask)
-            picture, truth = read_pair(pair, predictor.label_space.kind, white_levels[0])
+            picture, truth = _read_with_mask(
+                Pair(image.name, image.path, mask), predictor.label_space.kind, white_levels
+            )
             others = Exposures.of(image.path, white_levels[1:]).pictures
             return OpenedImage(image, Exposures({white_levels[0]: picture} | others), truth, fingerprint)
         except OSError as error:
@@ -144,3 +148,18 @@ class PredictionJob:
         except ValueError as error:
             return Outcome(opened.image, error=str(error))
         return Outcome(opened.image)
+
+
+def _read_with_mask(pair: Pair, kind: Kind, white_levels: Sequence[int | None]) -> tuple[Image.Image, LabelMap]:
+    """Image and mask; a mask of the other kind is named with what the option takes."""
+    try:
+        return read_pair(pair, kind, white_levels[0])
+    except ValueError:
+        facts = None if pair.mask is None else read_mask_facts(pair.mask, kind)
+        if facts is None or facts.error or facts.stores == kind:
+            raise
+        wanted, found = ("label ids", "colours") if kind == "ids" else ("colours", "label ids")
+        raise ValueError(
+            f"{pair.mask}: holds {found}; --mask-ignored takes a folder of masks such as this run was trained on, "
+            f"of {wanted}, whose ignored pixels stay ignored: give those, or leave it out"
+        ) from None

@@ -199,7 +199,7 @@ def test_the_likeliest_key_comes_first(word: str, likely: str | None) -> None:
 
 
 def test_keys_that_the_verb_uses_come_first() -> None:
-    assert likely_keys("eval.tta")[0] == "eval.use_tta" and "eval.use_tta" in likely_keys("tta")
+    assert likely_keys("eval.tta")[0] == "eval.use_tta"
     assert likely_keys("batch_size", verb="eval")[0] == likely_keys("batchsize", verb="eval")[0] == "eval.batch_size"
     assert likely_keys("crop_size", verb="predict")[0] == "eval.crop_size"
 

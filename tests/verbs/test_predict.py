@@ -146,6 +146,17 @@ def test_another_look_is_another_output(
     assert np.asarray(Image.open(out / "labels" / "test_0.png"))[0, 0] == 255
 
 
+def test_pictures_in_place_of_masks_are_told_from_them(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    data, run = finished
+    images = data / "test" / "images"
+    job = PredictionJob(dinoseg.load(run), OutputFolder(tmp_path / "out", mask_ignored=images))
+    (image,) = with_masks(list_inputs([str(images / "test_0.png")]), images)
+    assert job.do(image).error == (
+        f"{images / 'test_0.png'}: holds colours; --mask-ignored takes a folder of masks such as this run was trained "
+        "on, of label ids, whose ignored pixels stay ignored: give those, or leave it out"
+    )
+
+
 def test_an_image_that_was_moved_keeps_its_output(
     finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
