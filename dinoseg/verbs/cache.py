@@ -28,16 +28,13 @@ def show_cache(root: Path, console: Console) -> None:
         return
     table = Table(title=Text(printable(root)), title_justify="left", box=None, pad_edge=False)
     table.add_column("folder", no_wrap=True)
-    for column in ("backbone", "layers", "scale", "images as"):
-        table.add_column(column)
+    table.add_column("features")
     for column in ("pictures", "GB", "written"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for folder in folders:
-        recipe = folder.recipe or {}
         table.add_row(
             folder.path.name,
-            *(Text(printable(recipe.get(key, "?"))) for key in ("backbone", "layers", "scale")),
-            Text(printable(_images_in_words(recipe))),
+            Text(printable(_recipe_in_words(folder.recipe or {}))),
             f"{folder.images:,}",
             f"{folder.size / 1e9:.2f}",
             time.strftime("%Y-%m-%d", time.localtime(folder.path.stat().st_mtime)),
@@ -45,9 +42,12 @@ def show_cache(root: Path, console: Console) -> None:
     console.print(table)
 
 
-def _images_in_words(recipe: Mapping[str, Any]) -> str:
-    """How the backbone sees an image, beside the scale: by what else two folders differ."""
-    tile, side, said = recipe.get("tile"), recipe.get("img_size"), []
+def _recipe_in_words(recipe: Mapping[str, Any]) -> str:
+    """By what two folders differ: the backbone, its layers, and how it sees an image."""
+    layers, tile, side = recipe.get("layers"), recipe.get("tile"), recipe.get("img_size")
+    said = [str(recipe.get("backbone", "?"))]
+    said += [f"layers {' '.join(map(str, layers))}"] if isinstance(layers, list) else []
+    said += [f"scale {recipe.get('scale', '?')}"]
     said += [f"short side {side}"] if side is not None else []
     said += [f"tiles {' x '.join(map(str, tile))}" if isinstance(tile, list) else "whole"]
     return ", ".join([*said, str(recipe.get("model_dtype", "?")).lower()])

@@ -38,7 +38,14 @@ def test_rows_say_what_tells_folders_apart(images: EvaluationDataset, tmp_path: 
     console = Console(file=io.StringIO(), width=160)
     show_cache(tmp_path / "cache", console)
     said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert all(words in said for words in ("  whole, float32", "tiles 32 x 32, float32", "short side 64, whole, bf"))
+    assert all(
+        words in said
+        for words in (
+            "tiny_vit8, layers 3, scale 1.0, whole, float32",
+            "tiles 32 x 32, float32",
+            "short side 64, whole, bf",
+        )
+    )
     rows = [line.split(maxsplit=1)[1] for line in said.splitlines()[2:]]
     assert len(set(rows)) == 3
 
