@@ -1,15 +1,17 @@
 """What ``dinoseg predict`` writes: label maps and overlays, each with the fingerprint that spares making it twice."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Integer
 
 from dinoseg.data.label_maps import write_label_map
 from dinoseg.data.regions import read_region
+from dinoseg.inference.ensemble import Origin
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import bears_fingerprint, is_foreign, png_text
 from dinoseg.inference.maps import MapOutput, is_foreign_map, map_holds
@@ -183,12 +185,18 @@ class OutputFolder:
         with replaced_file(self._overlay(image)) as path:
             prediction.overlay().save(path, pnginfo=text)
 
-    def record(self, summary: PredictionSummary, label_space: LabelSpace) -> None:
-        """Writes ``predictions.json``; the same file whether outputs were made now or kept."""
+    def record(self, summary: PredictionSummary, label_space: LabelSpace, origins: Sequence[Origin] = ()) -> None:
+        """Writes ``predictions.json``; the same file whether outputs were made now or kept.
+
+        Args:
+            origins: the runs of an ensemble, which are named where there are several.
+        """
         classes = [
             {"name": c.name, "label_ids": list(c.label_ids), "colour": list(c.colour)} for c in label_space.classes
         ]
-        contents = {"classes": classes, "labels": summary.written, "failed": summary.failed}
+        contents: dict[str, Any] = {"classes": classes, "labels": summary.written, "failed": summary.failed}
+        if len(origins) > 1:
+            contents["members"] = [asdict(origin) for origin in origins]
         if self.vector is not None:
             # labels/NAME.tif and vectors/NAME.gpkg
             names = {path: labels.removeprefix("labels/") for path, labels in summary.written.items()}

@@ -11,7 +11,7 @@ from dinoseg.config.loading import is_setting
 from dinoseg.config.unused_keys import note_unused_keys
 from dinoseg.data.georeference import misfits_of_pictures, refuse_misfits
 from dinoseg.data.pairs import Pair
-from dinoseg.inference.chosen_runs import Chosen, Opened, OpenedEnsemble
+from dinoseg.inference.chosen_runs import Chosen, Opened
 from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
 from dinoseg.inference.job import PredictionJob
 from dinoseg.inference.map_polygons import refuse_unplaced
@@ -117,7 +117,7 @@ def predict_run(
 
 def _refuse_as_pictures(opened: Opened, options: str) -> None:
     """Raises ValueError for options of maps where this run predicts maps as pictures: asked before it is loaded."""
-    for member in opened.members if isinstance(opened, OpenedEnsemble) else (opened,):
+    for member in opened.members:
         size = member.config.transforms.eval.img_size
         if size is not None:
             raise ValueError(
@@ -154,7 +154,8 @@ def predict_files(job: PredictionJob, images: list[InputImage], console: Console
     # In the order given, whatever was predicted first.
     summary = summarise(gather_shares([outcomes[image.path] for image in share]))
     if process_rank() == 0:
-        job.outputs.record(summary, job.predictor.label_space)
+        origins = [member.origin for member in job.predictor.ensemble.members if member.origin]
+        job.outputs.record(summary, job.predictor.label_space, origins)
     return summary
 
 
@@ -178,7 +179,7 @@ def _by_ray(job: RayJob, images: list[InputImage], workers: int | None, console:
         raise ValueError("--engine ray starts its own workers; run it without torchrun or accelerate launch")
     with image_progress(console, len(images), "predicting with Ray") as advance:
         summary = summarise(predict_with_ray(job, images, workers, advance))
-    job.outputs.record(summary, job.run.read_labels())
+    job.outputs.record(summary, job.run.read_labels(), [member.origin for member in job.run.open().members])
     return summary
 
 
