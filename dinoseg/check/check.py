@@ -24,6 +24,7 @@ from dinoseg.check.split_summary import SplitSummary, label_counts, label_rows, 
 from dinoseg.check.splitting import MADE_SPLITS, cut, list_data
 from dinoseg.check.tile_findings import counted_pairs, tile_findings
 from dinoseg.check.white_level import dropped_channel_findings, find_white_level
+from dinoseg.check.wrapper_findings import wrapper_findings
 from dinoseg.check.zero_decision import Decision, decide
 from dinoseg.config import DatasetsConfig
 from dinoseg.config.class_files import preset_names, read_classes
@@ -126,6 +127,7 @@ def check_dataset(
     """
     findings: list[Finding] = []
     datasets = _named_by_layout(datasets, findings)
+    findings += wrapper_findings(datasets)
     kind, _ = _declared_kind(datasets)
     scans = _scan(datasets, splits, kind, findings, console, use_cache)
     report = _judge(scans, datasets, num_classes, findings)

@@ -42,7 +42,8 @@ def _tiles(policy: dict[str, Any]) -> str:
 def images_in_words(policy: dict[str, Any]) -> str:
     """How many images were counted, of how many."""
     images, available = policy["images"], policy.get("images_available", policy["images"])
-    noun = "image" if available == 1 else "images"
+    noun = "tile" if policy.get("tiles") == images else "image"
+    noun = noun if available == 1 else f"{noun}s"
     if images == available:
         return f"{images} {noun}, each counted once."
     return f"{images} of {available} {noun}: an evenly spread, fixed subset (eval.max_val_samples)."

@@ -159,6 +159,9 @@ def _layout_listing(datasets: DatasetsConfig, root: Path, layout: Layout, split:
             )
         if layout.pool and not layout.lists:
             raise UnsplitError(f"split {split}: {layout.title} of {root} knows no splits")
+    if layout.base is not None:
+        # What all of the data is wrapped in, where the other splits were found.
+        root = layout.base
     folder = root / value
     suggested = "" if layout else suggest_globs(root)
     instead = f"globs, for instance {suggested}" if suggested else "globs in datasets.images and datasets.masks"

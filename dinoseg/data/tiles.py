@@ -4,7 +4,7 @@ A tile is an image of its own to scan, training and evaluation; what lies beyond
 that were cut. Tiles of one file go into one split, since splits are of files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from PIL import Image
@@ -96,6 +96,16 @@ def in_tiles(listing: SplitListing, datasets: DatasetsConfig) -> SplitListing:
         pairs=tuple(part for parts, _ in found for part in parts),
         misfits=tuple(misfit for _, misfits in found for misfit in misfits),
     )
+
+
+def count_in_words(pairs: Sequence[Pair]) -> str:
+    """``5``, or ``36 tiles of 3 images``, or both: what else would be counted as images."""
+    tiles = [pair for pair in pairs if isinstance(pair, Tile)]
+    if not tiles:
+        return str(len(pairs))
+    files, whole = len({tile.image for tile in tiles}), len(pairs) - len(tiles)
+    said = f"{len(tiles)} tiles of {files} image{'s' if files > 1 else ''}"
+    return f"{said} and {whole} whole" if whole else said
 
 
 def areas(height: int, width: int, side: int) -> Iterator[Area]:

@@ -166,12 +166,18 @@ def test_one_file_cannot_be_split(tmp_path: Path) -> None:
     assert "tiles of one file stay in one split: cut it into files of their own" in found.message
 
 
-def test_training_evaluation_and_report(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_evaluation_and_report(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     run = tmp_path / "run"
     settings = tiny_settings(root, run, "datasets.tile=64", "eval.mode=whole", "num_workers=1", *CACHED)
+    assert run_cli(["check", f"datasets.root={root}", "datasets.tile=64"], monkeypatch) == 0
+    assert capsys.readouterr().out.count("12 tiles of 1 image") == 2
     assert run_cli(["train", *settings], monkeypatch) == 0
+    assert "images       12 tiles of 1 image train, 12 tiles of 1 image val" in capsys.readouterr().out
     assert run_cli(["eval", run], monkeypatch) == 0
+    assert "12 tiles, each counted once." in capsys.readouterr().out
     record = json.loads((run / "eval/val/metrics.json").read_text())
     assert (record["policy"]["images"], record["policy"]["tiles"]) == (12, 12)
     with np.load(run / "eval/val/per_image.npz") as found:
