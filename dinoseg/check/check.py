@@ -18,6 +18,7 @@ from dinoseg.check.label_findings import (
     usable_masks,
 )
 from dinoseg.check.measured_form import MeasuredForm, measure_form
+from dinoseg.check.misfit_findings import misfit_findings
 from dinoseg.check.own_data import scan_own_data
 from dinoseg.check.scan import scan_pairs
 from dinoseg.check.scan_cache import ScanCache, default_cache_path
@@ -26,6 +27,7 @@ from dinoseg.check.split_summary import SplitSummary, label_counts, label_rows, 
 from dinoseg.check.splitting import MADE_SPLITS, cut, list_data
 from dinoseg.check.tile_findings import counted_pairs, tile_findings
 from dinoseg.check.white_level import dropped_channel_findings, find_white_level
+from dinoseg.check.wrapper_findings import wrapper_findings
 from dinoseg.check.zero_decision import Decision, decide
 from dinoseg.config import DatasetsConfig
 from dinoseg.data.folders import data_root, is_descriptor
@@ -132,6 +134,7 @@ def check_dataset(
     """
     findings: list[Finding] = []
     datasets = named_by_layout(datasets, findings)
+    findings += wrapper_findings(datasets)
     kind, _ = _declared_kind(datasets)
     scans = _scan(datasets, splits, kind, findings, console, use_cache)
     report = _judge(scans, datasets, num_classes, findings)
@@ -165,7 +168,7 @@ def _judge(
     """Adds to the findings all that the scans give."""
     kind, declared = _declared_kind(datasets)
     for scan in scans:
-        findings += [*file_findings(scan), *tile_findings(scan), *slice_findings(scan)]
+        findings += [*file_findings(scan), *misfit_findings(scan), *tile_findings(scan), *slice_findings(scan)]
     findings += same_image_findings(scans)
     white = find_white_level(scans, datasets.white_level)
     measured = measure_form(scans, datasets, white.value)
@@ -245,7 +248,10 @@ def _scan(
     try:
         made, finding = cut(data, facts, datasets)
     except ValueError as error:
-        findings.append(Finding("error", "bad_layout", str(error)))
+        findings += [
+            Finding("error", "bad_layout", str(error)),
+            *misfit_findings(SplitScan("train", data.to_cut, ())),
+        ]
         return scans
     findings.append(finding)
     order = ("train", "val", "test")

@@ -114,7 +114,7 @@ def same_image_findings(splits: Sequence[SplitScan]) -> list[Finding]:
 
 
 def _empty(split: SplitScan) -> list[Finding]:
-    if split.listing.pairs:
+    if split.listing.pairs or split.listing.misfits:
         return []
     found = f"{len(split.listing.images_without_mask)} images, {len(split.listing.masks_without_image)} masks"
     return [

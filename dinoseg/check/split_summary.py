@@ -9,6 +9,7 @@ import numpy as np
 from dinoseg.check.file_findings import SplitScan
 from dinoseg.check.label_findings import usable_masks
 from dinoseg.data.pairs import Split
+from dinoseg.data.tiles import count_in_words
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind
 
@@ -23,6 +24,7 @@ class SplitSummary:
     Attributes:
         pairs: complete pairs; ``masks`` those whose mask could be read and stores what is declared.
         image_sizes, image_modes, mask_modes: how many files have each; sizes as ``width x height``, upright.
+        pairs_in_words: with tiles told from images.
         label_pixels, label_masks: per label id (packed colour), its pixels and the masks that hold it.
     """
 
@@ -34,6 +36,7 @@ class SplitSummary:
     mask_modes: dict[str, int]
     label_pixels: dict[int, int]
     label_masks: dict[int, int]
+    pairs_in_words: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def summarise(scan: SplitScan, kind: Kind) -> SplitSummary:
         dict(Counter(fact.mask.mode for fact in scan.facts if not fact.mask.error).most_common()),
         dict(sorted(label_counts([scan], kind).items())),
         dict(Counter(label_id for fact in usable for label_id, _ in fact.mask.counts)),
+        count_in_words(scan.listing.pairs),
     )
 
 

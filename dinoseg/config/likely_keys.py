@@ -35,7 +35,8 @@ def likely_keys(word: str, most: int = 3, verb: str = "train") -> list[str]:
     # Misspelt in its own section, then right in another section.
     closest = difflib.get_close_matches(word, keys, most, 0.85)
     elsewhere = _of_last_word(_last_word(word), ranked)
-    found += [*closest, *elsewhere, *whole, *near] if "." in word else [*slips, *near, *whole]
+    parts = _of_part(word, ranked)
+    found += [*closest, *elsewhere, *parts, *whole, *near] if "." in word else [*slips, *near, *whole, *parts]
     used = {entry.key for entry in ranked if entry.is_used_by(verb)}
     return sorted(dict.fromkeys(found), key=lambda key: key not in used)[:most]
 
@@ -61,6 +62,13 @@ def _last_word(key: str) -> str:
 
 def _of_last_word(word: str, ranked: list[Key]) -> list[str]:
     return [entry.key for entry in ranked if _last_word(entry.key) == word]
+
+
+def _of_part(word: str, ranked: list[Key]) -> list[str]:
+    """``eval.use_tta`` and the like for ``eval.tta``: those of its own section first."""
+    part, section = _last_word(word), word.rpartition(".")[0]
+    found = [entry.key for entry in ranked if part in _last_word(entry.key).split("_")] if len(part) >= _SHORT else []
+    return sorted(found, key=lambda key: key.rpartition(".")[0] != section)
 
 
 def _named_elsewhere(word: str) -> list[str]:

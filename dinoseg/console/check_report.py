@@ -69,7 +69,7 @@ def _split_table(splits: Sequence[SplitSummary]) -> Table:
         table.add_column(name)
     for summary in splits:
         parts = (summary.image_sizes, summary.image_modes, summary.mask_modes)
-        table.add_row(summary.name, str(summary.pairs), *(_tally(part) for part in parts))
+        table.add_row(summary.name, summary.pairs_in_words or str(summary.pairs), *(_tally(part) for part in parts))
     return table
 
 

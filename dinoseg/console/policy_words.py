@@ -52,9 +52,12 @@ def _slices(policy: dict[str, Any]) -> str:
 def images_in_words(policy: dict[str, Any]) -> str:
     """How many images were counted, of how many."""
     images, available = policy["images"], policy.get("images_available", policy["images"])
-    noun = "image" if available == 1 else "images"
+    noun = "tile" if policy.get("tiles") == images else "image"
+    noun = noun if available == 1 else f"{noun}s"
     if policy.get("slices") == images:
-        noun = f"slice{noun.removeprefix('image')} of {policy['volumes']} volume{'' if policy['volumes'] == 1 else 's'}"
+        noun = (
+            f"slice{'' if available == 1 else 's'} of {policy['volumes']} volume{'' if policy['volumes'] == 1 else 's'}"
+        )
     if images == available:
         return f"{images} {noun}, each counted once."
     return f"{images} of {available} {noun}: an evenly spread, fixed subset (eval.max_val_samples)."

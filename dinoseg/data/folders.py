@@ -34,13 +34,13 @@ _GLOBS = ("images", "masks")
 
 def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
     """The images of a split with their masks, and their regions where ``datasets.regions`` gives some; large TIFFs in
-    tiles, and volumes in slices.
+    tiles, volumes in slices, and what does not lie where its image lies among the misfits, which callers refuse.
 
     Raises:
         MissingSplitError: (a ValueError) there is no such split; names what was looked for and what exists.
         UnsplitError: (a MissingSplitError) there are pairs, but of no split.
         ValueError: a missing ``images`` or ``masks`` folder, two images or two masks of one name, a bad glob or list,
-            an image without a region, a large TIFF or a volume that does not lie where its mask lies.
+            an image without a region, a volume that does not lie where its mask lies.
     """
     return in_parts(attach_regions(_list_split(datasets, split), datasets, split), datasets)
 
@@ -159,6 +159,9 @@ def _layout_listing(datasets: DatasetsConfig, root: Path, layout: Layout, split:
             )
         if layout.pool and not layout.lists:
             raise UnsplitError(f"split {split}: {layout.title} of {root} knows no splits")
+    if layout.base is not None:
+        # What all of the data is wrapped in, where the other splits were found.
+        root = layout.base
     folder = root / value
     suggested = "" if layout else suggest_globs(root)
     instead = f"globs, for instance {suggested}" if suggested else "globs in datasets.images and datasets.masks"

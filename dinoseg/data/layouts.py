@@ -45,8 +45,15 @@ def find_layout(root: Path) -> Layout:
     for look in (known_format, _by_words):
         for base in bases:
             if layout := look(base):
-                return layout
+                return replace(layout, base=_innermost(root, layout))
     return Layout("")
+
+
+def _innermost(root: Path, layout: Layout) -> Path:
+    """The root, or the folder in it that all of the data is wrapped in."""
+    every = [*layout.pool, *(each for places in layout.splits.values() for each in places)]
+    folders = [place.folder for each in every for place in (each.images, each.masks)]
+    return [base for base in _wrappers(root) if all(folder.is_relative_to(base) for folder in folders)][-1]
 
 
 def _with_only_folders(root: Path) -> Iterator[Path]:

@@ -34,11 +34,27 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Misfit:
+    """A mask or a region that does not lie on the pixels of its image, as its header says.
+
+    Attributes:
+        code: what is wrong, for programs.
+        message, advice: the same in words, and what to do.
+    """
+
+    code: str
+    file: Path
+    message: str
+    advice: str
+
+
+@dataclass(frozen=True)
 class SplitListing:
     """What a split holds: complete pairs sorted by name, and the files that found no partner.
 
     ``pairing_rule`` is what was taken off the names to pair them; empty where the stems are equal.
     ``passed_over_images`` and ``passed_over_masks`` lie among images and masks, but have no suffix that is read.
+    ``misfits`` are of pairs that may neither be trained on nor scored, whether they stand among the pairs or not.
     """
 
     pairs: tuple[Pair, ...]
@@ -47,6 +63,7 @@ class SplitListing:
     pairing_rule: str = ""
     passed_over_images: tuple[Path, ...] = ()
     passed_over_masks: tuple[Path, ...] = ()
+    misfits: tuple[Misfit, ...] = ()
 
 
 def pair_files(images: FoundFiles, masks: FoundFiles, folder: str = "") -> SplitListing:

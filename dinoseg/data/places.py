@@ -61,6 +61,7 @@ class Layout:
         pool: those of no split.
         lists: files that name the images of a split, out of the pool.
         incomplete: splits of which only images, or only masks, are there, with their folder.
+        base: the folder in which it was found: the root, or the one that all of it is wrapped in.
         classes: a preset or a file of class names that belongs to this format; empty where none does.
     """
 
@@ -70,6 +71,7 @@ class Layout:
     lists: Mapping[Split, Path] = field(default_factory=dict)
     classes: str = ""
     incomplete: Mapping[Split, Path] = field(default_factory=dict)
+    base: Path | None = None
 
     def __bool__(self) -> bool:
         return bool(self.splits or self.pool)

@@ -4,16 +4,16 @@ A tile is an image of its own to scan, training and evaluation; what lies beyond
 that were cut. Tiles of one file go into one split, since splits are of files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import ClassVar
 
 from dinoseg.config import DatasetsConfig
 from dinoseg.data.bands import Picture
+from dinoseg.data.georeference import misfits_of_tiles, misfits_of_whole, plain_header
 from dinoseg.data.items import SelfReading
-from dinoseg.data.masks import LabelMap, size_mismatch
-from dinoseg.data.pairs import Pair, SplitListing
+from dinoseg.data.masks import LabelMap
+from dinoseg.data.pairs import Misfit, Pair, SplitListing
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.raster_masks import read_labels
 from dinoseg.data.raster_pictures import raster_picture
@@ -23,7 +23,6 @@ from dinoseg.data.rasters import (
     RasterHeader,
     has_rasterio,
     is_tiff,
-    is_turned,
     opened_raster,
     read_header,
     read_region_area,
@@ -89,20 +88,35 @@ class Tile(SelfReading):
 
 
 def in_tiles(listing: SplitListing, datasets: DatasetsConfig) -> SplitListing:
-    """The listing with the tiles of large TIFFs in their place; reads the headers of TIFFs.
+    """The listing with the tiles of large TIFFs in their place, and masks that do not lie where their images lie among
+    its misfits; reads the headers of TIFFs.
 
     Raises:
-        ValueError: a mask or a region that does not lie where its image lies, a side that is none, or rasterio is not
-            there while tiles are asked for.
+        ValueError: a side that is none, or rasterio is not there while tiles are asked for.
     """
     side = datasets.tile
     if side is not None and 0 < side < _LEAST_SIDE:
         raise ValueError(f"datasets.tile={side}: give {_LEAST_SIDE} or more, or 0, which reads every image whole")
     if side and not has_rasterio():
         raise ValueError(f"datasets.tile={side}: tiles are read with rasterio; pip install 'dinoseg[geo]'")
-    if side == 0 or not has_rasterio() or not any(is_tiff(pair.image) for pair in listing.pairs):
+    if not has_rasterio() or not any(is_tiff(pair.image) for pair in listing.pairs):
         return listing
-    return replace(listing, pairs=tuple(part for pair in listing.pairs for part in _parts(pair, side)))
+    found = [_parts(pair, side) for pair in listing.pairs]
+    return replace(
+        listing,
+        pairs=tuple(part for parts, _ in found for part in parts),
+        misfits=tuple(misfit for _, misfits in found for misfit in misfits),
+    )
+
+
+def count_in_words(pairs: Sequence[Pair]) -> str:
+    """``5``, or ``36 tiles of 3 images``, or both: what else would be counted as images."""
+    tiles = [pair for pair in pairs if isinstance(pair, Tile)]
+    if not tiles:
+        return str(len(pairs))
+    files, whole = len({tile.image for tile in tiles}), len(pairs) - len(tiles)
+    said = f"{len(tiles)} tiles of {files} image{'s' if files > 1 else ''}"
+    return f"{said} and {whole} whole" if whole else said
 
 
 def areas(height: int, width: int, side: int) -> Iterator[Area]:
@@ -117,46 +131,31 @@ def _spans(length: int, side: int) -> list[tuple[int, int]]:
     return [(index * side, length if index == count - 1 else (index + 1) * side) for index in range(count)]
 
 
-def _parts(pair: Pair, side: int | None) -> list[Pair]:
-    """The tiles of a pair; the pair itself where it is no large TIFF with a TIFF for a mask."""
-    if pair.mask is None or not (is_tiff(pair.image) and is_tiff(pair.mask)):
-        return [pair]
-    header = read_header(pair.image)
-    # A file that cannot be read, or holds several pages or a rotation, is left to those who say so, or turn it.
-    if header is None or header.pages > 1 or not _is_large(header, side) or is_turned(pair.image):
-        return [pair]
-    mask = read_header(pair.mask)
-    if header.colours or (mask is not None and (mask.colours or mask.white_is_zero)):
-        return [pair]
-    _refuse_other_place(pair.image, header, pair.mask, mask, "mask")
-    if pair.region is not None:
-        _refuse_other_place(pair.image, header, pair.region, read_header(pair.region), "region")
-    return [
-        Tile(
-            f"{pair.name}_r{area.rows[0]}_c{area.columns[0]}",
-            pair.image,
-            pair.mask,
-            region=pair.region,
-            area=area,
-        )
+def _parts(pair: Pair, side: int | None) -> tuple[list[Pair], list[Misfit]]:
+    """The tiles of a pair, or itself where it is no large TIFF with a TIFF for a mask; and what does not fit."""
+    header = plain_header(pair.image)
+    # What cannot be read, or holds several pages or a rotation, is left to those who say so, or turn it.
+    if header is None:
+        return [pair], []
+    if not _is_for_tiles(pair, header, side):
+        return [pair], misfits_of_whole(pair, header)
+    misfits = misfits_of_tiles(pair, header)
+    if any(misfit.code != "other_place" for misfit in misfits):
+        return [], misfits
+    tiles: list[Pair] = [
+        Tile(f"{pair.name}_r{area.rows[0]}_c{area.columns[0]}", pair.image, pair.mask, region=pair.region, area=area)
         for area in areas(*header.size, side or SIDE)
     ]
+    return tiles, misfits
+
+
+def _is_for_tiles(pair: Pair, header: RasterHeader, side: int | None) -> bool:
+    if side == 0 or pair.mask is None or not is_tiff(pair.mask) or not _is_large(header, side):
+        return False
+    mask = read_header(pair.mask)
+    return not (header.colours or (mask is not None and (mask.colours or mask.white_is_zero)))
 
 
 def _is_large(header: RasterHeader, side: int | None) -> bool:
     height, width = header.size
     return height * width > LARGEST_WHOLE if side is None else max(height, width) > side
-
-
-def _refuse_other_place(
-    image: Path, header: RasterHeader, partner: Path, found: RasterHeader | None, noun: str
-) -> None:
-    if found is None:
-        raise ValueError(f"{partner}: the {noun} of {image}, which is read in tiles, is no TIFF that can be read")
-    if found.size != header.size:
-        raise ValueError(size_mismatch(image, header.size[::-1], partner, found.size[::-1], noun))
-    if found.lies_elsewhere(header):
-        raise ValueError(
-            f"{image} lies {header.place} but its {noun} {partner} {found.place}; warp one onto the grid of the other, "
-            "a mask by nearest neighbour only"
-        )

@@ -81,11 +81,19 @@ class FeatureCache:
         """
         files, views = {}, []
         for view in self.views(data):
-            files[view] = self.folder.file_of(_picture(data, view))
+            files[view] = self.file_of(data, view)
             if not self.folder.is_whole(files[view]):
                 views.append(view)
             advance()
         return files, views
+
+    def file_of(self, data: Images, view: View) -> Path:
+        """Where the features of a view lie, whether they do or not; reads the image.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        return self.folder.file_of(_picture(data, view))
 
     def fill(
         self, data: Images, files: Mapping[View, Path], views: Sequence[View], advance: Callable[[], None]

@@ -83,6 +83,30 @@ def class_table(declared: Sequence[DeclaredClass], where: str) -> ClassTable:
     return ClassTable((zero, *sorted(imported, key=lambda entry: entry.label_id)), f"{rule}; {remark}")
 
 
+def kept_classes(written: Iterable[DeclaredClass], where: str) -> ClassTable:
+    """A table of classes whose numbers are label ids already; what nobody drew is 0, whatever 0 is called.
+
+    Raises:
+        ValueError: two of one name or number, or a number that no mask of an import has; names ``where`` they stand.
+    """
+    ordered = sorted(written, key=lambda entry: (int(entry.key), entry.name))
+    _refuse_twice([entry.name.strip() for entry in ordered], "name", where)
+    _refuse_twice([entry.key for entry in ordered], "number", where)
+    wrong = [entry for entry in ordered if not 0 <= int(entry.key) <= _MOST_CLASSES or entry.key == _IGNORED]
+    if wrong:
+        raise ValueError(
+            f"{where}: {wrong[0].name!r} has the label id {wrong[0].key}; use ids of 0 to {_MOST_CLASSES}, and not "
+            f"{_IGNORED}, which counts nowhere"
+        )
+    kept = [
+        ImportedClass(int(entry.key), entry.name.strip(), entry.colour or class_colour(int(entry.key)), entry.key)
+        for entry in ordered
+    ]
+    if not any(entry.label_id == 0 for entry in kept):
+        kept.insert(0, ImportedClass(0, "background", class_colour(0), None))
+    return ClassTable(tuple(kept), "label ids are those of the polygons (label_id)")
+
+
 def named_classes(names: Iterable[str], where: str) -> ClassTable:
     """A table of names that have no numbers, in the order of the alphabet."""
     return class_table([DeclaredClass(name, name) for name in sorted(set(names))], where)

@@ -1,14 +1,15 @@
 """GeoJSON: polygons of a map, burnt into the grid of one georeferenced raster."""
 
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dinoseg.importing.classes import ClassTable, DeclaredClass, class_table, named_classes
+from dinoseg.importing.classes import ClassTable, DeclaredClass, class_table, kept_classes, named_classes
 from dinoseg.importing.other_formats import read_document
 from dinoseg.importing.polygons import Polygon, Ring, corners_of
 from dinoseg.importing.runs import Region, Runs, joined
@@ -19,6 +20,10 @@ from dinoseg.system.messages import list_names
 
 _ONE_CLASS = "object"
 _DEGREES = "OGC:CRS84"
+# What ``dinoseg predict --vector`` says of each polygon; of these the first two name its class.
+_WRITTEN = ("label_id", "name", "colour")
+_OF_CLASS = _WRITTEN[:2]
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 @dataclass(frozen=True)
@@ -59,11 +64,19 @@ class _Raster:
 
 @dataclass(frozen=True)
 class _Feature:
-    """A feature with an area: its place in the file, what its property says, and its polygons, each a list of rings."""
+    """A feature with an area.
+
+    Attributes:
+        where: its place in the file.
+        value: what its property says.
+        polygons: each a list of rings.
+        written: label id, name and colour, as ``dinoseg predict --vector`` writes them; None in other files.
+    """
 
     where: str
     value: int | str
     polygons: list[Any]
+    written: DeclaredClass | None = None
 
 
 def read_geojson(annotations: Path, raster: Path, class_property: str | None) -> Source:
@@ -85,7 +98,12 @@ def read_geojson(annotations: Path, raster: Path, class_property: str | None) ->
     features = list(_features(document, annotations, class_property, dropped))
     if not features:
         raise ValueError(f"{annotations}: no polygon in it; give a file with polygons")
-    classes = _classes(features, class_property, annotations)
+    of_prediction = class_property in (None, *_OF_CLASS) and all(feature.written for feature in features)
+    if of_prediction:
+        features = [replace(feature, value=feature.written.key) for feature in features if feature.written]
+        classes = kept_classes({feature.written for feature in features if feature.written}, str(annotations))
+    else:
+        classes = _classes(features, class_property, annotations)
     ids = classes.ids
     in_degrees = "crs" not in document
     shapes = []
@@ -94,7 +112,7 @@ def read_geojson(annotations: Path, raster: Path, class_property: str | None) ->
         shapes.append(Shape(ids[feature.value], region, feature.where))
     _refuse_elsewhere(shapes, annotations, grid)
     notes = () if crs == grid.crs else (f"coordinates were transformed from {crs} to {grid.crs}, corner by corner",)
-    if class_property is None:
+    if class_property is None and not of_prediction:
         notes = (*notes, f"all polygons are of one class; --property says otherwise ({_properties(document)})")
     picture = AnnotatedPicture(raster.name, raster, str(annotations), tuple(shapes), (grid.width, grid.height))
     return Source("geojson", f"{annotations}, {raster}", (picture,), classes, dropped=tuple(dropped), notes=notes)
@@ -168,7 +186,19 @@ def _features(
         polygons = [coordinates] if kind == "Polygon" else coordinates
         if not isinstance(polygons, list) or not polygons:
             raise ValueError(f"{annotations}: {where} has no coordinates; correct or remove it")
-        yield _Feature(where, _value(feature, class_property, f"{annotations}: {where}"), polygons)
+        value = _value(feature, class_property, f"{annotations}: {where}")
+        yield _Feature(where, value, polygons, _written(feature))
+
+
+def _written(feature: dict[str, Any]) -> DeclaredClass | None:
+    properties = feature.get("properties")
+    label_id, name, colour = (properties.get(key) if isinstance(properties, dict) else None for key in _WRITTEN)
+    if not isinstance(label_id, int) or isinstance(label_id, bool) or not isinstance(name, str) or not name.strip():
+        return None
+    if not isinstance(colour, str) or not _COLOUR.fullmatch(colour):
+        return None
+    red, green, blue = bytes.fromhex(colour[1:])
+    return DeclaredClass(label_id, name, (red, green, blue))
 
 
 def _value(feature: dict[str, Any], class_property: str | None, where: str) -> int | str:

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Integer
 
+from dinoseg.check.mask_scan import read_mask_facts
+from dinoseg.data.bands import Picture
 from dinoseg.data.found_files import is_volume
-from dinoseg.data.masks import read_pair
+from dinoseg.data.masks import LabelMap, read_pair
 from dinoseg.data.pairs import Pair
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.inference.exposures import Exposures
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import output_fingerprint
@@ -18,6 +21,7 @@ from dinoseg.inference.outputs import Outcome, OutputFolder
 from dinoseg.inference.predictor import Prediction, Predictor
 from dinoseg.inference.vector_files import vector_fingerprint
 from dinoseg.inference.volumes import VOLUME_OUTPUT_SUFFIX, count_slices, predict_volume, slice_axis_of
+from dinoseg.labels.settings import Kind
 from dinoseg.system.files import refuse_special_file
 from dinoseg.system.messages import system_error
 
@@ -130,20 +134,21 @@ class PredictionJob:
             kept = not outputs.overwrite and outputs.holds_map(output)
             if not kept:
                 predict_map(predictor, image.path, output, advance)
-            self._complete(output)
+            added = self._complete(output)
         except ValueError as error:
             return Outcome(image, error=str(error))
-        return Outcome(image, kept=kept, suffix=output.labels.suffix)
+        return Outcome(image, kept=kept, suffix=output.labels.suffix, completed=kept and added)
 
-    def _complete(self, output: MapOutput) -> None:
-        """Adds what is made of a label map that may have been there before."""
-        if output.overviews:
-            add_overviews(output.labels)
+    def _complete(self, output: MapOutput) -> bool:
+        """Adds what is made of a label map that may have been there before; returns whether something was missing."""
+        added = output.overviews and add_overviews(output.labels)
         if output.polygons is None:
-            return
+            return added
         fingerprint = output.fingerprint
-        if fingerprint is None or vector_fingerprint(output.polygons) != fingerprint:
-            write_polygons(output.labels, output.polygons, self.predictor.label_space, fingerprint or "")
+        if fingerprint is not None and vector_fingerprint(output.polygons) == fingerprint:
+            return added
+        write_polygons(output.labels, output.polygons, self.predictor.label_space, fingerprint or "")
+        return True
 
     def open(self, image: InputImage) -> OpenedImage | Outcome:
         """What the model works on, or the outcome where it has nothing to do: kept from before, or not readable."""
@@ -165,7 +170,7 @@ class PredictionJob:
             if image.row is not None:
                 raise ValueError(f"{image.path}: a row of a parquet file, and --mask-ignored is of image files")
             pair = Pair(image.name, image.path, mask)
-            picture, truth = read_pair(pair, predictor.label_space.kind, forms[0])
+            picture, truth = _read_with_mask(pair, predictor.label_space.kind, forms[0])
             others = Exposures.of(image.path, forms[1:]).pictures
             return OpenedImage(image, Exposures({forms[0]: picture} | others), truth, fingerprint)
         except OSError as error:
@@ -191,3 +196,18 @@ class PredictionJob:
         except ValueError as error:
             return Outcome(opened.image, error=str(error))
         return Outcome(opened.image)
+
+
+def _read_with_mask(pair: Pair, kind: Kind, form: PictureForm) -> tuple[Picture, LabelMap]:
+    """Image and mask; a mask of the other kind is named with what the option takes."""
+    try:
+        return read_pair(pair, kind, form)
+    except ValueError:
+        facts = None if pair.mask is None else read_mask_facts(pair.mask, kind)
+        if facts is None or facts.error or facts.stores == kind:
+            raise
+        wanted, found = ("label ids", "colours") if kind == "ids" else ("colours", "label ids")
+        raise ValueError(
+            f"{pair.mask}: holds {found}; --mask-ignored takes a folder of masks such as this run was trained on, "
+            f"of {wanted}, whose ignored pixels stay ignored: give those, or leave it out"
+        ) from None

@@ -179,18 +179,22 @@ def predict_map(
         overlay(shown, small, space).save(temporary, pnginfo=png_text(output.fingerprint))
 
 
-def add_overviews(labels: Path) -> None:
+def add_overviews(labels: Path) -> bool:
     """Gives a finished label map overviews, unless it has some; it changes at once or not at all.
+
+    Returns:
+        Whether it had none.
 
     Raises:
         OSError: it cannot be written.
     """
     with opened_raster(labels) as found:
         if found.overviews(1):
-            return
+            return False
     with replaced_file(labels) as temporary:
         shutil.copyfile(labels, temporary)
         _build_overviews(temporary, labels)
+    return True
 
 
 def _build_overviews(path: Path, named: Path) -> None:

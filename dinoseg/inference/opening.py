@@ -144,8 +144,17 @@ class OpenedRun:
 
     def member(self, segmenter: Segmenter) -> Member:
         """The run with its segmenter, where that is to run."""
-        origin = Origin(str(self.folder.path), self.checkpoint.name, self.checkpoint.weights_sha256)
-        return Member(segmenter, self.config, self.fingerprint, origin)
+        return Member(segmenter, self.config, self.fingerprint, self.origin)
+
+    @property
+    def origin(self) -> Origin:
+        """What names it. Raises ValueError when the weights are damaged."""
+        return Origin(str(self.folder.path), self.checkpoint.name, self.checkpoint.weights_sha256)
+
+    @property
+    def members(self) -> tuple["OpenedRun", ...]:
+        """Itself: of one run and of several, the runs are the members."""
+        return (self,)
 
     @property
     def fingerprint(self) -> str:

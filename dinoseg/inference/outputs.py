@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Integer
 
 from dinoseg.data.label_maps import write_label_map
 from dinoseg.data.regions import read_region
+from dinoseg.inference.ensemble import Origin
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import bears_fingerprint, is_foreign, png_text
 from dinoseg.inference.maps import MapOutput, is_foreign_map, map_holds
@@ -24,13 +26,14 @@ from dinoseg.system.files import replace_text, replaced_file
 class Outcome:
     """What became of one input: predicted, kept from before, or failed with an error.
 
-    ``suffix`` is that of the label map.
+    ``suffix`` is that of the label map; ``completed``: it was kept, and what was missing beside it was made.
     """
 
     image: InputImage
     kept: bool = False
     error: str | None = None
     suffix: str = ".png"
+    completed: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,19 @@ class PredictionSummary:
     Attributes:
         written: label maps, those kept from before included; paths under the output folder.
         failed: messages of the inputs without an output.
-        kept: inputs whose output was there already.
+        kept: inputs whose label map was there already.
+        completed: those of them of which something else was missing, and was made.
     """
 
     written: dict[str, str]
     failed: dict[str, str]
     kept: tuple[str, ...] = ()
+    completed: tuple[str, ...] = ()
 
 
 def summarise(outcomes: Iterable[Outcome]) -> PredictionSummary:
     """The summary in the order of the outcomes."""
-    written, failed, kept = {}, {}, []
+    written, failed, kept, completed = {}, {}, [], []
     for outcome in outcomes:
         path = str(outcome.image.path)
         if outcome.error is not None:
@@ -59,7 +64,9 @@ def summarise(outcomes: Iterable[Outcome]) -> PredictionSummary:
         written[path] = f"labels/{outcome.image.name}{outcome.suffix}"
         if outcome.kept:
             kept.append(path)
-    return PredictionSummary(written, failed, tuple(kept))
+        if outcome.completed:
+            completed.append(path)
+    return PredictionSummary(written, failed, tuple(kept), tuple(completed))
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,12 @@ class OutputFolder:
     overwrite: bool = False
     overviews: bool = False
     vector: str | None = None
+
+    @property
+    def folders(self) -> list[Path]:
+        """All that is written to."""
+        vectors = [] if self.vector is None else [self.path / "vectors"]
+        return [self.path, self.path / "labels", self.path / "overlays", *vectors]
 
     def mask_of(self, image: InputImage) -> Path | None:
         """The true mask whose ignored pixels are to be kept; None unless they are. Raises ValueError without a mask."""
@@ -198,12 +211,18 @@ class OutputFolder:
         with replaced_file(self._overlay(image)) as path:
             prediction.overlay().save(path, pnginfo=text)
 
-    def record(self, summary: PredictionSummary, label_space: LabelSpace) -> None:
-        """Writes ``predictions.json``; the same file whether outputs were made now or kept."""
+    def record(self, summary: PredictionSummary, label_space: LabelSpace, origins: Sequence[Origin] = ()) -> None:
+        """Writes ``predictions.json``; the same file whether outputs were made now or kept.
+
+        Args:
+            origins: the runs of an ensemble, which are named where there are several.
+        """
         classes = [
             {"name": c.name, "label_ids": list(c.label_ids), "colour": list(c.colour)} for c in label_space.classes
         ]
-        contents = {"classes": classes, "labels": summary.written, "failed": summary.failed}
+        contents: dict[str, Any] = {"classes": classes, "labels": summary.written, "failed": summary.failed}
+        if len(origins) > 1:
+            contents["members"] = [asdict(origin) for origin in origins]
         if self.vector is not None:
             # labels/NAME.tif and vectors/NAME.gpkg
             names = {path: labels.removeprefix("labels/") for path, labels in summary.written.items()}

@@ -31,7 +31,7 @@ class PredictionActor:
         self.job = PredictionJob(Predictor.load(job.run.open()), job.outputs)
 
     def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        """Rows of ``index``, ``path``, ``name``, ``mask`` and ``region`` to rows of ``index``, ``kept`` and ``error``.
+        """Rows of ``index``, ``path``, ``name``, ``mask`` and ``region`` to rows of outcomes.
 
         An empty ``mask``, ``region`` or ``error`` is none.
         """
@@ -45,6 +45,7 @@ class PredictionActor:
             "kept": [outcome.kept for outcome in outcomes],
             "error": [outcome.error or "" for outcome in outcomes],
             "suffix": [outcome.suffix for outcome in outcomes],
+            "completed": [outcome.completed for outcome in outcomes],
         }
 
 
@@ -136,7 +137,7 @@ def _map(
         index = int(row["index"])
         image = images[index]
         error = row["error"].replace(str(image.path.absolute()), str(image.path))
-        outcomes[index] = Outcome(image, bool(row["kept"]), error or None, row["suffix"])
+        outcomes[index] = Outcome(image, bool(row["kept"]), error or None, row["suffix"], bool(row["completed"]))
         progress()
     return [outcomes[index] for index in range(len(images))]
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from dinoseg.config import Config
 from dinoseg.config.loading import is_given
+from dinoseg.config.unused_keys import note_unused_keys
 from dinoseg.data.folders import find_pairs
 from dinoseg.data.pairs import Pair, Split
 from dinoseg.evaluation.metrics import image_iou, iou
@@ -21,6 +22,7 @@ from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import show_label, show_labels
 from dinoseg.report.curves import chart_svg, training_charts
 from dinoseg.report.learning import learned_images
+from dinoseg.report.one_run import refuse_several
 from dinoseg.report.pictures import VIEWS, Picture, choose_images, data_uris, draw_pictures
 from dinoseg.report.summary import is_figure, report_head
 from dinoseg.run_folder.checkpoint import Checkpoint
@@ -59,7 +61,9 @@ def build_report(run: Path, split: str, console: Console, max_images: int = 24, 
         raise ValueError(f"--split {split}: choose {', '.join(_SPLITS)}")
     if max_images < 0:
         raise ValueError(f"--max-images {max_images}: give 0 or more")
+    refuse_several(run)
     folder, overrides = RunFolder(run), tuple(overrides)
+    note_unused_keys(overrides, "report")
     _, label_space = folder.read_config(overrides), folder.read_labels()
     recorded = read_evaluation(folder, split, label_space)
     config, overrides = _as_evaluated(folder, recorded, overrides)

@@ -80,8 +80,11 @@ def is_rest_of_run(path: Path) -> bool:
 
 
 def is_ensemble(path: Path) -> bool:
-    """Whether a folder holds several runs to be predicted as one."""
-    return _is_file(EnsembleFolder(path).file)
+    """Whether a folder holds several runs to be predicted as one, or something in the place of the file that says so.
+
+    Whoever reads that file says what is wrong with it.
+    """
+    return os.path.lexists(EnsembleFolder(path).file)
 
 
 def _is_file(path: Path) -> bool:

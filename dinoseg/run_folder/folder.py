@@ -117,7 +117,7 @@ class RunFolder:
             what = "not a run folder (no config.yaml in it)" if self.path.exists() else "no such folder"
             predicted = (self.path / "labels").is_dir() and (self.path / "predictions.json").is_file()
             other = f", or score its label maps with --predictions {self.path}/labels" if predicted else ""
-            if (self.path / ENSEMBLE_FILE).is_file():
+            if os.path.lexists(self.path / ENSEMBLE_FILE):
                 what = f"several runs as one ({ENSEMBLE_FILE}), where one is wanted"
                 other = ", or one of the folders in it"
             raise ValueError(f"{self.path}: {what}; give the output_dir of a training{other}")
@@ -227,13 +227,25 @@ def settings_of_run(arguments: Iterable[str]) -> list[str]:
     base = [f"output_dir={run.path}"]
     if not is_given("config", rest):
         if not run.config.is_file():
-            raise ValueError(
-                f"{run.path}: neither key=value nor a run folder (no config.yaml in it): nothing to resume; "
-                f"start with: dinoseg train datasets.root={run.path} output_dir=NEW if it holds the data, or dinoseg "
-                f"train config=FILE output_dir={run.path}"
-            )
+            raise ValueError(_no_run_in_words(run.path))
         base.append(f"config={run.config}")
     return base + rest
+
+
+def _no_run_in_words(path: Path) -> str:
+    """Why an argument is no run to go on with, and what was likely meant."""
+    if path.is_file():
+        return f"{path}: a file, where key=value or a run folder is wanted; give it as config={path}"
+    if not path.exists():
+        return (
+            f"{path}: neither key=value nor a run folder: no such folder; to go on, give the folder (output_dir) of a "
+            f"run; to start one, give dinoseg train datasets.root=DATA output_dir={path}"
+        )
+    return (
+        f"{path}: neither key=value nor a run folder (no config.yaml in it): nothing to resume; start with: dinoseg "
+        f"train datasets.root={path} output_dir=NEW if it holds the data, or dinoseg train config=FILE "
+        f"output_dir={path}"
+    )
 
 
 def load_segmenter(checkpoint: Checkpoint, config: Config, label_space: LabelSpace) -> Segmenter:

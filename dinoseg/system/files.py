@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EACCES
 from pathlib import Path
 
 _CHUNK = 1 << 22
@@ -71,6 +72,22 @@ def refused_folder(folder: Path, error: OSError) -> str:
     if existing == folder:
         return f"{existing} cannot be written to ({error.strerror or error})"
     return f"no folder can be made in {existing} ({error.strerror or error})"
+
+
+def refuse_unwritable(folder: Path, option: str) -> None:
+    """Raises ValueError where a folder for outputs cannot be: a file stands in its way, or nothing may be written.
+
+    To be asked before work whose outputs would be lost.
+
+    Args:
+        option: by which the folder was given, for messages.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK):
+        return
+    where = f"{option} {folder}".strip()
+    refused = refused_folder(folder, PermissionError(EACCES, os.strerror(EACCES)))
+    raise ValueError(f"{where}: cannot be written: {refused}; give another folder")
 
 
 def flush_to_disk(path: Path) -> None:

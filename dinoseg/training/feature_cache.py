@@ -17,6 +17,7 @@ from dinoseg.system.files import refused_folder
 from dinoseg.system.messages import OUT_OF_ROOM
 from dinoseg.system.processes import failing_together, process_rank
 from dinoseg.system.signals import Ended
+from dinoseg.training.cached_images import CachedImages, image_stamps
 from dinoseg.training.loop import Trainer
 
 
@@ -75,6 +76,7 @@ def fill_feature_cache(trainer: Trainer, console: Console) -> None:
     shown = console if process_rank() == 0 else Console(quiet=True)
     with failing_together():
         try:
+            stamps = image_stamps(data_sets)
             views = sum(len(cache.views(data)) for data in data_sets)
             with image_progress(shown, views, "features looked for", "pictures") as advance:
                 found = [(data, *cache.missing(data, advance)) for data in data_sets]
@@ -83,6 +85,7 @@ def fill_feature_cache(trainer: Trainer, console: Console) -> None:
                 for data, files, lacking in found:
                     cache.fill(data, files, lacking, advance)
                     data.features = cache.source(files)
+            trainer.cached_images = CachedImages(cache, stamps, [(data, files) for data, files, _ in found])
         except (KeyboardInterrupt, Ended):
             shown.print(
                 f"features so far are kept in {cache.folder.path.parent}; the same command goes on", soft_wrap=True

@@ -29,6 +29,7 @@ from dinoseg.run_folder.checkpoint import model_state, write_checkpoint
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.system.device import DTYPES
 from dinoseg.system.processes import any_process, copy_from_first_process, failing_together
+from dinoseg.training.cached_images import CachedImages
 from dinoseg.training.data_watch import DataWatch, gpu_memory
 from dinoseg.training.ema import WeightAverage
 from dinoseg.training.interruption import Interruption
@@ -58,6 +59,7 @@ class Trainer:
     accelerator: Accelerator
     checkpoint_metadata: dict[str, str]
     features: FeatureCache | None = None
+    cached_images: CachedImages | None = None
     features_in_words: str = ""
     journal: Journal | None = None
     progress: Progress = field(default_factory=Progress)
@@ -210,8 +212,12 @@ class Trainer:
 
         Raises:
             BrokenOff: the training was asked to stop meanwhile; nothing is recorded.
+            ValueError: an image whose features are cached was replaced since.
         """
         config, progress = self.config, self.progress
+        with failing_together():
+            if self.cached_images is not None and self.accelerator.is_main_process:
+                self.cached_images.refuse_changed()
         # BatchNorm statistics are each process's own between forward passes; what is saved is the first one's.
         for buffer in self.segmenter.buffers():
             copy_from_first_process(buffer)

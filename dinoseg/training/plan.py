@@ -14,6 +14,7 @@ from dinoseg.check.check import CheckReport
 from dinoseg.config import Config
 from dinoseg.config.defaults import trains_bands
 from dinoseg.console.label_table import class_table
+from dinoseg.data.tiles import count_in_words
 from dinoseg.data.transforms import as_size
 from dinoseg.system.messages import duration_in_words
 from dinoseg.training.feature_cache import fits_evaluation
@@ -34,7 +35,7 @@ def describe_plan(trainer: Trainer, report: CheckReport, estimate: Estimate) -> 
         f"backbone     {config.model.dino_hub} ({config.model.mode}), head {config.decoder_head.type}",
         f"weights      {segmenter.backbone.weights_report or 'random initialisation'}",
         f"parameters   {trainable:,} trained of {total:,}",
-        f"images       {len(trainer.train_data)} train, {len(trainer.val_data)} val",
+        f"images       {count_in_words(trainer.train_data.pairs)} train, {count_in_words(trainer.val_data.pairs)} val",
         f"steps        {steps} of {images_a_step} images ({epochs:.1f} epochs), "
         f"evaluation every {interval} ({evaluations_left(0, None, steps, interval)} in all)",
         f"features     {trainer.features_in_words}",

@@ -1,6 +1,9 @@
 """``dinoseg cache``: what the feature cache holds, and its end."""
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,7 +14,9 @@ from dinoseg.system.messages import printable
 
 
 def show_cache(root: Path, console: Console) -> None:
-    """Prints every folder of the cache: by which recipe, of how many pictures (images and variants), how large.
+    """Prints every folder of the cache: by which recipe, of how many pictures (images and variants), how large, when.
+
+    A folder is of no data set: images of any that are seen alike share one.
 
     Raises:
         ValueError: a file stands there.
@@ -22,20 +27,30 @@ def show_cache(root: Path, console: Console) -> None:
         console.print(f"{root}: no features there", markup=False, highlight=False, soft_wrap=True)
         return
     table = Table(title=Text(printable(root)), title_justify="left", box=None, pad_edge=False)
-    for column in ("folder", "backbone", "scale"):
-        table.add_column(column)
-    for column in ("pictures", "GB"):
-        table.add_column(column, justify="right")
+    table.add_column("folder", no_wrap=True)
+    table.add_column("features")
+    for column in ("pictures", "GB", "written"):
+        table.add_column(column, justify="right", no_wrap=True)
     for folder in folders:
-        recipe = folder.recipe or {}
         table.add_row(
             folder.path.name,
-            Text(printable(recipe.get("backbone", "?"))),
-            Text(printable(recipe.get("scale", "?"))),
+            Text(printable(_recipe_in_words(folder.recipe or {}))),
             f"{folder.images:,}",
             f"{folder.size / 1e9:.2f}",
+            time.strftime("%Y-%m-%d", time.localtime(folder.path.stat().st_mtime)),
         )
     console.print(table)
+
+
+def _recipe_in_words(recipe: Mapping[str, Any]) -> str:
+    """By what two folders differ: the backbone, its layers, and how it sees an image."""
+    layers, tile, side = recipe.get("layers"), recipe.get("tile"), recipe.get("img_size")
+    said = [str(recipe.get("backbone", "?"))]
+    said += [f"layers {' '.join(map(str, layers))}"] if isinstance(layers, list) else []
+    said += [f"scale {recipe.get('scale', '?')}"]
+    said += [f"short side {side}"] if side is not None else []
+    said += [f"tiles {' x '.join(map(str, tile))}" if isinstance(tile, list) else "whole"]
+    return ", ".join([*said, str(recipe.get("model_dtype", "?")).lower()])
 
 
 def clear_cache(root: Path, name: str | None, console: Console) -> None:

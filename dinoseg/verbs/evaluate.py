@@ -9,10 +9,12 @@ from rich.console import Console
 
 from dinoseg.config import Config
 from dinoseg.config.loading import is_given, is_setting
+from dinoseg.config.unused_keys import note_unused_keys
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.console.volume_table import volume_table
 from dinoseg.data.dataset import EvaluationDataset
 from dinoseg.data.folders import find_pairs
+from dinoseg.data.georeference import refuse_misfits
 from dinoseg.data.items import OwnDataset, list_items
 from dinoseg.data.pairs import SPLITS, Pair, Split
 from dinoseg.data.sampler import spread_subset
@@ -23,6 +25,7 @@ from dinoseg.inference.chosen_runs import Chosen, Opened, OpenedEnsemble, choose
 from dinoseg.inference.opening import ChosenRun
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.bars import image_progress
+from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.processes import process_rank
 from dinoseg.verbs.figures_folder import refuse_other_figures
 from dinoseg.verbs.learned_images import warn_of_learned_images
@@ -41,8 +44,8 @@ def evaluate_run(run: Chosen, split: str, console: Console, out: Path | None = N
         ValueError: not a run folder, no such split or checkpoint, no mask for an image, a label id outside the space;
             of several runs, no folder for the figures, or runs that cannot be averaged.
     """
-    name, opened = _check_split(split), run.open()
-    target = _target(run, split, out)
+    name, target = _check_split(split), _target(run, split, out)
+    opened = run.open()
     evaluation = _evaluate_split(opened, run, name, console, WHOLE)
     if process_rank() == 0:
         _write(evaluation, target, _extra(run, split), console)
@@ -58,8 +61,8 @@ def evaluate_shard(run: Chosen, split: str, shard: Shard, console: Console, out:
     Raises:
         ValueError: see ``evaluate_run``.
     """
-    name, opened = _check_split(split), run.open()
-    target = _target(run, split, out)
+    name, target = _check_split(split), _target(run, split, out)
+    opened = run.open()
     evaluation = _evaluate_split(opened, run, name, console, shard)
     if process_rank() == 0:
         # Of the weights that were loaded, whatever lies there by now.
@@ -97,7 +100,9 @@ def merge_run(run: Chosen, split: str, console: Console, out: Path | None = None
 def _target(run: Chosen, split: str, out: Path | None) -> Path:
     """Folder of the figures."""
     if out is None:
-        return run.evaluation(split)
+        folder = run.evaluation(split)
+        refuse_unwritable(folder, "")
+        return folder
     refuse_other_figures(out, split)
     return out
 
@@ -183,6 +188,7 @@ def _find_pairs(config: Config, split: Split) -> tuple[Pair, ...]:
             f"--split {split}: {len(listing.images_without_mask)} images have no mask, the first is "
             f"{listing.images_without_mask[0]}; add their masks or move them away"
         )
+    refuse_misfits(listing.misfits, f"--split {split}")
     if not listing.pairs:
         raise ValueError(f"--split {split}: no image with a mask in datasets.{split}={getattr(config.datasets, split)}")
     return listing.pairs
@@ -251,6 +257,7 @@ def run_request(request: EvaluationRequest, console: Console) -> None:
         raise ValueError(
             "--out goes with several runs, or with --predictions; a run is evaluated into its own folder, eval/<split>"
         )
+    note_unused_keys(request.settings, "eval")
     split = "val" if request.split is None else request.split
     if request.merge:
         _refuse("--merge takes everything from the shards", request, ("shard", "checkpoint"))

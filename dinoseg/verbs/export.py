@@ -10,6 +10,7 @@ from rich.console import Console
 from dinoseg.backbone import backbone_hash
 from dinoseg.config import Config, with_changes
 from dinoseg.config.loading import is_setting, save_config
+from dinoseg.config.unused_keys import note_unused_keys
 from dinoseg.inference.chosen_runs import Chosen, OpenedEnsemble, choose_runs
 from dinoseg.inference.opening import OpenedRun
 from dinoseg.models.segmenter import Segmenter
@@ -17,7 +18,7 @@ from dinoseg.run_folder.checkpoint import MODEL_FILE, UnwrittenError, model_stat
 from dinoseg.run_folder.ensemble_folder import EnsembleFolder, is_ensemble
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.trained_with import describe_training
-from dinoseg.system.files import refused_folder
+from dinoseg.system.files import refuse_unwritable, refused_folder
 from dinoseg.system.messages import OUT_OF_ROOM
 from dinoseg.system.whole_folder import whole_folder
 
@@ -33,6 +34,7 @@ def export_arguments(arguments: Sequence[str], checkpoint: str, console: Console
     if len(places) < 2:
         found = f"found {places[0]} alone" if places else "found none"
         raise ValueError(f"give one or more run folders, and then a new folder ({found})")
+    note_unused_keys(settings, "export")
     export_run(choose_runs(places[:-1], checkpoint, None, settings), Path(places[-1]), console)
 
 
@@ -53,6 +55,7 @@ def export_run(run: Chosen, out: Path, console: Console) -> None:
             be written; or runs that cannot be averaged.
     """
     _refuse_used(out)
+    refuse_unwritable(out, "")
     opened = run.open()
     if isinstance(opened, OpenedRun):
         said = f"the whole model of {opened.folder.path} (checkpoint {opened.checkpoint.name})"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dinoseg.run_folder.ensemble_folder import is_ensemble, is_run
+from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.json_files import load_json
 
 _METRICS = "metrics.json"
@@ -11,7 +12,8 @@ _OF_EVALUATIONS = (_METRICS, "shards")
 
 
 def refuse_other_figures(out: Path, split: str) -> None:
-    """Raises ValueError for a run's folder or one within it, for figures of another split, and for other files."""
+    """Raises ValueError for a run's folder or one within it, for figures of another split, other files or no folder."""
+    refuse_unwritable(out, "--out")
     place = out.resolve()
     run = next((folder for folder in (place, *place.parents) if is_run(folder) or is_ensemble(folder)), None)
     if run is not None:

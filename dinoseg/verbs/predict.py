@@ -2,12 +2,16 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
 
 from dinoseg.config.loading import is_setting
-from dinoseg.inference.chosen_runs import Chosen
+from dinoseg.config.unused_keys import note_unused_keys
+from dinoseg.data.georeference import misfits_of_pictures, refuse_misfits
+from dinoseg.data.pairs import Pair
+from dinoseg.inference.chosen_runs import Chosen, Opened
 from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
 from dinoseg.inference.job import PredictionJob
 from dinoseg.inference.map_polygons import refuse_unplaced
@@ -16,8 +20,11 @@ from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.predictor import Predictor
 from dinoseg.inference.ray_engine import RayJob, predict_with_ray
 from dinoseg.run_folder.ensemble_folder import is_ensemble, is_rest_of_run, is_run
+from dinoseg.run_folder.lock import locked_predictions
 from dinoseg.system.bars import image_progress
+from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.processes import (
+    failing_together,
     from_first_process,
     gather_shares,
     joined_processes,
@@ -71,8 +78,11 @@ def predict_run(
     """
     if engine not in ENGINES:
         raise ValueError(f"--engine {engine}: choose {' or '.join(ENGINES)}")
+    for place in outputs.folders:
+        refuse_unwritable(place, "--out")
     entries = list(inputs)
     overrides = [entry for entry in entries if is_setting(entry)]
+    note_unused_keys(overrides, "predict")
     run = run.with_overrides(overrides)
     with joined_processes():
         # The list of one process is that of all: the folder may change while they start.
@@ -81,20 +91,43 @@ def predict_run(
             images = with_masks(images, outputs.mask_ignored)
         if outputs.regions is not None:
             images = with_regions(images, outputs.regions)
+        marked = [Pair(image.name, image.path, image.mask, region=image.region) for image in images]
+        refuse_misfits(misfits_of_pictures(marked), "--regions or --mask-ignored")
         if outputs.of_maps and outputs.of_pictures:
             raise ValueError(
                 f"{outputs.of_maps} is of maps, --regions and --mask-ignored are of whole pictures; leave one out"
             )
         if outputs.of_maps:
             refuse_unplaced((image.path for image in images), outputs.vector, outputs.of_maps)
+            _refuse_as_pictures(run.open(), outputs.of_maps)
         images = from_first_process(images)
-        if engine == "ray":
-            summary = _by_ray(RayJob(run, outputs), images, workers, console)
-        else:
-            summary = predict_files(PredictionJob(Predictor.load(run.open()), outputs), images, console)
+        with ExitStack() as held:
+            with failing_together():
+                if process_rank() == 0:
+                    held.enter_context(locked_predictions(outputs.path))
+            if engine == "ray":
+                summary = _by_ray(RayJob(run, outputs), images, workers, console)
+            else:
+                summary = predict_files(PredictionJob(Predictor.load(run.open()), outputs), images, console)
         if process_rank() == 0:
             _report(summary, outputs.path, console)
     return summary
+
+
+def _refuse_as_pictures(opened: Opened, options: str) -> None:
+    """Raises ValueError for options of maps where this run predicts maps as pictures: asked before it is loaded."""
+    for member in opened.members:
+        size = member.config.transforms.eval.img_size
+        if size is not None:
+            raise ValueError(
+                f"{options}: with transforms.eval.img_size={size} of {member.folder.path} maps are predicted as whole "
+                f"pictures; add transforms.eval.img_size=null, or leave {options} out"
+            )
+    if opened.label_space.kind == "colours":
+        raise ValueError(
+            f"{options}: this run has colours in place of label ids, and predicts maps as pictures; leave {options} "
+            "out, or train on label ids"
+        )
 
 
 def predict_files(job: PredictionJob, images: list[InputImage], console: Console) -> PredictionSummary:
@@ -121,7 +154,8 @@ def predict_files(job: PredictionJob, images: list[InputImage], console: Console
     # In the order given, whatever was predicted first.
     summary = summarise(gather_shares([outcomes[image.path] for image in share]))
     if process_rank() == 0:
-        job.outputs.record(summary, job.predictor.label_space)
+        origins = [member.origin for member in job.predictor.ensemble.members if member.origin]
+        job.outputs.record(summary, job.predictor.label_space, origins)
     return summary
 
 
@@ -145,13 +179,15 @@ def _by_ray(job: RayJob, images: list[InputImage], workers: int | None, console:
         raise ValueError("--engine ray starts its own workers; run it without torchrun or accelerate launch")
     with image_progress(console, len(images), "predicting with Ray") as advance:
         summary = summarise(predict_with_ray(job, images, workers, advance))
-    job.outputs.record(summary, job.run.read_labels())
+    job.outputs.record(summary, job.run.read_labels(), [member.origin for member in job.run.open().members])
     return summary
 
 
 def _report(summary: PredictionSummary, out: Path, console: Console) -> None:
-    kept = len(summary.kept)
-    parts = [f"{len(summary.written) - kept} predicted"]
+    completed = len(summary.completed)
+    kept = len(summary.kept) - completed
+    parts = [f"{len(summary.written) - len(summary.kept)} predicted"]
+    parts += [f"{completed} completed"] if completed else []
     parts += [f"{kept} already there (--overwrite predicts them anew)"] if kept else []
     parts += [f"{len(summary.failed)} failed"]
     console.print(f"{', '.join(parts)}; see {out}", soft_wrap=True, markup=False)

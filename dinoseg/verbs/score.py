@@ -21,6 +21,7 @@ from dinoseg.config.loading import is_given, load_config
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.console.volume_table import volume_table
 from dinoseg.data.folders import is_descriptor
+from dinoseg.data.georeference import misfits_of_pictures, refuse_misfits
 from dinoseg.data.masks import read_mask, size_mismatch
 from dinoseg.data.pairs import Pair, SplitListing, label_map_base, pair_label_maps
 from dinoseg.data.regions import attach_regions, encode_inside, encode_within
@@ -33,6 +34,7 @@ from dinoseg.evaluation.volume_figures import volume_names
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind, parse_classes, parse_ignore
 from dinoseg.system.bars import image_progress
+from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.messages import list_names
 
 
@@ -53,10 +55,14 @@ def evaluate_label_maps(
         ValueError: a file without its partner, of another size, with a label id outside the label space, or unreadable;
             settings that do not fit.
     """
+    option, out = ("", label_map_base(predictions) / "eval") if out is None else ("--out", out)
+    refuse_unwritable(out, option)
     settings = list(settings)
     config = load_config(settings)
     listing = _find(predictions, masks)
-    every = slice_volumes(attach_regions(listing, config.datasets, None), config.datasets).pairs
+    listing = attach_regions(listing, config.datasets, None)
+    refuse_misfits(misfits_of_pictures(listing.pairs), f"--predictions {predictions}")
+    every = slice_volumes(listing, config.datasets).pairs
     if listing.pairing_rule:
         example = f"{every[0].image.name} with {every[0].mask.name if every[0].mask else ''}"
         rule = listing.pairing_rule.replace("of the images", "of the predictions")
@@ -70,7 +76,6 @@ def evaluate_label_maps(
     policy = {"resolution": "native", "source": "label maps"} | counted_policy(space, pairs, len(every))
     names, volumes = tuple(pair.name for pair in pairs), volume_names(pairs)
     evaluation = Evaluation(counts, names, policy, space, measures, volumes)
-    out = label_map_base(predictions) / "eval" if out is None else out
     extra = {"predictions": str(predictions), "masks": str(masks), "overrides": settings, "unpredicted": unpredicted}
     write_evaluation(evaluation, out, extra)
     console.print(evaluation_table(evaluation.to_dict(), f"label maps of {predictions}"))

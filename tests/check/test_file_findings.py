@@ -5,7 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.small_data_set import only, run, save, text_of, write_data_set, write_pair
+from helpers.tiny import write_tiny_dataset
 from PIL import Image
+
+from dinoseg.check.check import check_dataset
+from dinoseg.config import DatasetsConfig
 
 
 @pytest.fixture
@@ -152,3 +156,12 @@ def test_several_pages_are_found_by_the_check(folder: str, root: Path) -> None:
     pages = [Image.new("L", (4, 2), value) for value in (0, 1)]
     pages[0].save(root / f"train/{folder}/a.tif", save_all=True, append_images=pages[1:])
     assert "holds 2 pages" in only(run(root), "unreadable").message
+
+
+def test_the_folder_that_an_archive_unpacked_to_is_named(tmp_path: Path) -> None:
+    write_tiny_dataset(tmp_path / "archive", {"train": 2, "val": 1})
+    found = {finding.code: finding for finding in check_dataset(DatasetsConfig(root=str(tmp_path))).findings}
+    assert found["wrapped"].message == f"the data lies in {tmp_path / 'archive'}, the one folder below datasets.root"
+    assert f"no folder {tmp_path / 'archive/test'}; {tmp_path / 'archive'} holds" in found["missing_split"].message
+    inner = check_dataset(DatasetsConfig(root=str(tmp_path / "archive"))).findings
+    assert not any(finding.code == "wrapped" for finding in inner)

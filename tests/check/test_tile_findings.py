@@ -15,6 +15,7 @@ from dinoseg.check.scan import scan_pairs
 from dinoseg.check.scan_cache import ScanCache
 from dinoseg.config import DatasetsConfig
 from dinoseg.data.folders import find_pairs
+from dinoseg.data.georeference import refuse_misfits
 
 pytest.importorskip("rasterio", reason="needs rasterio (pip install 'dinoseg[geo]')")
 
@@ -23,7 +24,7 @@ CACHED = ("train.cache_features=true", "train.cached_views=1")
 
 
 def checked(root: Path, use_cache: bool = False, **more: Any) -> CheckReport:
-    return check_dataset(DatasetsConfig(root=str(root), tile=64, **more), use_cache=use_cache)
+    return check_dataset(DatasetsConfig(root=str(root), **{"tile": 64, **more}), use_cache=use_cache)
 
 
 def finding(report: CheckReport, code: str) -> Any:
@@ -111,6 +112,38 @@ def test_what_cannot_be_read_is_a_finding(root: Path) -> None:
     assert any("holds" in message and "which is no label id" in message for message in messages)
 
 
+@pytest.mark.parametrize("side", [64, 0])
+def test_all_masks_that_lie_elsewhere_are_named(
+    side: int, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In tiles or whole, beside all other findings; training and evaluation refuse them."""
+    for split in ("train", "val"):
+        for name in ("one", "two"):
+            mask = write_map_pair(root / split, name)[1]
+            write_raster(root / split / f"masks/{name}.tif", mask, crs="EPSG:32633")
+    report = checked(root, tile=side)
+    found = {found.message.split(" not on")[0]: found for found in report.findings if found.code == "other_place"}
+    assert list(found) == ["2 files of train", "2 files of val"]
+    first = found["2 files of train"]
+    assert first.severity == "error" and not report.ok
+    assert first.files == tuple(str(root / f"train/masks/{name}.tif") for name in ("one", "two"))
+    assert "its mask" in first.message and first.advice.startswith("warp one onto the grid of the other")
+    assert [split.pairs for split in report.splits] == ([36, 36] if side else [3, 3])
+    settings = tiny_settings(root, tmp_path / "run", f"datasets.tile={side}")
+    assert run_cli(["train", *settings], monkeypatch) == 1
+    assert "2 files of train not on the pixels of the image" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"--split val: .*one.tif lies .*\(2 such files; `dinoseg check` lists them\)"):
+        refuse_misfits(find_pairs(DatasetsConfig(root=str(root), tile=side), "val").misfits, "--split val")
+
+
+def test_tiles_of_another_size_do_not_hide_each_other(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        mask = write_map_pair(tmp_path, name)[1]
+        write_raster(tmp_path / f"masks/{name}.tif", mask[:-1])
+    found = finding(checked(tmp_path), "size_mismatch")
+    assert found.message.startswith("2 files of train not on the pixels of the image") and len(found.files) == 2
+
+
 def test_tiles_of_a_file_stay_in_one_split(tmp_path: Path) -> None:
     for number in range(5):
         write_map_pair(tmp_path, f"map_{number}", (130, 130), seed=number)
@@ -133,12 +166,18 @@ def test_one_file_cannot_be_split(tmp_path: Path) -> None:
     assert "tiles of one file stay in one split: cut it into files of their own" in found.message
 
 
-def test_training_evaluation_and_report(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_evaluation_and_report(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     run = tmp_path / "run"
     settings = tiny_settings(root, run, "datasets.tile=64", "eval.mode=whole", "num_workers=1", *CACHED)
+    assert run_cli(["check", f"datasets.root={root}", "datasets.tile=64"], monkeypatch) == 0
+    assert capsys.readouterr().out.count("12 tiles of 1 image") == 2
     assert run_cli(["train", *settings], monkeypatch) == 0
+    assert "images       12 tiles of 1 image train, 12 tiles of 1 image val" in capsys.readouterr().out
     assert run_cli(["eval", run], monkeypatch) == 0
+    assert "12 tiles, each counted once." in capsys.readouterr().out
     record = json.loads((run / "eval/val/metrics.json").read_text())
     assert (record["policy"]["images"], record["policy"]["tiles"]) == (12, 12)
     with np.load(run / "eval/val/per_image.npz") as found:

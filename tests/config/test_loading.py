@@ -1,5 +1,6 @@
 """The config: files and overrides, and messages that name the key to change."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from dinoseg.config import Config, all_keys, get_key, with_changes
 from dinoseg.config.likely_keys import likely_keys
 from dinoseg.config.loading import load_config, save_config
+from dinoseg.config.unused_keys import note_unused_keys
 
 
 def test_overrides_and_file_in_any_order(tmp_path: Path) -> None:
@@ -197,5 +199,16 @@ def test_the_likeliest_key_comes_first(word: str, likely: str | None) -> None:
 
 
 def test_keys_that_the_verb_uses_come_first() -> None:
+    assert likely_keys("eval.tta")[0] == "eval.use_tta"
     assert likely_keys("batch_size", verb="eval")[0] == likely_keys("batchsize", verb="eval")[0] == "eval.batch_size"
     assert likely_keys("crop_size", verb="predict")[0] == "eval.crop_size"
+
+
+def test_keys_without_an_effect_are_noted_and_others_are_not() -> None:
+    settings = ["optimizer.lr=1", "eval.crop_size=32", "device=cpu", "config=x.yaml", "bs=4"]
+    with pytest.warns(UserWarning, match=r"^no effect on predict: optimizer\.lr=1, bs=4; `dinoseg predict --help-all`"):
+        note_unused_keys(settings, "predict")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        note_unused_keys(["eval.crop_size=32", "device=cpu", "datasets.root=data"], "eval")
+        note_unused_keys(settings, "train")

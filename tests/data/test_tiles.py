@@ -1,5 +1,6 @@
 """Large TIFFs as tiles: they cover the file once, hold what the file holds, and are read by themselves."""
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ from dinoseg.labels import LabelSpace
 rasterio = pytest.importorskip("rasterio", reason="needs rasterio (pip install 'dinoseg[geo]')")
 
 SPACE = LabelSpace.build({0: "a", 1: "b", 2: "c"}, None, None, [])
+
+
+def misfits_of(root: Path, side: int | None = 64, **more: Any) -> list[str]:
+    listing = find_pairs(DatasetsConfig(root=str(root), tile=side, **more), "train")
+    return [f"{misfit.message}; {misfit.advice}" for misfit in listing.misfits]
 
 
 def tiles_of(root: Path, side: int | None = 64, **more: Any) -> list[Tile]:
@@ -146,23 +152,27 @@ def test_a_label_outside_the_space_names_file_and_tile(tmp_path: Path) -> None:
         ({"transform": (0, 0, 5, 0, 0, 6)}, "at 5, 6 in pixels of 0 x 0"),
     ],
 )
-def test_a_mask_that_lies_elsewhere_is_refused(profile: dict[str, Any], said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("side", [64, None, 0])
+def test_a_mask_that_lies_elsewhere_is_a_misfit(
+    side: int | None, profile: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    """Whether it is read in tiles or whole."""
     mask = write_map_pair(tmp_path / "train")[1]
     if "transform" in profile:
         profile = {"transform": rasterio.Affine(*profile["transform"])}
     write_raster(tmp_path / "train/masks/map.tif", mask, **profile)
-    with pytest.raises(ValueError, match="warp one onto the grid of the other") as error:
-        tiles_of(tmp_path)
-    assert said in str(error.value)
-    assert "images/map.tif lies at 500000, 5400000 in pixels of 0.5 x 0.5 (EPSG:32632)" in str(error.value)
-    assert str(tmp_path / "train/masks/map.tif") in str(error.value)
+    (words,) = misfits_of(tmp_path, side)
+    assert "images/map.tif lies at 500000, 5400000 in pixels of 0.5 x 0.5 (EPSG:32632) but its mask" in words
+    assert said in words and str(tmp_path / "train/masks/map.tif") in words
+    assert words.endswith("warp one onto the grid of the other, a mask by nearest neighbour only")
 
 
-def test_a_mask_of_another_size_is_refused_with_both(tmp_path: Path) -> None:
+def test_a_mask_of_another_size_is_a_misfit_and_has_no_tiles(tmp_path: Path) -> None:
     mask = write_map_pair(tmp_path / "train")[1]
     write_raster(tmp_path / "train/masks/map.tif", mask[:-1])
-    with pytest.raises(ValueError, match=r"map\.tif is 270 x 200 but its mask .*map\.tif is 270 x 199"):
-        tiles_of(tmp_path)
+    (words,) = misfits_of(tmp_path)
+    assert re.search(r"map\.tif is 270 x 200 but its mask .*map\.tif is 270 x 199 .*; resize one of them", words)
+    assert tiles_of(tmp_path) == [] and misfits_of(tmp_path, 0) == []
 
 
 def test_a_mask_without_a_georeference_is_taken_by_its_size(tmp_path: Path) -> None:
@@ -173,13 +183,15 @@ def test_a_mask_without_a_georeference_is_taken_by_its_size(tmp_path: Path) -> N
 
 def test_a_region_must_lie_there_too(tmp_path: Path) -> None:
     mask = write_map_pair(tmp_path / "train")[1]
+    write_raster(tmp_path / "regions/map.tif", mask, crs="EPSG:32633")
+    for side in (64, 0):
+        assert "but its region" in misfits_of(tmp_path, side, regions="regions")[0]
     write_raster(tmp_path / "regions/map.tif", mask[:-1])
-    with pytest.raises(ValueError, match=r"map\.tif is 270 x 200 but its region .* is 270 x 199"):
-        tiles_of(tmp_path, regions="regions")
+    assert "its region" in (words := misfits_of(tmp_path, regions="regions")[0]) and "is 270 x 199" in words
     (tmp_path / "regions/map.tif").unlink()
     Image.fromarray(mask).save(tmp_path / "regions/map.png")
-    with pytest.raises(ValueError, match=r"map\.png: the region of .*map\.tif, which is read in tiles, is no TIFF"):
-        tiles_of(tmp_path, regions="regions")
+    (words,) = misfits_of(tmp_path, regions="regions")
+    assert re.search(r"map\.png: the region of .*map\.tif, which is read in tiles, is no TIFF", words)
 
 
 @pytest.mark.parametrize("side", [None, 0, 270])

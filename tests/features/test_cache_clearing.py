@@ -32,6 +32,24 @@ def test_clearing_takes_nothing_foreign(images: EvaluationDataset, tmp_path: Pat
     assert not cache.folder.path.exists() and list(list_folders(tmp_path / "cache")) == []
 
 
+def test_rows_say_what_tells_folders_apart(images: EvaluationDataset, tmp_path: Path) -> None:
+    for more in ((), ("eval.mode=slide", "eval.crop_size=32"), ("transforms.eval.img_size=64", "model_dtype=BFLOAT16")):
+        filled(build(config_for(tmp_path / "cache", *more)), images)
+    console = Console(file=io.StringIO(), width=160)
+    show_cache(tmp_path / "cache", console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(
+        words in said
+        for words in (
+            "tiny_vit8, layers 3, scale 1.0, whole, float32",
+            "tiles 32 x 32, float32",
+            "short side 64, whole, bf",
+        )
+    )
+    rows = [line.split(maxsplit=1)[1] for line in said.splitlines()[2:]]
+    assert len(set(rows)) == 3
+
+
 def test_folders_beside_the_cache_are_none_of_its(images: EvaluationDataset, tmp_path: Path) -> None:
     """What someone keeps where the cache lies looks like it: weights alone in a folder, a repository, nothing."""
     root = tmp_path / "cache"

@@ -396,10 +396,30 @@ def _outputs() -> Iterator[WrongInput]:
         yield WrongInput("demo", "output over a file", ("--out", out), ("config.yaml",))
         yield WrongInput("train", "output over a file", (*TRAIN, f"output_dir={out}"), ("config.yaml",))
         yield WrongInput("compare", "output over a file", ("run", "run", "--out", f"{out}/x.json"), ("config.yaml",))
+    for figures in ("run/config.yaml", "run/config.yaml/below"):
+        yield WrongInput("eval", "output over a file", ("run", "copy", "--out", figures), ("config.yaml",), _copied_run)
+    yield WrongInput("eval", "output over a file", ("run",), ("run/eval",), _file_for_figures)
+    for make in (os.mkfifo, os.mkdir):
+        for verb, arguments in (("eval", ()), ("predict", ("data/val/images", "--out", "out")), ("export", ("out",))):
+            yield WrongInput(verb, "ensemble.json is no file", ("odd", *arguments), ("ensemble.json",), _odd(make))
+    yield WrongInput("export", "output over a file", ("run", "pipe"), ("pipe",), lambda: os.mkfifo("pipe"))
     yield WrongInput("export", "output equal input", ("run", "run"), ("run",))
     yield WrongInput("export", "output over a folder", ("run", "data"), ("data",))
     yield WrongInput("compare", "output over a folder", ("run", "run", "--out", "data"), ("data",))
     yield WrongInput("train", "output equal input", (*TRAIN[:1], "output_dir=run", *TRAIN[2:]), ("run",))
+
+
+def _copied_run() -> None:
+    shutil.copytree("run", "copy")
+
+
+def _file_for_figures() -> None:
+    shutil.rmtree("run/eval", ignore_errors=True)
+    Path("run/eval").write_text("")
+
+
+def _odd(make: Callable[[str], object]) -> Spoil:
+    return lambda: (os.mkdir("odd"), make("odd/ensemble.json"))
 
 
 def _options() -> Iterator[WrongInput]:
@@ -429,7 +449,9 @@ def _options() -> Iterator[WrongInput]:
     yield WrongInput("eval", "no shards", ("run", "--merge"), ("shards",))
     yield WrongInput("train", "two runs", ("run", "data"), ("run",))
     yield WrongInput("train", "nothing to resume", (*TRAIN, "--resume"), ("new",))
-    yield WrongInput("train", "nothing to resume", ("data", "--resume"), ("data",))
+    yield WrongInput("train", "nothing to resume", ("data", "--resume"), ("datasets.root=data",))
+    yield WrongInput("train", "nothing to resume", ("nope", "--resume"), ("nope: neither key=value nor a run folder",))
+    yield WrongInput("train", "nothing to resume", ("run/config.yaml",), ("give it as config=run/config.yaml",))
 
 
 def _other_verbs() -> Iterator[WrongInput]:

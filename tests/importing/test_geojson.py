@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from helpers.annotations import NAMES, assert_equal_masks, classes_of, outlines, random_ids, read_mask, run_import
 
+from dinoseg.inference.map_polygons import write_polygons
+from dinoseg.labels import LabelSpace
+
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 features = pytest.importorskip("rasterio.features")
 warp = pytest.importorskip("rasterio.warp")
@@ -92,6 +95,22 @@ def test_numbers_of_a_property_are_label_ids(tmp_path: Path) -> None:
     run_import(tmp_path / "out", "geojson", path, raster, class_property="number")
     np.testing.assert_array_equal(read_mask(tmp_path / "out/masks/map.png"), IDS)
     assert classes_of(tmp_path / "out") == {"background": 0, "1": 1, "2": 2, "3": 3}
+
+
+@pytest.mark.parametrize("class_property", [None, "name", "label_id"])
+def test_polygons_of_a_prediction_keep_their_label_ids(class_property: str | None, tmp_path: Path) -> None:
+    """As ``predict --vector geojson`` writes them: 0 is a class, and 7 comes before 3 in the alphabet."""
+    raster = write_raster(tmp_path / "map.tif")
+    ids = np.array([0, 3, 7])[IDS % 3].astype(np.uint8)
+    space = LabelSpace.build({0: "ground", 3: "water", 7: "roof"}, None, None, [])
+    with rasterio.open(tmp_path / "labels.tif", "w", **rasterio.open(raster).profile | {"count": 1}) as file:
+        file.write(ids, 1)
+    write_polygons(tmp_path / "labels.tif", tmp_path / "map.geojson", space)
+    run_import(tmp_path / "out", "geojson", tmp_path / "map.geojson", raster, class_property=class_property)
+    np.testing.assert_array_equal(read_mask(tmp_path / "out" / "masks" / "map.png"), ids)
+    lines = (tmp_path / "out" / "classes.csv").read_text().splitlines()
+    assert [line.rpartition(",")[0] for line in lines[1:]] == ["0,ground", "3,water", "7,roof"]
+    assert "label ids are those of the polygons (label_id)" in (tmp_path / "out" / "import.json").read_text()
 
 
 def test_it_burns_as_gdal_does(tmp_path: Path) -> None:

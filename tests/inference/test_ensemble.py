@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
 from PIL import Image
+from rich.console import Console
 
 import dinoseg
 from dinoseg.inference import opening
@@ -19,6 +20,7 @@ from dinoseg.inference.chosen_runs import choose_runs
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.ray_engine import PredictionActor, RayJob, _absolute
 from dinoseg.models.segmenter import Segmenter
+from dinoseg.report.html import build_report
 from dinoseg.system.files import file_sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation")
@@ -102,6 +104,18 @@ def test_predict_writes_what_the_ensemble_says(
     capsys.readouterr()
     assert run_cli(command, monkeypatch) == 0
     assert "0 predicted, 3 already there" in capsys.readouterr().out
+    members = json.loads((out / "predictions.json").read_text())["members"]
+    assert [member["run"] for member in members] == [str(run) for run in runs]
+    assert all(member["checkpoint"] == "best" and len(member["weights_sha256"]) == 64 for member in members)
+
+
+def test_a_report_is_of_one_run(exported: Path, finished: Path, tmp_path: Path) -> None:
+    said = f"{exported}: several runs as one; a report is the page of one run .* give one of the runs in it; dinoseg"
+    with pytest.raises(ValueError, match=said):
+        build_report(exported, "val", Console(quiet=True))
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"{tmp_path}: figures without a run; .* give the run that they are of; dinos"):
+        build_report(tmp_path, "val", Console(quiet=True))
 
 
 def test_figures_are_those_of_the_maps(
@@ -231,7 +245,7 @@ def test_what_wants_one_run_names_those_of_an_ensemble(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_cli(["report", exported], monkeypatch) == 1
-    assert "several runs as one (ensemble.json), where one is wanted" in capsys.readouterr().err
+    assert "several runs as one; a report is the page of one run" in capsys.readouterr().err
     assert run_cli(["export", exported, exported], monkeypatch) == 1
     assert "holds a run or an export already" in capsys.readouterr().err
     assert run_cli(["export", exported], monkeypatch) == 1

@@ -2,6 +2,7 @@
 
 import resource
 import sqlite3
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from helpers.map_files import write_raster
 from helpers.tiny import train_tiny_run
 from PIL import Image
+from rich.console import Console
 
+from dinoseg.inference.chosen_runs import choose_runs
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.job import PredictionJob
 from dinoseg.inference.maps import BLOCK, MapOutput, predict_map
@@ -18,6 +21,7 @@ from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.predictor import Predictor
 from dinoseg.inference.vector_files import vector_fingerprint
+from dinoseg.verbs.predict import predict_run
 
 rasterio = pytest.importorskip("rasterio", reason="needs rasterio (pip install 'dinoseg[geo]')")
 
@@ -57,6 +61,36 @@ def test_a_palette_is_its_colours(predictor: Predictor, tmp_path: Path) -> None:
         predict_map(predictor, tmp_path / f"{name}.tif", output)
     np.testing.assert_array_equal(labels_in(tmp_path / "palette_labels.tif"), labels_in(tmp_path / "rgb_labels.tif"))
     assert (tmp_path / "palette.png").read_bytes() == (tmp_path / "rgb.png").read_bytes()
+
+
+def test_what_was_completed_is_counted_as_that(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_raster(tmp_path / "map.tif", np.moveaxis(colours_of_noise(), -1, 0))
+    monkeypatch.setattr(Predictor, "load", lambda opened: predictor)
+    origin, said = predictor.ensemble.members[0].origin, []
+    assert origin is not None
+    for options in ({}, {"overviews": True}, {"vector": "gpkg"}, {"vector": "gpkg"}):
+        console = Console(file=StringIO(), width=200)
+        out = OutputFolder(tmp_path / "out", **options)
+        predict_run(choose_runs(origin.run), [str(tmp_path / "map.tif")], out, console)
+        said.append(console.file.getvalue().splitlines()[-1].partition("; see")[0])
+    there = "0 predicted, 1 already there (--overwrite predicts them anew), 0 failed"
+    assert said == ["1 predicted, 0 failed", *["0 predicted, 1 completed, 0 failed"] * 2, there]
+
+
+@pytest.mark.parametrize("options", [{"vector": "gpkg"}, {"overviews": True}])
+def test_maps_that_would_be_pictures_are_refused_before_the_model_is_loaded(
+    options: dict[str, Any], predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_raster(tmp_path / "map.tif", np.moveaxis(colours_of_noise(), -1, 0))
+    monkeypatch.setattr(Predictor, "load", lambda opened: pytest.fail("loaded"))
+    origin = predictor.ensemble.members[0].origin
+    assert origin is not None
+    inputs, out = [str(tmp_path / "map.tif"), "transforms.eval.img_size=64"], OutputFolder(tmp_path / "out", **options)
+    with pytest.raises(ValueError, match=r"^--\w+.*: with transforms\.eval\.img_size=64 of .* whole pictures; add tr"):
+        predict_run(choose_runs(origin.run), inputs, out, Console(quiet=True))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_colour_space_that_is_not_read_is_named(predictor: Predictor, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dinoseg.run_folder.lock import locked_run
+from dinoseg.run_folder.lock import locked_predictions, locked_run
 
 HOLD = """
 import sys, time
@@ -36,6 +36,21 @@ def test_the_second_is_refused_and_told_who_holds_it(holder: "subprocess.Popen[s
         pass
     holder.kill()
     holder.wait()
+
+
+def test_a_second_prediction_into_one_folder_is_refused(tmp_path: Path) -> None:
+    """And neither is in the way of a training there."""
+    said = (
+        rf"another prediction is at work there \(process {os.getpid()} on .*; wait for its end, or give another --out"
+    )
+    out = tmp_path / "out"
+    with (
+        locked_predictions(out),
+        locked_run(out),
+        pytest.raises(ValueError, match=said),
+        locked_predictions(out),
+    ):
+        pass
 
 
 def test_a_lock_whose_holder_was_killed_is_free(holder: "subprocess.Popen[str]", tmp_path: Path) -> None:

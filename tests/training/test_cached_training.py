@@ -238,3 +238,26 @@ def test_features_damaged_while_a_training_runs_are_named(
         assert run_cli(["train", *settings(data, tmp_path / "run", *HEADS["dense"])], patch) == 1
     error = capsys.readouterr().err
     assert "step 1: features of " in error and "in the cache were damaged" in error and "--resume" in error
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_an_image_that_is_replaced_meanwhile_ends_the_training(
+    replaced: bool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that is copied over itself does not."""
+    copied = shutil.copytree(data, tmp_path / "data")
+    image = copied / "train/images/train_3.png"
+    before = Trainer._validate
+
+    def replace_then_validate(trainer: Trainer, *given: Any) -> None:
+        os.utime(image, ns=(1, 1))
+        if replaced:
+            shutil.copyfile(copied / "train/images/train_1.png", image)
+        before(trainer, *given)
+
+    monkeypatch.setattr(Trainer, "_validate", replace_then_validate)
+    code = run_cli(["train", *settings(copied, tmp_path / "run"), "scheduler.total_iter=2"], monkeypatch)
+    said = capsys.readouterr().err
+    assert code == int(replaced)
+    if replaced:
+        assert f"{image}: changed or removed since the training began" in said and "go on with --resume" in said

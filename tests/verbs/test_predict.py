@@ -15,14 +15,18 @@ import pytest
 import torch
 from helpers.tiny import run_cli, train_tiny_run
 from PIL import Image
+from rich.console import Console
 
 import dinoseg
 from dinoseg.data.masks import read_mask
+from dinoseg.inference.chosen_runs import choose_runs
 from dinoseg.inference.files import InputImage, list_inputs, with_masks
 from dinoseg.inference.job import OpenedImage, PredictionJob
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.predictor import Prediction, Predictor
+from dinoseg.run_folder.lock import locked_predictions
+from dinoseg.verbs.predict import predict_run
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +67,29 @@ def test_finished_outputs_are_kept(
     assert _contents(out) == contents
     assert _predict(run, images, out, monkeypatch, "--overwrite") == everything
     assert _contents(out) == contents
+
+
+def test_a_second_process_is_refused_before_the_model_is_loaded(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    monkeypatch.setattr(Predictor, "load", lambda opened: pytest.fail("loaded"))
+    with locked_predictions(tmp_path / "out"):
+        assert run_cli(["predict", run, data / "test/images", "--out", tmp_path / "out"], monkeypatch) == 1
+    assert f"{tmp_path / 'out'}: another prediction is at work there (process {os.getpid()}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["out", "out/labels", "out/overlays"])
+def test_a_file_for_a_folder_is_found_before_the_model_is_loaded(
+    place: str, finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data, run = finished
+    monkeypatch.setattr(Predictor, "load", lambda opened: pytest.fail("loaded"))
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("x")
+    said = rf"--out .*{place}: cannot be written: .*{place} is a file, not a folder; give another folder"
+    with pytest.raises(ValueError, match=said):
+        predict_run(choose_runs(run), [str(data / "test/images")], OutputFolder(tmp_path / "out"), Console(quiet=True))
 
 
 def test_what_is_not_proven_is_predicted_anew(
@@ -117,6 +144,17 @@ def test_another_look_is_another_output(
     Image.fromarray(truth).save(masks / "test_0.png")
     assert _predict(run, image, out, monkeypatch, "--mask-ignored", str(masks)) == {"test_0"}
     assert np.asarray(Image.open(out / "labels" / "test_0.png"))[0, 0] == 255
+
+
+def test_pictures_in_place_of_masks_are_told_from_them(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    data, run = finished
+    images = data / "test" / "images"
+    job = PredictionJob(dinoseg.load(run), OutputFolder(tmp_path / "out", mask_ignored=images))
+    (image,) = with_masks(list_inputs([str(images / "test_0.png")]), images)
+    assert job.do(image).error == (
+        f"{images / 'test_0.png'}: holds colours; --mask-ignored takes a folder of masks such as this run was trained "
+        "on, of label ids, whose ignored pixels stay ignored: give those, or leave it out"
+    )
 
 
 def test_an_image_that_was_moved_keeps_its_output(

@@ -1,0 +1,23 @@
+"""Keys that a verb is given and does not use."""
+
+import warnings
+from collections.abc import Iterable
+
+from dinoseg.config.loading import is_given
+from dinoseg.config.schema import all_keys
+from dinoseg.system.messages import list_names
+
+# It says the same as ``--device``.
+_OF_ALL = "device"
+
+
+def note_unused_keys(settings: Iterable[str], verb: str) -> None:
+    """Warns of the ``key=value`` settings that have no effect on a verb, such as ``optimizer.lr`` on ``predict``."""
+    settings = list(settings)
+    without = [entry.key for entry in all_keys() if not entry.is_used_by(verb) and entry.key != _OF_ALL]
+    given = [setting for setting in settings if any(is_given(key, [setting]) for key in without)]
+    if given:
+        warnings.warn(
+            f"no effect on {verb}: {list_names(given)}; `dinoseg {verb} --help-all` lists the keys that it uses",
+            stacklevel=3,
+        )

@@ -1,0 +1,19 @@
+"""A report is the page of one run."""
+
+from pathlib import Path
+
+from dinoseg.run_folder.ensemble_folder import is_ensemble, is_run
+
+
+def refuse_several(run: Path) -> None:
+    """Raises ValueError for several runs as one, and for a folder of figures alone: neither has what a page shows."""
+    if is_ensemble(run):
+        what, of_one = "several runs as one", f"one of the runs in it; dinoseg eval {run} prints the figures of all"
+    elif (run / "metrics.json").is_file() and not is_run(run):
+        what, of_one = (
+            "figures without a run",
+            f"the run that they are of; dinoseg compare {run} OTHER reads such figures",
+        )
+    else:
+        return
+    raise ValueError(f"{run}: {what}; a report is the page of one run (its curves and pictures): give {of_one}")
