@@ -52,12 +52,11 @@ def _slices(policy: dict[str, Any]) -> str:
 def images_in_words(policy: dict[str, Any]) -> str:
     """How many images were counted, of how many."""
     images, available = policy["images"], policy.get("images_available", policy["images"])
-    noun = "tile" if policy.get("tiles") == images else "image"
+    sliced = policy.get("slices") == images
+    noun = "slice" if sliced else "tile" if policy.get("tiles") == images else "image"
     noun = noun if available == 1 else f"{noun}s"
-    if policy.get("slices") == images:
-        noun = (
-            f"slice{'' if available == 1 else 's'} of {policy['volumes']} volume{'' if policy['volumes'] == 1 else 's'}"
-        )
+    if sliced:
+        noun += f" of {policy['volumes']} volume{'' if policy['volumes'] == 1 else 's'}"
     if images == available:
         return f"{images} {noun}, each counted once."
     return f"{images} of {available} {noun}: an evenly spread, fixed subset (eval.max_val_samples)."
