@@ -1,4 +1,4 @@
-"""The training loop, the same for both heads."""
+"""The training loop, the same for all heads."""
 
 import math
 import time
@@ -137,6 +137,7 @@ class Trainer:
         self.model.train()
         # Dropout, drop-path and point sampling depend on the step alone, so a resumed run draws the same numbers.
         torch.manual_seed(mixed_seed(config.seed, step, self.accelerator.process_index))
+        self.segmenter.head.set_progress(step / config.scheduler.total_iter)
         factor = self.schedule(step)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
