@@ -66,8 +66,8 @@ class DecoderHeadConfig(Section):
     type: str = option("linear", "which head", choices=("linear", "dense", "m2f", "pmt"), first=True)
     backbone_out_layers: str | list[int] | None = option(
         None,
-        "LAST | FOUR_LAST | FOUR_EVEN_INTERVALS | FOUR_QUARTERS | list of block indices; LAST for linear, the fourth for "
-        "pmt, else the third when left out",
+        "LAST | FOUR_LAST | FOUR_EVEN_INTERVALS | FOUR_QUARTERS | list of block indices; LAST for linear, the fourth "
+        "for pmt, else the third when left out",
     )
     use_batchnorm: bool = option(True, "linear: BatchNorm before the classifier")
     use_cls_token: bool = option(False, "linear: concatenate the class token to every patch feature")

@@ -21,13 +21,18 @@ class SchedulerConfig(Section):
         unit="steps",
         first=True,
     )
-    constructor_kwargs: dict[str, Any] = option({}, "options of the scheduler, e.g. {warmup_iters: 1500}; pmt warms up for 30 % of the steps when that is left out")
+    constructor_kwargs: dict[str, Any] = option(
+        {},
+        "options of the scheduler, e.g. {warmup_iters: 1500}; pmt warms up for 30 % of the steps when that is left out",
+    )
 
 
 class OptimizerConfig(Section):
     """AdamW and its learning rates."""
 
-    lr: float | None = option(None, "1e-3 for linear and dense, 1e-4 for m2f, 2e-4 for pmt when left out", least=0, first=True)
+    lr: float | None = option(
+        None, "1e-3 for linear and dense, 1e-4 for m2f, 2e-4 for pmt when left out", least=0, first=True
+    )
     beta1: float = option(0.9, "AdamW beta 1", least=0, below=1)
     beta2: float = option(0.999, "AdamW beta 2", least=0, below=1)
     weight_decay: float | None = option(

@@ -98,7 +98,9 @@ class MaskClassificationLoss(nn.Module):
             queries = self.match(parts, class_map, classes, points)
             mask_term, dice_term = self._mask_terms(parts, class_map, classes, queries, points)
             class_logits = torch.cat([part.class_logits for part in parts])
-            class_term = self._class_term(class_logits, classes, [torch.cat(found) for found in zip(*queries, strict=True)])
+            class_term = self._class_term(
+                class_logits, classes, [torch.cat(found) for found in zip(*queries, strict=True)]
+            )
         return {
             "loss_class": self.coefficients.class_coefficient * class_term,
             "loss_mask": self.coefficients.mask_coefficient * mask_term,

@@ -113,9 +113,7 @@ class Mask2FormerHead(Head[MaskOutput]):
         finest, levels = self.pixel_decoder(pyramid)
         return self.predictor(finest, levels, self.pixel_decoder.mask_feature)
 
-    def semantic_logits(
-        self, output: MaskOutput, size: tuple[int, int]
-    ) -> Float[Tensor, "batch classes height width"]:
+    def semantic_logits(self, output: MaskOutput, size: tuple[int, int]) -> Float[Tensor, "batch classes height width"]:
         """The semantic map of the last stage's masks."""
         return semantic_map(output, size)
 

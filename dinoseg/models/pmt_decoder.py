@@ -63,7 +63,7 @@ class Places:
 
 
 class PlainMaskDecoder(nn.Module):
-    """Learned queries through blocks of self-attention with all patches, supervised before each block and after the last.
+    """Learned queries through blocks of self-attention with all patches, supervised before each and after the last.
 
     In training a query sees, besides queries and prefix tokens, the patches of its own mask. ``attn_mask_probs`` holds
     the share of queries whose mask counts, for each block; ``anneal`` sets it.
@@ -151,7 +151,9 @@ class PlainMaskDecoder(nn.Module):
         queries = self.decoder_norm(tokens[:, : places.queries])
         embeddings = self.mask_head(queries)[None]
         features = self._recomputed(self._mask_features, tokens, places)
-        return MaskOutput(self.class_head(queries)[None], embeddings, embeddings.new_zeros(embeddings.shape[:3]), features)
+        return MaskOutput(
+            self.class_head(queries)[None], embeddings, embeddings.new_zeros(embeddings.shape[:3]), features
+        )
 
     def _mask_features(
         self, tokens: Float[Tensor, "batch tokens dim"], places: Places
@@ -193,9 +195,7 @@ def mask_shares(progress: float, num_blocks: int) -> list[float]:
     training; the others in a sixth of it each, beginning at even distances from 4/15 to 2/3. A block falls as
     ``(1 - x) ** 0.9`` of its own span.
     """
-    return [
-        (1 - min(1.0, max(0.0, (progress - first) / length))) ** _POWER for first, length in _spans(num_blocks)
-    ]
+    return [(1 - min(1.0, max(0.0, (progress - first) / length))) ** _POWER for first, length in _spans(num_blocks)]
 
 
 def _spans(num_blocks: int) -> list[tuple[float, float]]:

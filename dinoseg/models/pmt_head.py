@@ -1,9 +1,7 @@
 """The Plain Mask Transformer head (Cavagnero et al. 2026): masks from a frozen backbone's tokens, without a pyramid."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 

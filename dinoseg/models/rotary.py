@@ -41,7 +41,7 @@ def rotate(
     cosines: Float[Tensor, "cells head_dim"],
     sines: Float[Tensor, "cells head_dim"],
 ) -> Float[Tensor, "batch heads tokens head_dim"]:
-    """The tokens with the last ``cells`` of them, the patches, rotated. Channel i turns with channel i + head_dim / 2."""
+    """The tokens, the last ``cells`` of which are patches and rotated; channel i turns with i + head_dim / 2."""
     others, patches = tokens.split([tokens.shape[2] - len(cosines), len(cosines)], dim=2)
     first, second = patches.chunk(2, dim=-1)
     turned = torch.cat([-second, first], dim=-1)

@@ -169,7 +169,8 @@ class Trainer:
         # What was computed before the training is not computed again.
         features = None
         if "features" in batch:
-            features = [layer.to(device) for layer in feature_maps(batch["features"], batch["class_tokens"])]
+            known = feature_maps(batch["features"], batch["class_tokens"], batch["prefix_tokens"])
+            features = [layer.to(device) for layer in known]
         with torch.autocast(device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
             output = self.model(image, features)
         terms = self.criterion(output, class_map)

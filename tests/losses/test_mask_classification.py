@@ -135,7 +135,7 @@ def test_a_prediction_on_ignored_pixels_changes_no_term_no_match_no_gradient() -
     for name, value in found[0].items():
         assert torch.equal(found[1][name], value)
     points, classes = draw(class_map), criterion.present_classes(class_map, QUERIES)
-    matches = [criterion.match(output, class_map, classes, points) for output in (before, after)]
+    matches = [criterion.match([output], class_map, classes, points)[0] for output in (before, after)]
     assert all(torch.equal(*pair) for pair in zip(*matches, strict=True))
     for old, new in zip(gradients(found[0], before), gradients(found[1], after), strict=True):
         assert torch.equal(old, new)
