@@ -1,4 +1,4 @@
-"""The Plain Mask Transformer head: equal to the published one on its weights, at any size, trainable throughout, lean."""
+"""The Plain Mask Transformer head: equal to the published one on its weights, at any size, trainable throughout."""
 
 import json
 from collections.abc import Iterator
@@ -207,7 +207,7 @@ def test_the_loss_of_stages_apart_is_that_of_stages_together() -> None:
 
 
 def test_masks_leave_block_by_block() -> None:
-    """By hand, for six blocks: the first within 0 to 0.15, the second from 4/15 on for 1/6, the last from 2/3 to 5/6."""
+    """By hand, for six blocks: the first from 0 to 0.15, the second from 4/15 on for 1/6, the last from 2/3 to 5/6."""
     power = 0.9
     expected = {
         0.0: [1, 1, 1, 1, 1, 1],

@@ -29,7 +29,7 @@ SETTINGS = {
     ],
     "pmt": [
         "model.dino_hub=tiny_vit8",
-        "scheduler.total_iter=60",
+        "scheduler.total_iter=50",
         "optimizer.lr=1e-3",
         "optimizer.gradient_clip=1.0",
         "decoder_head.backbone_out_layers=[1,3]",

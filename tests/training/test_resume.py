@@ -47,8 +47,10 @@ HEADS = {
         "decoder_head.decoder_ffn_dim=32",
         "m2f_train.num_points=64",
     ],
-    "pmt": [
+    "pmt, cached": [
         "decoder_head.type=pmt",
+        "train.cache_features=true",
+        "eval.mode=whole",
         "decoder_head.num_queries=6",
         "decoder_head.decoder_layers=3",
         "decoder_head.decoder_ffn_dim=32",
@@ -154,7 +156,7 @@ ENDS: dict[str, tuple[str, Callable[..., bool], Callable[[], None], int]] = {
         *(("linear", end) for end in ENDS),
         *(("dense, cached", end) for end in ("SIGTERM in a step", "kill in a step", "kill between best and last")),
         *(("m2f", end) for end in ("SIGTERM in a step", "SIGTERM in an evaluation", "kill between best and last")),
-        ("pmt", "kill in a step"),
+        ("pmt, cached", "SIGTERM in an evaluation"),
     ],
 )
 def test_ended_and_resumed_equals_uninterrupted(
