@@ -1,6 +1,6 @@
 """Parameters of the heads of several backbones, counted on models without memory.
 
-    python benchmarks/head_parameters.py [--classes 150] [--heads pmt m2f]
+python benchmarks/head_parameters.py [--classes 150] [--heads pmt m2f]
 """
 
 import argparse

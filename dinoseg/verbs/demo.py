@@ -68,15 +68,6 @@ HEAD_SETTINGS = {
         "scheduler.total_iter=400",
         "eval.eval_interval=200",
     ],
-    "pmt": [
-        "decoder_head.num_queries=12",
-        "decoder_head.decoder_layers=3",
-        "m2f_train.num_points=2048",
-        "optimizer.lr=1e-3",
-        "optimizer.gradient_clip=1.0",
-        "scheduler.total_iter=400",
-        "eval.eval_interval=200",
-    ],
 }
 
 
