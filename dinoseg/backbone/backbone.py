@@ -5,7 +5,6 @@ import itertools
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from dinoseg.backbone.catalogue import BackboneSpec
+from dinoseg.backbone.feature_map import FeatureMap
 from dinoseg.backbone.lora import (
     adapted_layers,
     add_lora,
@@ -30,30 +30,6 @@ from dinoseg.config import LoraConfig, settled_lora
 
 MODES = ("freeze", "lora", "full")
 LAYER_SETS = ("LAST", "FOUR_LAST", "FOUR_EVEN_INTERVALS", "FOUR_QUARTERS")
-
-
-@dataclass(frozen=True)
-class FeatureMap:
-    """What one tapped layer gives.
-
-    ``map``: patch features, possibly a strided view of the token sequence. ``cls``: the class token; for a
-    ConvNeXt the mean over the map; None for a ViT without class token. ``prefix``: what stands before the patches in a
-    ViT's sequence: class token and registers; None where there is no such token.
-    """
-
-    map: Float[Tensor, "batch channels height width"]
-    cls: Float[Tensor, "batch channels"] | None
-    prefix: Float[Tensor, "batch prefix_tokens channels"] | None = None
-
-    def to(self, device: torch.device) -> "FeatureMap":
-        """The same on a device."""
-        parts = (None if part is None else part.to(device) for part in (self.cls, self.prefix))
-        return FeatureMap(self.map.to(device), *parts)
-
-    def tokens(self) -> Float[Tensor, "batch tokens channels"]:
-        """The sequence as the ViT has it: prefix tokens, then the patches row by row."""
-        patches = self.map.flatten(2).transpose(1, 2)
-        return patches if self.prefix is None else torch.cat([self.prefix, patches], dim=1)
 
 
 class Backbone(nn.Module):
