@@ -2,37 +2,42 @@
 
     python benchmarks/quality_minutes.py --set drive --data data/drive --weights dinov2_vits14.safetensors \
         [--contender dense] [--minutes 20] [--fields data/drive/test/fov] [--out benchmarks/quality_minutes.json]
+    python benchmarks/quality_minutes.py --set drive ... --pace
     python benchmarks/quality_minutes.py --draw
 
-A contender is trained once, through the command line, from an empty feature cache, with a schedule planned for
-``--minutes``. Whenever one of the marks has passed, the last checkpoint is set aside; they are scored when the training
-has ended, so that scoring takes none of its time. A figure before the end is what the run had by then on its way.
+A contender is trained once, through the command line, from an empty feature cache. First its pace is measured, for a
+minute on a machine that does nothing else (``--pace`` does that alone): how long it takes to begin, features included,
+and how long a step takes. The schedule is as many steps as ``--minutes`` have room for, and minutes are counted in
+steps at that pace, so that the training itself may share the machine with other work. Whenever a mark has passed, the
+last checkpoint is set aside; they are scored when the training has ended. A figure before the end is what the run had
+by then on its way.
 
 Results are kept in ``--out``, one entry a set and contender, so that a table may grow over several evenings; ``--draw``
-draws all of them. Run it on a machine that does nothing else.
+draws all of them.
 """
 
 import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from contenders import AUGMENTED, CONTENDERS, Contender, blindfold
 from measure import machine
 from PIL import Image
 from quality_chart import draw
 from torch import Tensor
 
-from dinoseg.backbone import Backbone, FeatureMap
+from dinoseg.backbone import Backbone
 from dinoseg.config import with_changes
 from dinoseg.data.dataset import EvaluationDataset, Sample
 from dinoseg.data.folders import find_pairs
@@ -41,66 +46,34 @@ from dinoseg.evaluation.evaluate import evaluate
 from dinoseg.evaluation.settings import evaluation_settings
 from dinoseg.features.fill import FeatureCache
 from dinoseg.inference.opening import ChosenRun, OpenedRun
+from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.training.feature_cache import fits_evaluation
 
 MARKS = (2, 5, 10, 20, 30, 60)
 ROOT = Path(__file__).parent.parent
-RECIPES = ROOT / "recipes"
 BLIND = "DINOSEG_BENCHMARK_BLIND"
-# What is averaged at the end: a street has an up, a retina has none.
-AUGMENTED = {
-    "drive": ("eval.use_tta=true", "transforms.eval.tta_right_angle_rotations=true"),
-    "camvid": ("eval.use_tta=true",),
-}
+# Steps for so many seconds make a pace, the first few aside.
+_PACE_SECONDS = 60
+_FIRST_STEPS = 3
+# Seconds; marks fall on a checkpoint, so a point may be that much early.
+_BETWEEN_CHECKPOINTS = 6
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A way to train.
+class Pace:
+    """Of a contender on a quiet machine.
 
     Attributes:
-        recipe: its file.
-        steps: optimiser steps that 20 minutes of two quiet cores have room for.
-        settings: on top of the recipe.
-        blind: the head sees zeros in place of the backbone's features.
+        begin_seconds: from the command to the first step, features included.
+        step_seconds: mean of a step.
     """
 
-    recipe: str
-    steps: int
-    settings: tuple[str, ...] = ()
-    blind: bool = False
+    begin_seconds: float
+    step_seconds: float
 
-
-_UNCACHED = ("train.cache_features=false",)
-_RETINA_CACHED = ("train.cache_features=true", "model.backbone_scale=2", "eval.mode=whole")
-_STREET_NATIVE = (
-    "transforms.train.img_size=null",
-    "transforms.eval.img_size=null",
-    "transforms.train.crop_size=336",
-    "eval.mode=whole",
-)
-CONTENDERS: dict[str, dict[str, Contender]] = {
-    "drive": {
-        "linear": Contender("retina_linear.yaml", 1900, _UNCACHED),
-        "linear, cached": Contender(
-            "retina_linear.yaml",
-            6000,
-            (*_RETINA_CACHED, "transforms.train.img_size=null", "transforms.eval.img_size=null", "bs=8"),
-        ),
-        "LoRA": Contender("retina_linear.yaml", 720, ("model.mode=lora", "optimizer.backbone_lr_factor=0.1")),
-        "dense": Contender("retina.yaml", 2100),
-        "m2f": Contender("retina_m2f.yaml", 380),
-        "dense without backbone": Contender("retina.yaml", 2600, _UNCACHED, blind=True),
-    },
-    "camvid": {
-        "linear": Contender("street_linear.yaml", 1700, (*_STREET_NATIVE, *_UNCACHED)),
-        "linear, cached": Contender("street_linear.yaml", 5000, _STREET_NATIVE),
-        "LoRA": Contender("street_linear.yaml", 720, (*_STREET_NATIVE, "model.mode=lora")),
-        "dense": Contender("street.yaml", 1400),
-        "m2f": Contender("street_m2f.yaml", 380, _STREET_NATIVE),
-        "dense without backbone": Contender("street.yaml", 1600, _UNCACHED, blind=True),
-    },
-}
+    def step_at(self, minutes: float) -> int:
+        """The step that is done after so many minutes."""
+        return max(0, int((60 * minutes - self.begin_seconds) / self.step_seconds))
 
 
 def main() -> None:
@@ -113,69 +86,108 @@ def main() -> None:
     parser.add_argument("--fields", type=Path, help="fields of view of the test images, for the weighted F1 of vessels")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "quality_minutes.svg")
+    parser.add_argument("--pace", action="store_true", help="measure the pace, and do not train")
     parser.add_argument("--draw", action="store_true")
     options = parser.parse_args()
-    results = json.loads(options.out.read_text()) if options.out.exists() else {}
     if not options.draw:
         if options.set is None or options.data is None or options.weights is None:
             parser.error("give --set, --data and --weights, or --draw")
         for name in options.contender or CONTENDERS[options.set]:
-            result = measured(CONTENDERS[options.set][name], options)
-            results.setdefault(options.set, {})[name] = result
-            options.out.write_text(json.dumps(results, indent=2) + "\n")
-    print(draw(results, options.picture))
+            entry = _read(options.out).get(options.set, {}).get(name, {})
+            if options.pace or "pace" not in entry:
+                entry = {"pace": asdict(measured_pace(CONTENDERS[options.set][name], options)) | machine()} | {
+                    key: value for key, value in entry.items() if key != "pace"
+                }
+                _keep(options, name, entry)
+            if not options.pace:
+                pace = Pace(entry["pace"]["begin_seconds"], entry["pace"]["step_seconds"])
+                _keep(options, name, {"pace": entry["pace"]} | measured(CONTENDERS[options.set][name], pace, options))
+    print(draw(_read(options.out), options.picture))
 
 
-def measured(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
+def _read(file: Path) -> dict[str, Any]:
+    contents: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return contents
+
+
+def _keep(options: argparse.Namespace, name: str, entry: dict[str, Any]) -> None:
+    results = _read(options.out)
+    results.setdefault(options.set, {})[name] = entry
+    options.out.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def measured_pace(contender: Contender, options: argparse.Namespace) -> Pace:
+    """Begins a training from an empty feature cache and ends it after a minute of steps."""
+    with tempfile.TemporaryDirectory(prefix="pace-") as name:
+        changes = ["scheduler.total_iter=100000", "train.log_interval=1"]
+        arguments = contender.arguments(options.data, options.weights, Path(name), changes)
+        lines = Path(name) / "run" / "metrics.jsonl"
+        started, moments = time.monotonic(), list[tuple[float, int]]()
+        process = _training(arguments, contender.blind)
+        while process.poll() is None and (not moments or time.monotonic() - moments[0][0] < _PACE_SECONDS):
+            time.sleep(0.05)
+            steps = lines.read_text().count('"train"') if lines.exists() else 0
+            if steps and (not moments or steps > moments[-1][1]):
+                moments.append((time.monotonic(), steps))
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+    if len(moments) < _FIRST_STEPS + 2:
+        raise SystemExit(f"the training ended with {process.returncode} before its pace was known")
+    (since, first), (until, last) = moments[_FIRST_STEPS], moments[-1]
+    step_seconds = (until - since) / (last - first)
+    begin = since - started - first * step_seconds
+    print(f"begins after {begin:.0f} s, then {step_seconds:.3f} s a step", flush=True)
+    return Pace(round(begin, 1), round(step_seconds, 4))
+
+
+def measured(contender: Contender, pace: Pace, options: argparse.Namespace) -> dict[str, Any]:
     """Trains one contender and scores what it had at each mark."""
     # Left there if anything goes wrong: a training is too dear to lose.
     folder = Path(tempfile.mkdtemp(prefix="quality-"))
     print(f"work folder {folder}", flush=True)
-    steps = max(20, round(contender.steps * options.minutes / 20))
-    arguments = [
-        f"config={RECIPES / contender.recipe}",
-        f"datasets.root={options.data}",
-        f"model.weights={options.weights}",
-        "model_dtype=BFLOAT16",
-        "num_workers=1",
-        "trackers=[]",
-        f"output_dir={folder / 'run'}",
-        f"train.cache_folder={folder / 'cache'}",
-        f"scheduler.total_iter={steps}",
-        "train.checkpoint_interval=20",
-        "eval.max_val_samples=4",
-        "eval.num_visualizations=0",
-        *contender.settings,
-    ]
-    moments = list(_train(arguments, folder, contender.blind))
+    steps = max(20, pace.step_at(options.minutes))
+    interval = max(1, round(_BETWEEN_CHECKPOINTS / pace.step_seconds))
+    changes = [f"scheduler.total_iter={steps}", f"train.checkpoint_interval={interval}"]
+    arguments = contender.arguments(options.data, options.weights, folder, changes)
+    marks = [pace.step_at(minutes) // interval * interval for minutes in MARKS]
+    marks = [step for step in marks if 0 < step < 0.97 * steps]
     points = []
-    for minutes, kept in moments:
-        points.append({"minutes": round(minutes, 2)} | _scored(kept, folder, contender, options))
+    kept = folder
+    for step, kept in list(_train(arguments, folder, contender.blind, marks)):
+        points.append({"step": step} | _scored(kept, folder, contender, options))
         print(json.dumps(points[-1]), flush=True)
-    last = moments[-1][1]
-    augmented = _scored(last, folder, contender, options, AUGMENTED[options.set])
+    augmented = _scored(kept, folder, contender, options, AUGMENTED[options.set])
     shutil.rmtree(folder)
     settings = [f"scheduler.total_iter={steps}", *contender.settings]
     return {"points": points, "augmented": augmented, "settings": settings, **machine()}
 
 
-def _train(arguments: Sequence[str], folder: Path, blind: bool) -> Iterator[tuple[float, Path]]:
-    """Runs ``dinoseg train``; gives minutes since its start and a run folder with the checkpoint of that moment."""
+def _training(arguments: Sequence[str], blind: bool) -> "subprocess.Popen[bytes]":
     environment = os.environ | ({BLIND: "1"} if blind else {})
-    command = [sys.executable, __file__, "train", *arguments]
-    started = time.monotonic()
-    run, waiting = folder / "run", list(MARKS)
-    process = subprocess.Popen(command, env=environment)
+    return subprocess.Popen([sys.executable, __file__, "train", *arguments], env=environment)
+
+
+def _train(arguments: Sequence[str], folder: Path, blind: bool, marks: Sequence[int]) -> Iterator[tuple[int, Path]]:
+    """Runs ``dinoseg train``; gives the step and a run folder at each mark, which has a checkpoint, and at the end."""
+    run, waiting = folder / "run", list(marks)
+    process = _training(arguments, blind)
     while process.poll() is None:
-        time.sleep(0.5)
-        minutes = (time.monotonic() - started) / 60
-        if waiting and minutes >= waiting[0]:
-            mark = waiting.pop(0)
-            if (run / "checkpoints" / "last").exists():
-                yield mark, _set_aside(run, folder / f"minute_{mark}")
+        time.sleep(0.2)
+        if waiting and _last_step(run) >= waiting[0]:
+            aside = _set_aside(run, folder / f"mark_{waiting.pop(0)}")
+            yield _last_step(aside), aside
     if process.returncode:
         raise SystemExit(f"the training ended with {process.returncode}")
-    yield (time.monotonic() - started) / 60, _set_aside(run, folder / "end")
+    aside = _set_aside(run, folder / "end")
+    yield _last_step(aside), aside
+
+
+def _last_step(run: Path) -> int:
+    """Of the last checkpoint; 0 where there is none, or another takes its place at this moment."""
+    try:
+        return int(Checkpoint.open(run / "checkpoints" / "last").progress["step"])
+    except (OSError, ValueError):
+        return 0
 
 
 def _set_aside(run: Path, target: Path) -> Path:
@@ -199,7 +211,7 @@ def _scored(
 ) -> dict[str, Any]:
     """Figures of the test split, in percent."""
     opened = ChosenRun(run, "last", "auto", changes).open()
-    with _blindfold(contender.blind):
+    with blindfold(contender.blind):
         segmenter = opened.load_segmenter().to(opened.device).eval()
         data = EvaluationDataset(
             find_pairs(opened.config.datasets, "test").pairs,
@@ -249,33 +261,11 @@ def _collect_f1(values: list[float], fields: Path) -> Callable[[Sample, Tensor],
     return collect
 
 
-@contextmanager
-def _blindfold(blind: bool) -> Iterator[None]:
-    """Within, a backbone gives zeros, and takes no time for them."""
-    if not blind:
-        yield
-        return
-    seeing = Backbone.forward_fitted
-
-    def zeros(backbone: Backbone, image: Tensor) -> list[FeatureMap]:
-        height, width = image.shape[-2:]
-        return [
-            FeatureMap(image.new_zeros(len(image), channels, height // stride, width // stride), None)
-            for channels, stride in zip(backbone.out_channels, backbone.strides, strict=True)
-        ]
-
-    Backbone.forward_fitted = zeros  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Backbone.forward_fitted = seeing  # type: ignore[method-assign]
-
-
 if __name__ == "__main__":
     if sys.argv[1:2] == ["train"]:
         from dinoseg.__main__ import main as dinoseg
 
-        with _blindfold(BLIND in os.environ):
+        with blindfold(BLIND in os.environ):
             dinoseg()
     else:
         main()

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
+from dinoseg.backbone.attention import quick_attention
 from dinoseg.backbone.catalogue import BackboneSpec
 from dinoseg.backbone.feature_map import FeatureMap
 from dinoseg.backbone.lora import (
@@ -157,7 +158,8 @@ class Backbone(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.mode != "freeze"):
             if isinstance(self.model, ConvNeXt):
                 return self._forward_convnext(self.model, image)
-            return self._forward_vit(self.model, image)
+            with quick_attention(image):
+                return self._forward_vit(self.model, image)
 
     def _forward_vit(self, model: Any, image: Float[Tensor, "batch 3 height width"]) -> list[FeatureMap]:
         prefix_tokens = int(model.num_prefix_tokens)

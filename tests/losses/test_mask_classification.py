@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.two_processes import in_two_processes
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
@@ -275,7 +276,7 @@ def _nearly_empty(class_map: Tensor) -> Tensor:
 
 
 def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_in_process, args=(str(tmp_path),), nprocs=2)
+    in_two_processes(_in_process, str(tmp_path))
     output, class_map = make_output(2), make_class_map(2)
     for case, truth in (("both", class_map), ("one", _nearly_empty(class_map))):
         expected = make_criterion()(output, truth, draw(truth))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as distributed
-import torch.multiprocessing as multiprocessing
-from helpers.tiny import tiny_settings, write_tiny_dataset
+from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
 from helpers.truth_teller import TruthTeller
+from helpers.two_processes import in_two_processes
 from safetensors.torch import load_file
 
 from dinoseg import cli
@@ -55,7 +55,7 @@ def test_two_processes_count_what_one_counts(images: int, tmp_path: Path) -> Non
     # The model is a poor one on these pictures: the matrix has something off the diagonal to lose.
     assert alone.matrix.sum() == images * 40 * 56
     assert (alone.matrix - alone.matrix.diag().diag()).sum() > 0
-    multiprocessing.spawn(_worker, (str(root), str(tmp_path), 29500 + os.getpid() % 1000), nprocs=2)
+    in_two_processes(_worker, str(root), str(tmp_path), 29500 + os.getpid() % 1000)
     for rank in range(2):
         with np.load(tmp_path / f"{rank}.npz") as counts:
             assert len(counts) == 4
@@ -83,7 +83,7 @@ def test_no_thread_of_the_process_group_outlives_a_verb(tmp_path: Path) -> None:
     run = tmp_path / "run"
     for verb, arguments in {"train": tiny_settings(data, run), "eval": [str(run)]}.items():
         port = 29500 + os.getpid() % 1000
-        multiprocessing.spawn(_run_verb, (verb, arguments, str(tmp_path), port), nprocs=2)
+        in_two_processes(_run_verb, verb, arguments, str(tmp_path), port)
         for rank in range(2):
             assert json.loads((tmp_path / f"{verb}{rank}.json").read_text()) == {"joined": 1, "gloo": []}
 
@@ -93,35 +93,26 @@ def _losses(run: Path) -> list[float]:
     return [line["loss"] for line in lines if line["kind"] == "train"]
 
 
-def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path) -> None:
+def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_tiny_dataset(tmp_path / "data", {"train": 5, "val": 3})
     # Without BatchNorm, whose statistics are per process on a CPU, and without dropout, whose noise is.
     shared = ["decoder_head.use_batchnorm=false", "decoder_head.dropout=0", "optimizer.lr=1e-2", "train.ema_decay=0.6"]
-    commands = {
-        "one": [sys.executable, "-m", "dinoseg.cli"],
-        "two": [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--nproc-per-node=2",
-            "--master-port=29391",
-            "-m",
-            "dinoseg.cli",
-        ],
-    }
-    for name, command in commands.items():
-        settings = tiny_settings(data, tmp_path / name, *shared, f"bs={4 if name == 'one' else 2}")
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        result = subprocess.run(
-            [*command, "train", *settings], capture_output=True, text=True, env=environment, timeout=300
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
+    assert run_cli(["train", *tiny_settings(data, tmp_path / "one", *shared, "bs=4")], monkeypatch) == 0
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29391", "-m", "dinoseg.cli"]
+    result = subprocess.run(
+        [sys.executable, *launcher, "train", *tiny_settings(data, tmp_path / "two", *shared, "bs=2")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
     one, two = _losses(tmp_path / "one"), _losses(tmp_path / "two")
     # The second logs the share of its first process; with equal counts of valid pixels the means agree over both.
     assert len(one) == len(two) == 4
-    matrices = [(tmp_path / name / "eval" / "val" / "confusion.csv").read_text() for name in commands]
+    matrices = [(tmp_path / name / "eval" / "val" / "confusion.csv").read_text() for name in ("one", "two")]
     assert matrices[0] == matrices[1]
-    folders = [tmp_path / name / "checkpoints" / "last" for name in commands]
+    folders = [tmp_path / name / "checkpoints" / "last" for name in ("one", "two")]
     averaged = [load_file(folder / MODEL_FILE) for folder in folders]
     trained = [Checkpoint(folder).trainer_state()["trained"] for folder in folders]
     for key in ("head.conv.weight", "head.conv.bias"):

@@ -4,16 +4,15 @@ import json
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as multiprocessing
 from helpers.tiny import tiny_settings, write_tiny_dataset
 from helpers.truth_teller import TruthTeller
+from helpers.two_processes import in_two_processes
 from rich.console import Console
 
 from dinoseg.config.loading import load_config
@@ -28,8 +27,6 @@ from dinoseg.system.processes import failing_together
 from dinoseg.training import loop
 from dinoseg.training.loop import Trainer
 from dinoseg.verbs.train import train
-
-LONGEST_SECONDS = 500
 
 
 def _train(root: Path, name: str, *more: str) -> str:
@@ -130,14 +127,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str,
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = multiprocessing.spawn(_process, (root, port), nprocs=2, join=False)
-    deadline = time.monotonic() + LONGEST_SECONDS
-    # Each call returns when one of them has ended.
-    while not processes.join(timeout=deadline - time.monotonic()):
-        if time.monotonic() > deadline:
-            for process in processes.processes:
-                process.kill()
-            pytest.fail("one process waits for the other")
+    in_two_processes(_process, root, port)
     return root, [json.loads((root / f"{rank}.json").read_text()) for rank in range(2)]
 
 
