@@ -11,7 +11,7 @@ import torch
 from measure import peak_kilobytes, report
 
 from dinoseg.models.mask2former_head import Mask2FormerHead, Mask2FormerOptions
-from dinoseg.models.mask_decoder import Mask2FormerOutput
+from dinoseg.models.mask_output import MaskOutput
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     sizes = Mask2FormerOptions(num_queries=options.queries)
     head = Mask2FormerHead(in_channels=(384,) * 4, num_classes=options.classes, options=sizes).eval()
     side = options.size // 4
-    output = Mask2FormerOutput(
+    output = MaskOutput(
         torch.randn(1, 1, options.queries, options.classes + 1),
         torch.randn(1, 1, options.queries, 256),
         torch.randn(1, 1, options.queries),

@@ -4,7 +4,6 @@ from dinoseg.backbone.backbone import (
     LAYER_SETS,
     MODES,
     Backbone,
-    FeatureMap,
     backbone_hash,
     build_backbone,
     fit_to_patches,
@@ -12,6 +11,7 @@ from dinoseg.backbone.backbone import (
     layer_indices,
 )
 from dinoseg.backbone.catalogue import BackboneSpec, list_backbones
+from dinoseg.backbone.feature_map import FeatureMap
 from dinoseg.backbone.weights import WeightsReport
 
 __all__ = [

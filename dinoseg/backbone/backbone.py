@@ -5,7 +5,6 @@ import itertools
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from dinoseg.backbone.attention import quick_attention
 from dinoseg.backbone.catalogue import BackboneSpec
+from dinoseg.backbone.feature_map import FeatureMap
 from dinoseg.backbone.input_bands import RGB, PictureBands, embedding_name, picture_bands, widen
 from dinoseg.backbone.lora import (
     adapted_layers,
@@ -31,23 +31,7 @@ from dinoseg.backbone.weights import WeightsReport, load_weights
 from dinoseg.config import LoraConfig, settled_lora
 
 MODES = ("freeze", "lora", "full")
-LAYER_SETS = ("LAST", "FOUR_LAST", "FOUR_EVEN_INTERVALS")
-
-
-@dataclass(frozen=True)
-class FeatureMap:
-    """What one tapped layer gives.
-
-    ``map``: patch features, possibly a strided view of the token sequence. ``cls``: the class token; for a
-    ConvNeXt the mean over the map; None for a ViT without class token.
-    """
-
-    map: Float[Tensor, "batch channels height width"]
-    cls: Float[Tensor, "batch channels"] | None
-
-    def to(self, device: torch.device) -> "FeatureMap":
-        """The same on a device."""
-        return FeatureMap(self.map.to(device), None if self.cls is None else self.cls.to(device))
+LAYER_SETS = ("LAST", "FOUR_LAST", "FOUR_EVEN_INTERVALS", "FOUR_QUARTERS")
 
 
 class Backbone(nn.Module):
@@ -125,6 +109,11 @@ class Backbone(nn.Module):
             parameter.requires_grad_(trained and self._reaches_output(name))
         self.train(self.training)
 
+    @property
+    def num_heads(self) -> int | None:
+        """Attention heads of each block of a ViT; None for a ConvNeXt."""
+        return int(self.model.blocks[0].attn.num_heads) if self.spec.kind == "vit" else None
+
     def merge_adapters(self) -> None:
         """Makes one weight of every projection and its adapter: a frozen backbone of the same features."""
         merge_lora(self.model)
@@ -200,7 +189,7 @@ class Backbone(nn.Module):
         for output in outputs:
             patches, prefix = output if prefix_tokens else (output, None)
             cls = prefix[:, 0] if prefix is not None and model.cls_token is not None else None
-            features.append(FeatureMap(map=patches.unflatten(1, grid).permute(0, 3, 1, 2), cls=cls))
+            features.append(FeatureMap(map=patches.unflatten(1, grid).permute(0, 3, 1, 2), cls=cls, prefix=prefix))
         return features
 
     def _forward_convnext(self, model: Any, image: Float[Tensor, "batch bands height width"]) -> list[FeatureMap]:
@@ -238,8 +227,8 @@ def fitted_size(size: tuple[int, int], patch_size: int, scale: float = 1.0) -> t
 def layer_indices(layers: str | Sequence[int], depth: int) -> tuple[int, ...]:
     """Indices of the tapped layers of a backbone with ``depth`` layers.
 
-    ``layers`` is LAST, FOUR_LAST, FOUR_EVEN_INTERVALS, or a strictly increasing list of indices from 0. Even intervals
-    are the ends of the four quarters; 4, 11, 17, 23 for depth 24, as in the DINOv3 configs.
+    ``layers`` is one of ``LAYER_SETS``, or a strictly increasing list of indices from 0. FOUR_QUARTERS are the ends of
+    the four quarters, and so are FOUR_EVEN_INTERVALS, but for 4, 11, 17, 23 of depth 24, as in the DINOv3 configs.
 
     Raises:
         ValueError: unknown set, or indices out of range or out of order.
@@ -257,7 +246,9 @@ def layer_indices(layers: str | Sequence[int], depth: int) -> tuple[int, ...]:
             raise ValueError(f"decoder_head.backbone_out_layers: {name} needs 4 layers, the backbone has {depth}")
         if name == "FOUR_LAST":
             return tuple(range(depth - 4, depth))
-        return (4, 11, 17, 23) if depth == 24 else tuple(quarter * depth // 4 - 1 for quarter in range(1, 5))
+        if name == "FOUR_EVEN_INTERVALS" and depth == 24:
+            return (4, 11, 17, 23)
+        return tuple(quarter * depth // 4 - 1 for quarter in range(1, 5))
     indices = tuple(layers)
     increasing = all(first < second for first, second in itertools.pairwise(indices))
     if not indices or not increasing or indices[0] < 0 or indices[-1] >= depth:

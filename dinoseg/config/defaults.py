@@ -114,14 +114,20 @@ def _joined_spellings(config: Config) -> dict[str, Any]:
 
 def _left_out(config: Config) -> dict[str, Any]:
     """Values for the keys that were left out: they follow from the head, the mode, the crop and the steps."""
-    mask2former, dense = config.decoder_head.type == "m2f", config.decoder_head.type == "dense"
+    mask2former, dense, pmt = (config.decoder_head.type == head for head in ("m2f", "dense", "pmt"))
+    masks = mask2former or pmt
     crop = config.transforms.train.crop_size if config.eval.crop_size is None else config.eval.crop_size
     values: dict[str, Any] = {
-        "decoder_head.backbone_out_layers": "FOUR_EVEN_INTERVALS" if mask2former or dense else "LAST",
+        "decoder_head.backbone_out_layers": (
+            "FOUR_QUARTERS" if pmt else "FOUR_EVEN_INTERVALS" if mask2former or dense else "LAST"
+        ),
         "decoder_head.hidden_dim": 256 if mask2former else None,
-        "optimizer.lr": 1e-4 if mask2former else 1e-3,
-        "optimizer.weight_decay": 0.05 if mask2former else 0.01,
-        "optimizer.gradient_clip": 0.01 if mask2former else 1.0 if dense else float("inf"),
+        "decoder_head.num_heads": 8 if mask2former else None,
+        "decoder_head.decoder_layers": 9 if mask2former else 6 if pmt else None,
+        "decoder_head.decoder_ffn_dim": 2048 if mask2former else None,
+        "optimizer.lr": 2e-4 if pmt else 1e-4 if mask2former else 1e-3,
+        "optimizer.weight_decay": 0.05 if masks else 0.01,
+        "optimizer.gradient_clip": 0.01 if masks else 1.0 if dense else float("inf"),
         "train.diceloss_weight": 1.0 if dense else 0.0,
         "optimizer.backbone_lr_factor": _LR_FACTOR.get(config.model.mode or "", _band_lr_factor(config)),
         "eval.crop_size": crop,
@@ -135,6 +141,10 @@ def _left_out(config: Config) -> dict[str, Any]:
             "model.train_bands": len(config.datasets.bands) != 3,
         }
     changes = {key: value for key, value in values.items() if get_key(config, key) is None}
+    options, total = config.scheduler.constructor_kwargs, config.scheduler.total_iter
+    if pmt and "warmup_iters" not in options:
+        # As published: 6,000 of 20,200 steps.
+        changes["scheduler.constructor_kwargs"] = options | {"warmup_iters": min(6000, total * 3 // 10)}
     if config.eval.eval_interval == 0:
         changes["eval.eval_interval"] = max(1, config.scheduler.total_iter // 10)
     return changes
@@ -197,10 +207,10 @@ def _check_agreement(config: Config) -> None:
         raise ValueError(
             "train.celoss_weight and train.diceloss_weight are both 0: nothing to learn; raise one of them"
         )
-    if config.train.cldice_weight and config.decoder_head.type == "m2f":
+    if config.train.cldice_weight and config.decoder_head.type in ("m2f", "pmt"):
         raise ValueError(
             f"train.cldice_weight={config.train.cldice_weight:g} is for heads that score pixels, and has no effect on "
-            "decoder_head.type=m2f; leave it out"
+            f"decoder_head.type={config.decoder_head.type}; leave it out"
         )
     elastic, crop_side = config.transforms.train.elastic, min(_sides(config.transforms.train.crop_size))
     if elastic > crop_side / 4:

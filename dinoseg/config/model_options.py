@@ -74,9 +74,11 @@ class LoraConfig(Section):
 class DecoderHeadConfig(Section):
     """The head on the backbone's features."""
 
-    type: str = option("linear", "which head", choices=("linear", "dense", "m2f"), first=True)
+    type: str = option("linear", "which head", choices=("linear", "dense", "m2f", "pmt"), first=True)
     backbone_out_layers: str | list[int] | None = option(
-        None, "LAST | FOUR_LAST | FOUR_EVEN_INTERVALS | list of block indices; LAST for linear, else the third"
+        None,
+        "LAST | FOUR_LAST | FOUR_EVEN_INTERVALS | FOUR_QUARTERS | list of block indices; LAST for linear, the fourth "
+        "for pmt, else the third when left out",
     )
     use_batchnorm: bool = option(True, "linear: BatchNorm before the classifier")
     use_cls_token: bool = option(False, "linear: concatenate the class token to every patch feature")
@@ -94,14 +96,26 @@ class DecoderHeadConfig(Section):
     output_stride: int = option(
         1, "dense: pixels a score; 2 takes half of the time and sees a little less", least=1, most=2
     )
-    num_heads: int = option(8, "m2f: attention heads", least=1, most=256)
-    num_queries: int = option(100, "m2f: learned queries", least=1, most=65536)
+    num_heads: int | None = option(
+        None,
+        "m2f, pmt: attention heads; 8 for m2f, as many as the backbone has for pmt when left out",
+        least=1,
+        most=256,
+    )
+    num_queries: int = option(100, "m2f, pmt: learned queries", least=1, most=65536)
     encoder_layers: int = option(6, "m2f: deformable encoder layers", least=1, most=100)
-    decoder_layers: int = option(9, "m2f: mask decoder layers", least=1, most=100)
+    decoder_layers: int | None = option(
+        None, "m2f: mask decoder layers; pmt: blocks; 9 for m2f, 6 for pmt when left out", least=1, most=100
+    )
     encoder_ffn_dim: int = option(1024, "m2f: FFN width of the pixel decoder", least=1, most=65536)
-    decoder_ffn_dim: int = option(2048, "m2f: FFN width of the mask decoder", least=1, most=65536)
+    decoder_ffn_dim: int | None = option(
+        None,
+        "m2f, pmt: FFN width of the mask decoder; 2048 for m2f, four times the backbone's width for pmt when left out",
+        least=1,
+        most=65536,
+    )
     adapter_inplane: int = option(64, "m2f: channels of the adapter's spatial prior", least=1, most=4096)
     adapter_drop_path: float = option(0.3, "m2f: drop-path rate of the adapter", least=0, below=1)
     activation_checkpointing: bool = option(
-        False, "m2f: recompute activations in the backward pass to save memory", resume="free"
+        False, "m2f, pmt: recompute activations in the backward pass to save memory", resume="free"
     )

@@ -21,21 +21,28 @@ class SchedulerConfig(Section):
         unit="steps",
         first=True,
     )
-    constructor_kwargs: dict[str, Any] = option({}, "options of the scheduler, e.g. {warmup_iters: 1500}")
+    constructor_kwargs: dict[str, Any] = option(
+        {},
+        "options of the scheduler, e.g. {warmup_iters: 1500}; pmt warms up for 30 % of the steps when that is left out",
+    )
 
 
 class OptimizerConfig(Section):
     """AdamW and its learning rates."""
 
-    lr: float | None = option(None, "1e-3 for linear and dense, 1e-4 for m2f when left out", least=0, first=True)
+    lr: float | None = option(
+        None, "1e-3 for linear and dense, 1e-4 for m2f, 2e-4 for pmt when left out", least=0, first=True
+    )
     beta1: float = option(0.9, "AdamW beta 1", least=0, below=1)
     beta2: float = option(0.999, "AdamW beta 2", least=0, below=1)
     weight_decay: float | None = option(
-        None, "1e-2 for linear and dense, 5e-2 for m2f when left out; none on norms, biases, embeddings", least=0
+        None,
+        "1e-2 for linear and dense, 5e-2 for m2f and pmt when left out; none on norms, biases, embeddings",
+        least=0,
     )
     gradient_clip: float | None = option(
         None,
-        "largest gradient norm, 0 for none; inf (none) for linear, 1 for dense, 0.01 for m2f when left out",
+        "largest gradient norm, 0 for none; inf (none) for linear, 1 for dense, 0.01 for m2f and pmt when left out",
         least=0,
         infinite=True,
     )
@@ -110,7 +117,7 @@ class TrainConfig(Section):
 
 
 class Mask2FormerTrainConfig(Section):
-    """The loss of the m2f head."""
+    """The loss of the m2f and pmt heads."""
 
     num_points: int = option(12544, "points per mask in the loss", least=1, most=10**7)
     oversample_ratio: float = option(3.0, "candidates per uncertain point", least=1, most=1000)

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NotRequired, Protocol, TypedDict
+from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -23,8 +23,20 @@ from dinoseg.data.sampler import mixed_seed
 from dinoseg.labels import LabelSpace
 
 SampleTransform = Callable[[Picture, np.ndarray], tuple[Tensor, Tensor]]
-# A map (channels, rows, columns) for each layer, and a class token (channels) for each; no tokens where there are none.
-LayerTensors = tuple[list[Tensor], list[Tensor]]
+
+
+class LayerTensors(NamedTuple):
+    """Features of one image, an entry a tapped layer.
+
+    Attributes:
+        maps: (channels, rows, columns).
+        class_tokens: (channels); empty where the backbone has none.
+        prefix_tokens: (tokens, channels), class token and registers; empty where the backbone has none.
+    """
+
+    maps: list[Tensor]
+    class_tokens: list[Tensor]
+    prefix_tokens: list[Tensor]
 
 
 class FeatureSource(Protocol):
@@ -49,6 +61,7 @@ class Sample(TypedDict):
     name: str
     features: NotRequired[list[Tensor]]  # one map a tapped layer, where they were computed before
     class_tokens: NotRequired[list[Tensor]]  # likewise; empty where the backbone has none
+    prefix_tokens: NotRequired[list[Tensor]]  # likewise
     other_images: NotRequired[list[Tensor]]  # the image as other runs read it, where several are evaluated as one
 
 
@@ -145,14 +158,15 @@ class SegmentationDataset(Dataset[Sample]):
             else:
                 image_tensor = torch.zeros(self.form.channels, *self.transform.crop_size)
                 class_tensor = self.transform.labels_at(placement, class_map)
-            maps, tokens = self.features.sample(index, placement)
+            maps, class_tokens, prefix_tokens = self.features.sample(index, placement)
         return Sample(
             image=image_tensor,
             class_map=class_tensor,
             index=index,
             name=pair.name,
             features=maps,
-            class_tokens=tokens,
+            class_tokens=class_tokens,
+            prefix_tokens=prefix_tokens,
         )
 
 
@@ -189,7 +203,7 @@ class EvaluationDataset(Dataset[Sample]):
         image, class_map = self.transform(picture, encoded)
         sample = Sample(image=image, class_map=class_map, index=index, name=pair.name)
         if self.features is not None:
-            sample["features"], sample["class_tokens"] = self.features.whole(index)
+            sample["features"], sample["class_tokens"], sample["prefix_tokens"] = self.features.whole(index)
         if self.other_readings:
             pictures = {self.form: picture}
             for reading in self.other_readings:

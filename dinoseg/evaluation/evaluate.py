@@ -155,8 +155,8 @@ def _predict(
         return mean_class_map(model.sights([sample["image"], *sample.get("other_images", [])]), device)
     if "features" in sample:
         assert isinstance(model, Segmenter)
-        maps = [layer[None] for layer in sample["features"]]
-        model = _Informed(model, feature_maps(maps, [token[None] for token in sample["class_tokens"]]))
+        known = (sample["features"], sample["class_tokens"], sample["prefix_tokens"])
+        model = _Informed(model, feature_maps(*([tensor[None] for tensor in tensors] for tensors in known)))
     return predict_class_map(
         model, sample["image"], settings.window, device=device, autocast_dtype=settings.autocast_dtype
     )

@@ -39,12 +39,12 @@ def compute_features(
 def _in_tiles(
     backbone: Backbone, image: Float[Tensor, "1 bands height width"], tile: tuple[int, int]
 ) -> list[FeatureMap]:
-    """The mean of what the tiles say that cover a cell; class tokens are the mean over all."""
+    """The mean of what the tiles say that cover a cell; class token and other prefix tokens are the mean over all."""
     height, width = image.shape[-2:]
     patch = backbone.spec.patch_size
     sums: list[Tensor] = []
     counts = [torch.zeros(height // stride, width // stride) for stride in backbone.strides]
-    tokens: list[Tensor | None] = [None] * len(backbone.strides)
+    tokens: list[list[tuple[Tensor | None, Tensor | None]]] = [[] for _ in backbone.strides]
     places = [(top, left) for top in _starts(height, tile[0], patch) for left in _starts(width, tile[1], patch)]
     for top, left in places:
         piece = image[..., top : top + tile[0], left : left + tile[1]]
@@ -57,11 +57,16 @@ def _in_tiles(
             columns = slice(left // stride, left // stride + found.shape[2])
             sums[layer][:, rows, columns] += found
             counts[layer][rows, columns] += 1
-            if feature.cls is not None:
-                token = feature.cls.float().cpu() / len(places)
-                before = tokens[layer]
-                tokens[layer] = token if before is None else before + token
-    return [FeatureMap((total / count)[None], token) for total, count, token in zip(sums, counts, tokens, strict=True)]
+            tokens[layer].append((feature.cls, feature.prefix))
+    return [
+        FeatureMap((total / count)[None], *(_mean(kind) for kind in zip(*found, strict=True)))
+        for total, count, found in zip(sums, counts, tokens, strict=True)
+    ]
+
+
+def _mean(tokens: tuple[Tensor | None, ...]) -> Tensor | None:
+    known = [token.float().cpu() for token in tokens if token is not None]
+    return torch.stack(known).mean(dim=0) if known else None
 
 
 def _starts(side: int, tile: int, patch: int) -> list[int]:

@@ -146,7 +146,7 @@ class FeatureCache:
 def _refuse_infinite(features: list[FeatureMap], image: Path) -> None:
     """Raises ValueError for features that half precision, in which they are kept, does not hold."""
     for feature in features:
-        for values in (feature.map, feature.cls):
+        for values in (feature.map, feature.cls, feature.prefix):
             if values is None or bool(values.to(torch.float16).isfinite().all()):
                 continue
             largest = float(values.abs().max())

@@ -13,7 +13,7 @@ from dinoseg.data.transforms import as_size, normalisation
 from dinoseg.system.files import user_cache_folder
 
 # Raised whenever the same recipe gives other numbers, or files another form.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

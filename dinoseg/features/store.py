@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,8 +60,9 @@ class FeatureFolder:
         for index, feature in enumerate(features):
             # Rows first, channels last: a crop reads few long pieces of the file.
             tensors[f"map_{index}"] = feature.map[0].permute(1, 2, 0).to("cpu", torch.float16).contiguous()
-            if feature.cls is not None:
-                tensors[f"cls_{index}"] = feature.cls[0].to("cpu", torch.float16).contiguous()
+            for name, tokens in (("cls", feature.cls), ("prefix", feature.prefix)):
+                if tokens is not None:
+                    tensors[f"{name}_{index}"] = tokens[0].to("cpu", torch.float16).contiguous()
         checksum = zlib.crc32(b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors)))
         if not (self.path / _DESCRIPTION).exists():
             # Two processes may begin one cache at once; with one name between them the second finds nothing to move.
@@ -113,7 +114,7 @@ class CachedFeatures:
         Raises:
             ValueError: the file is gone or damaged.
         """
-        maps, tokens = [], []
+        maps = []
         height, width = placement.crop
         views = self.files[index]
         file = views[int(torch.randint(len(views), ()).item())] if len(views) > 1 else views[0]
@@ -122,8 +123,7 @@ class CachedFeatures:
                 rows, columns = (max(1, int(np.ceil(round(side / cell, 6)))) for side in (height, width))
                 positions = placement.positions(rows, columns)
                 maps.append(_sample(opened, f"map_{layer}", positions))
-                tokens += _class_token(opened, layer)
-        return maps, tokens
+            return LayerTensors(maps, *_tokens(opened, len(maps)))
 
     def whole(self, index: int) -> LayerTensors:
         """The features of the whole image.
@@ -134,13 +134,14 @@ class CachedFeatures:
         with _opened(self.files[index][0]) as opened:
             stored = [opened.get_tensor(f"map_{layer}") for layer in range(len(self.cells))]
             maps = [torch.from_numpy(values).permute(2, 0, 1).float() for values in stored]
-            return maps, [token for layer in range(len(maps)) for token in _class_token(opened, layer)]
+            return LayerTensors(maps, *_tokens(opened, len(maps)))
 
 
-def feature_maps(maps: list[Tensor], class_tokens: list[Tensor]) -> list[FeatureMap]:
+def feature_maps(maps: list[Tensor], class_tokens: list[Tensor], prefix_tokens: list[Tensor]) -> list[FeatureMap]:
     """Batches of ``sample`` or ``whole`` as the backbone would give them."""
-    tokens: Sequence[Tensor | None] = class_tokens or [None] * len(maps)
-    return [FeatureMap(layer, token) for layer, token in zip(maps, tokens, strict=True)]
+    nothing: list[Tensor | None] = [None] * len(maps)
+    layers = zip(maps, class_tokens or nothing, prefix_tokens or nothing, strict=True)
+    return [FeatureMap(cells, cls, prefix) for cells, cls, prefix in layers]
 
 
 def _sample(opened: Any, name: str, positions: Positions) -> Tensor:
@@ -157,10 +158,14 @@ def _sample(opened: Any, name: str, positions: Positions) -> Tensor:
     return found * is_inside(positions)
 
 
-def _class_token(opened: Any, layer: int) -> list[Tensor]:
-    """The class token of a layer, if the backbone has one."""
-    name = f"cls_{layer}"
-    return [torch.from_numpy(opened.get_tensor(name)).float()] if name in opened.keys() else []  # noqa: SIM118
+def _tokens(opened: Any, layers: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Class token and prefix tokens of all layers, as far as the backbone has them."""
+    stored = set(opened.keys())
+    names = (
+        [f"{kind}_{layer}" for layer in range(layers) if f"{kind}_{layer}" in stored] for kind in ("cls", "prefix")
+    )
+    first, second = ([torch.from_numpy(opened.get_tensor(name)).float() for name in kind] for kind in names)
+    return first, second
 
 
 @contextmanager

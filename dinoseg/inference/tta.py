@@ -1,7 +1,7 @@
 """Test-time augmentation: the same window scored at several scales and orientations, as probabilities."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -160,4 +160,4 @@ class WindowScorer:
 
 def _turned(feature: FeatureMap, orientation: Orientation) -> FeatureMap:
     """The features moved as the image is; a class token is of the whole image."""
-    return FeatureMap(orientation.apply(feature.map), feature.cls)
+    return replace(feature, map=orientation.apply(feature.map))

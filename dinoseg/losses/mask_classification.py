@@ -17,7 +17,7 @@ from dinoseg.losses.points import (
     sample_maps,
     sample_points,
 )
-from dinoseg.models.mask_decoder import Mask2FormerOutput
+from dinoseg.models.mask_output import MaskOutput
 from dinoseg.system.processes import process_count, sum_over_processes
 
 
@@ -74,7 +74,7 @@ class MaskClassificationLoss(nn.Module):
 
     def forward(
         self,
-        output: Mask2FormerOutput,
+        output: MaskOutput | tuple[MaskOutput, ...],
         class_map: Int[Tensor, "batch height width"],
         points: SampledPoints | None = None,
     ) -> dict[str, Tensor]:
@@ -84,19 +84,23 @@ class MaskClassificationLoss(nn.Module):
         terms are zero, with zero gradients.
 
         Args:
+            output: of all stages; in several parts where these do not share mask features.
             points: where to compare the masks; drawn anew by default.
 
         Raises:
             ValueError: an image holds more classes than the head has queries.
         """
         with torch.autocast(class_map.device.type, enabled=False):
-            output = Mask2FormerOutput(**{field.name: getattr(output, field.name).float() for field in fields(output)})
+            parts = [_in_fp32(part) for part in (output if isinstance(output, tuple) else (output,))]
             if points is None:
                 points = sample_points(class_map != self.ignore_index, self.points)
-            classes = self.present_classes(class_map, output.class_logits.shape[2])
-            queries = self.match(output, class_map, classes, points)
-            mask_term, dice_term = self._mask_terms(output, class_map, classes, queries, points)
-            class_term = self._class_term(output.class_logits, classes, queries)
+            classes = self.present_classes(class_map, parts[0].class_logits.shape[2])
+            queries = self.match(parts, class_map, classes, points)
+            mask_term, dice_term = self._mask_terms(parts, class_map, classes, queries, points)
+            class_logits = torch.cat([part.class_logits for part in parts])
+            class_term = self._class_term(
+                class_logits, classes, [torch.cat(found) for found in zip(*queries, strict=True)]
+            )
         return {
             "loss_class": self.coefficients.class_coefficient * class_term,
             "loss_mask": self.coefficients.mask_coefficient * mask_term,
@@ -126,30 +130,28 @@ class MaskClassificationLoss(nn.Module):
     @torch.no_grad()
     def match(
         self,
-        output: Mask2FormerOutput,
+        parts: list[MaskOutput],
         class_map: Int[Tensor, "batch height width"],
         classes: list[Int[Tensor, "..."]],
         points: SampledPoints,
-    ) -> list[Int[Tensor, "..."]]:
-        """The query of each class at each stage, (stages, classes) for each image."""
+    ) -> list[list[Int[Tensor, "..."]]]:
+        """The query of each class at each stage, (stages, classes) for each part and image."""
         size = (class_map.shape[1], class_map.shape[2])
         costs = []
-        for image, present in enumerate(classes):
-            pixels = points.matching[image]
-            # The same features serve the queries of all stages: product and sampling commute.
-            features = sample_maps(output.mask_features[image], pixel_coordinates(pixels[None], size))
-            costs.append(
-                matching_costs(
-                    class_logits=output.class_logits[:, image],
-                    mask_embeddings=output.mask_embeddings[:, image],
-                    mask_biases=output.mask_biases[:, image],
-                    point_features=features,
-                    labels=class_map[image].flatten()[pixels],
-                    classes=present,
-                    coefficients=self.coefficients,
+        for part in parts:
+            for image, present in enumerate(classes):
+                pixels = points.matching[image]
+                costs.append(
+                    matching_costs(
+                        class_logits=part.class_logits[:, image],
+                        point_logits=_point_logits(part, image, pixel_coordinates(pixels[None], size)),
+                        labels=class_map[image].flatten()[pixels],
+                        classes=present,
+                        coefficients=self.coefficients,
+                    )
                 )
-            )
-        return assign(costs)
+        assigned, images = assign(costs), len(classes)
+        return [assigned[first : first + images] for first in range(0, len(assigned), images)]
 
     def _class_term(
         self,
@@ -171,35 +173,64 @@ class MaskClassificationLoss(nn.Module):
 
     def _mask_terms(
         self,
-        output: Mask2FormerOutput,
+        parts: list[MaskOutput],
         class_map: Int[Tensor, "batch height width"],
         classes: list[Int[Tensor, "..."]],
-        queries: list[Int[Tensor, "..."]],
+        queries: list[list[Int[Tensor, "..."]]],
         points: SampledPoints,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Cross-entropy and Dice of the matched queries' masks, divided by the number of masks, summed over stages."""
         terms = []
-        # unbind, not indexing: its gradient is one stack, not a sum of batch-sized tensors.
-        parts = (output.mask_embeddings.unbind(1), output.mask_biases.unbind(1), output.mask_features.unbind(0))
-        for image, (embeddings, biases, features) in enumerate(zip(*parts, strict=True)):
-            matched = embeddings.gather(1, queries[image][:, :, None].expand(-1, -1, embeddings.shape[2]))
-            bias = biases.gather(1, queries[image])
-            maps = torch.addmm(bias.view(-1, 1), matched.flatten(0, 1), features.flatten(1))
-            maps = maps.view(*bias.shape, *features.shape[1:])
-            terms.append(
-                mask_terms(
-                    maps,
-                    class_map[image],
-                    classes[image],
-                    points.candidates[image],
-                    points.remainder[image],
-                    self.points.uncertain,
+        for part, matched in zip(parts, queries, strict=True):
+            for image, maps in enumerate(_matched_maps(part, matched)):
+                terms.append(
+                    mask_terms(
+                        maps,
+                        class_map[image],
+                        classes[image],
+                        points.candidates[image],
+                        points.remainder[image],
+                        self.points.uncertain,
+                    )
                 )
-            )
-        count = sum_over_processes(output.mask_features.new_tensor(sum(len(present) for present in classes)))
+        count = sum_over_processes(class_map.new_tensor(sum(len(present) for present in classes), dtype=torch.float32))
         # One at least over all processes together, so that no mask anywhere gives zero and not 0/0.
         summed = torch.stack([torch.stack(term) for term in terms]).sum(dim=0) / (count.clamp(min=1) / process_count())
         return summed[0], summed[1]
+
+
+def _in_fp32(part: MaskOutput) -> MaskOutput:
+    return MaskOutput(**{field.name: getattr(part, field.name).float() for field in fields(part)})
+
+
+def _point_logits(
+    part: MaskOutput, image: int, coordinates: Float[Tensor, "1 points 2"]
+) -> Float[Tensor, "stages queries points"]:
+    """The masks of all queries and stages at points of one image.
+
+    Product and sampling commute: what there is less of is sampled, the features that all stages share, or the masks.
+    """
+    features, biases = part.mask_features[image], part.mask_biases[:, image]
+    queries = part.mask_embeddings[:, image].flatten(0, 1)
+    if len(queries) < len(features):
+        masks = torch.addmm(biases.reshape(-1, 1), queries, features.flatten(1))
+        sampled = sample_maps(masks.unflatten(1, features.shape[1:]), coordinates)
+    else:
+        sampled = torch.addmm(biases.reshape(-1, 1), queries, sample_maps(features, coordinates))
+    return sampled.unflatten(0, biases.shape)
+
+
+def _matched_maps(part: MaskOutput, queries: list[Int[Tensor, "..."]]) -> list[Float[Tensor, "stages masks _ _"]]:
+    """The mask logits of the matched queries, for each image, at the resolution of the features."""
+    found = []
+    # unbind, not indexing: its gradient is one stack, not a sum of batch-sized tensors.
+    images = (part.mask_embeddings.unbind(1), part.mask_biases.unbind(1), part.mask_features.unbind(0))
+    for chosen, embeddings, biases, features in zip(queries, *images, strict=True):
+        matched = embeddings.gather(1, chosen[:, :, None].expand(-1, -1, embeddings.shape[2]))
+        bias = biases.gather(1, chosen)
+        maps = torch.addmm(bias.view(-1, 1), matched.flatten(0, 1), features.flatten(1))
+        found.append(maps.view(*bias.shape, *features.shape[1:]))
+    return found
 
 
 def mask_terms(

@@ -30,9 +30,7 @@ class Coefficients:
 def matching_costs(
     *,
     class_logits: Float[Tensor, "stages queries classes_plus_one"],
-    mask_embeddings: Float[Tensor, "stages queries dim"],
-    mask_biases: Float[Tensor, "stages queries"],
-    point_features: Float[Tensor, "dim points"],
+    point_logits: Float[Tensor, "stages queries points"],
     labels: Int[Tensor, " points"],
     classes: Int[Tensor, " targets"],
     coefficients: Coefficients,
@@ -40,11 +38,11 @@ def matching_costs(
     """Costs of all pairs of a query and a class of one image, at all stages at once.
 
     Args:
-        point_features: mask features at the points.
+        point_logits: mask logits at the points; overwritten.
         labels: class index at each point; ``classes``: those that the image holds.
     """
-    truth = (labels[:, None] == classes).to(point_features.dtype)
-    mask_cost, dice_cost = _mask_costs(mask_embeddings.flatten(0, 1), mask_biases.flatten(), point_features, truth)
+    truth = (labels[:, None] == classes).to(point_logits.dtype)
+    mask_cost, dice_cost = _mask_costs(point_logits.flatten(0, 1), truth)
     class_cost = -class_logits.softmax(dim=-1).flatten(0, 1)[:, classes]
     cost = (
         coefficients.mask_coefficient * mask_cost
@@ -55,25 +53,22 @@ def matching_costs(
 
 
 def _mask_costs(
-    queries: Float[Tensor, "queries dim"],
-    biases: Float[Tensor, " queries"],
-    features: Float[Tensor, "dim points"],
-    truth: Float[Tensor, "points targets"],
+    logits: Float[Tensor, "queries points"], truth: Float[Tensor, "points targets"]
 ) -> tuple[Float[Tensor, "queries targets"], Float[Tensor, "queries targets"]]:
     """Mean cross-entropy and Dice of each pair.
 
     With logits x and truth y at the points, cross-entropy is ``softplus(x) - x y``. The sum of the second part over the
-    points is ``query @ (features @ y)``. So only one tensor of queries x points is needed, none with targets.
+    points is a product of matrices. So only one tensor of queries x points is needed, none with targets.
     """
     inside = truth.sum(dim=0)
-    logits = torch.addmm(biases[:, None], queries, features).clamp_(min=_LEAST_LOGIT)
+    agreement = logits @ truth
+    logits = logits.clamp_(min=_LEAST_LOGIT)
     linear = logits.sum(dim=1, keepdim=True)
     probabilities = logits.sigmoid_()
     overlap = probabilities @ truth
     total = probabilities.sum(dim=1, keepdim=True) + inside
     # softplus(x) = x - log(sigmoid(x)): a third of the time of softplus, and in place.
     softplus = linear - probabilities.log_().sum(dim=1, keepdim=True)
-    agreement = queries @ (features @ truth) + biases[:, None] * inside
     return (softplus - agreement) / len(truth), 1 - (2 * overlap + 1) / (total + 1)
 
 

@@ -42,8 +42,8 @@ class Head(nn.Module, ABC, Generic[Output]):
     """Features and image to class scores; ``Output`` is what its loss takes.
 
     Attributes:
-        predicts: scores of pixels (``PixelOutput``) or masks with a class each (``Mask2FormerOutput``), by which the
-            loss is chosen.
+        predicts: scores of pixels (``PixelOutput``) or masks with a class each (``MaskOutput``, or several of
+            them), by which the loss is chosen.
         class_layers: names of the layers that have one row a class, and for masks one more, "no object".
         scores_are_probabilities: whether ``semantic_logits`` can be averaged as they are, or want a softmax first; see
             ``class_probabilities``.
@@ -63,6 +63,14 @@ class Head(nn.Module, ABC, Generic[Output]):
         Raises:
             ValueError: the options do not fit each other or the backbone.
         """
+
+    def set_progress(self, progress: float) -> None:
+        """Told before every training step: how much of the training is done, from 0 to below 1.
+
+        What a head changes in the course of a training is a function of this alone, and of nothing that happened
+        before; so a resumed training goes on as an unbroken one. Most heads change nothing.
+        """
+        return
 
     @abstractmethod
     def forward(self, image: Float[Tensor, "batch bands height width"], features: list[FeatureMap]) -> Output:

@@ -2,21 +2,18 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dinoseg.backbone import Backbone, FeatureMap, fit_to_patches
 from dinoseg.config import DecoderHeadConfig
 from dinoseg.models.adapter import Adapter
-from dinoseg.models.bilinear import upsample_rows
 from dinoseg.models.head import Head, HeadOptions
-from dinoseg.models.mask_decoder import Mask2FormerOutput, MaskDecoder
+from dinoseg.models.mask_decoder import MaskDecoder
+from dinoseg.models.mask_output import MaskOutput, semantic_map
 from dinoseg.models.pixel_decoder import PixelDecoder
 
 _LARGEST_STRIDE = 32
-# Upsampled mask logits that are held at once.
-_STRIPE_LOGITS = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +43,7 @@ class Mask2FormerOptions(HeadOptions):
     activation_checkpointing: bool = False
 
 
-class Mask2FormerHead(Head[Mask2FormerOutput]):
+class Mask2FormerHead(Head[MaskOutput]):
     """Finds masks with queries, on the pyramid that the adapter makes of a ViT or on a ConvNeXt's own four stages.
 
     The image is resized to sides that are multiples of 32 first, as the backbone resizes it to multiples of its patch.
@@ -117,9 +114,7 @@ class Mask2FormerHead(Head[Mask2FormerOutput]):
             bands=backbone.bands,
         )
 
-    def forward(
-        self, image: Float[Tensor, "batch bands height width"], features: list[FeatureMap]
-    ) -> Mask2FormerOutput:
+    def forward(self, image: Float[Tensor, "batch bands height width"], features: list[FeatureMap]) -> MaskOutput:
         """Predictions of all stages; the four maps cover the extent of the image."""
         pyramid = [feature.map for feature in features]
         if self.adapter is not None:
@@ -127,26 +122,9 @@ class Mask2FormerHead(Head[Mask2FormerOutput]):
         finest, levels = self.pixel_decoder(pyramid)
         return self.predictor(finest, levels, self.pixel_decoder.mask_feature)
 
-    def semantic_logits(
-        self, output: Mask2FormerOutput, size: tuple[int, int]
-    ) -> Float[Tensor, "batch classes height width"]:
-        """Sum over queries of class probability times mask probability, at ``size`` (height, width) in pixels.
-
-        Cheng et al. 2021 (MaskFormer), section 3.4; "no object" takes part in the softmax only. Works in stripes of
-        rows, so that beside the result only a few rows of the masks exist at full resolution.
-        """
-        probabilities = output.class_logits[-1].float().softmax(dim=-1)[..., :-1].transpose(1, 2)
-        masks = output.mask_logits(-1).float()
-        batch, queries = masks.shape[:2]
-        scores = masks.new_empty(batch, probabilities.shape[1], *size)
-        rows = max(1, _STRIPE_LOGITS // (batch * queries * size[1]))
-        for first in range(0, size[0], rows):
-            last = min(first + rows, size[0])
-            stripe = upsample_rows(masks, size, first, last).sigmoid_()
-            # A product a batch item, written in place: nothing of the size of the result beside it.
-            for item in range(batch):
-                scores[item, :, first:last] = torch.einsum("cq,qhw->chw", probabilities[item], stripe[item])
-        return scores
+    def semantic_logits(self, output: MaskOutput, size: tuple[int, int]) -> Float[Tensor, "batch classes height width"]:
+        """The semantic map of the last stage's masks."""
+        return semantic_map(output, size)
 
 
 def _check(in_channels: tuple[int, ...], options: Mask2FormerOptions) -> None:

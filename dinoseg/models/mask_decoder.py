@@ -3,44 +3,18 @@
 Names of submodules are those of DINOv3's state dicts (``segmentation_model.1.predictor.*``).
 """
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from dinoseg.models.mask_output import MaskOutput, shrink_maps
 from dinoseg.models.position import sine_positions
 
 # Batch, channels, height, width; a list of them has maps of several sizes.
 Map = Float[Tensor, "batch _ _ _"]
 _LEVELS = 3
-
-
-@dataclass
-class Mask2FormerOutput:
-    """Predictions of all supervised stages, masks in factored form.
-
-    Stage 0 is the prediction from the learned queries, stage s that of decoder layer s; the last is used for inference.
-    A mask logit is the product of the query's embedding with the features of a cell, plus the query's bias. Neither the
-    loss nor inference forms the masks of all stages.
-
-    Attributes:
-        class_logits: the last of the classes_plus_one entries is "no object".
-        mask_features: at a quarter of the image's height and width.
-    """
-
-    class_logits: Float[Tensor, "stages batch queries classes_plus_one"]
-    mask_embeddings: Float[Tensor, "stages batch queries dim"]
-    mask_biases: Float[Tensor, "stages batch queries"]
-    mask_features: Float[Tensor, "batch dim height4 width4"]
-
-    def mask_logits(self, stage: int) -> Float[Tensor, "batch queries height4 width4"]:
-        """The masks of all queries after one stage."""
-        embeddings, biases = self.mask_embeddings[stage], self.mask_biases[stage]
-        masks = torch.baddbmm(biases[:, :, None], embeddings, self.mask_features.flatten(2))
-        return masks.unflatten(2, self.mask_features.shape[2:])
 
 
 class MaskDecoder(nn.Module):
@@ -88,8 +62,8 @@ class MaskDecoder(nn.Module):
         self.class_embed = nn.Linear(hidden_dim, num_classes + 1)
         self.mask_embed = Perceptron(hidden_dim)
 
-    def forward(self, features: Map, levels: list[Map], mask_feature: nn.Conv2d) -> Mask2FormerOutput:
-        """Predictions of all stages.
+    def forward(self, features: Map, levels: list[Map], mask_feature: nn.Conv2d) -> MaskOutput:
+        """Predictions of all stages: 0 is that of the learned queries, s that of decoder layer s.
 
         Args:
             features: at stride 4.
@@ -105,7 +79,7 @@ class MaskDecoder(nn.Module):
             tokens + sine_positions(*size, tokens.shape[2], tokens.device)
             for tokens, size in zip(memory, sizes, strict=True)
         ]
-        small = [_resize(features.detach(), size) for size in sizes]
+        small = [shrink_maps(features.detach(), size) for size in sizes]
         queries = self.query_feat.weight.expand(features.shape[0], -1, -1)
         stages = [self._predict(queries, mask_feature)]
         for layer in range(self.num_layers):
@@ -119,7 +93,7 @@ class MaskDecoder(nn.Module):
                 queries = self._layer(*arguments)
             stages.append(self._predict(queries, mask_feature))
         classes, embeddings, biases = (torch.stack(predictions) for predictions in zip(*stages, strict=True))
-        return Mask2FormerOutput(classes, embeddings, biases, features)
+        return MaskOutput(classes, embeddings, biases, features)
 
     def _predict(
         self, queries: Float[Tensor, "batch queries dim"], mask_feature: nn.Conv2d
@@ -267,15 +241,3 @@ class Perceptron(nn.Module):
         for layer in self.layers[:-1]:
             x = functional.relu(layer(x))
         return self.layers[-1](x)
-
-
-def _resize(features: Map, size: tuple[int, int]) -> Float[Tensor, "batch channels cells"]:
-    """Bilinear resizing to an even part of height and width: the mean of the four cells in the middle of each block.
-
-    The same as ``interpolate``, which first copies the whole map into another memory layout on a CPU.
-    """
-    step = features.shape[-1] // size[1]
-    assert (size[0] * step, size[1] * step) == tuple(features.shape[-2:])
-    first, second = slice(step // 2 - 1, None, step), slice(step // 2, None, step)
-    rows = features[:, :, first] + features[:, :, second]
-    return (rows[..., first] + rows[..., second]).mul_(0.25).flatten(2)

@@ -16,7 +16,8 @@ from dinoseg.models.dense_head import DenseHead
 from dinoseg.models.head import Head, PixelOutput
 from dinoseg.models.linear_head import LinearHead
 from dinoseg.models.mask2former_head import Mask2FormerHead
-from dinoseg.models.mask_decoder import Mask2FormerOutput
+from dinoseg.models.mask_output import MaskOutput
+from dinoseg.models.pmt_head import PmtHead
 
 # The head of each ``decoder_head.type``.
 HEADS: Mapping[str, type[Head[Any]]] = MappingProxyType(
@@ -24,6 +25,7 @@ HEADS: Mapping[str, type[Head[Any]]] = MappingProxyType(
         "linear": LinearHead,
         "dense": DenseHead,
         "m2f": Mask2FormerHead,
+        "pmt": PmtHead,
     }
 )
 
@@ -50,7 +52,7 @@ class Segmenter(nn.Module):
 
     def forward(
         self, image: Float[Tensor, "batch bands height width"], features: list[FeatureMap] | None = None
-    ) -> PixelOutput | Mask2FormerOutput:
+    ) -> PixelOutput | MaskOutput | tuple[MaskOutput, ...]:
         """What the head's loss needs. Images are normalised, of any size.
 
         Args:

@@ -16,7 +16,12 @@ from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation
 _SHOWN_ELSEWHERE = ("accuracy", "IoU_interval")
 _FSCORES = ("Fscore", "mFscore")
 _MODES = {"freeze": "frozen", "lora": "with LoRA adapters", "full": "trained with the head"}
-_HEADS = {"linear": "linear head", "dense": "dense head", "m2f": "Mask2Former head"}
+_HEADS = {
+    "linear": "linear head",
+    "dense": "dense head",
+    "m2f": "Mask2Former head",
+    "pmt": "Plain Mask Transformer head",
+}
 
 
 def report_head(

@@ -34,7 +34,7 @@ class ClassRows:
     def carry_over(self, ours: Tensor, theirs: Tensor) -> Tensor:
         """Our weight or bias with their rows where a class is kept, and with their rows after the last class.
 
-        (Those are one for Mask2Former, "no object", and none for a linear head.)
+        (Those are one for heads that predict masks, "no object", and none for others.)
         """
         carried, theirs = ours.clone(), theirs.to(ours)
         for row, source in self.pairs:

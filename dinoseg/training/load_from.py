@@ -1,4 +1,4 @@
-"""``load_from``: a training that starts from the head of another run, or of a state dict saved by DINOv3's code."""
+"""``load_from``: a training that starts from the head of another run, or of a state dict of the head's own authors."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +13,7 @@ from dinoseg.labels import LabelSpace
 from dinoseg.models.dinov3_state import load_dinov3_state
 from dinoseg.models.head import Head
 from dinoseg.models.mask2former_head import Mask2FormerHead
+from dinoseg.models.pmt_head import PmtHead
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.checkpoint_manifest import REMEDY
@@ -21,7 +22,9 @@ from dinoseg.system.messages import list_names
 from dinoseg.system.state_dicts import named_tensors, read_state, refuse_not_finite, show_name
 from dinoseg.training.class_rows import ClassRows, fits
 
+# DINOv3's linear training saves the head as the second part of its model, PMT's beside the backbone, ``encoder``.
 _DINOV3_HEAD = "segmentation_model.1."
+_PMT_HEAD, _PMT_PARTS = "network.", ("bn.", "decoder.")
 _NAMES_SHOWN = 4
 _BACKBONE = "adapter.backbone."
 _REMEDY = "give a run folder, or a state dict with a head like the one that is trained"
@@ -119,22 +122,37 @@ def _load_file(segmenter: Segmenter, source: Path, names: tuple[str, ...]) -> st
         except ValueError as error:
             raise ValueError(f"{said}: {error}") from None
         return f"{report}; {ClassRows(None, names, report.classes_in_state)}"
-    # DINOv3's linear training saves the head as the second part of its model.
-    head = {name.split(_DINOV3_HEAD)[1]: tensor for name, tensor in state.items() if _DINOV3_HEAD in name}
+    head = _published_head(segmenter.head, state)
     if not head:
         shown = list_names((show_name(name) for name in state), _NAMES_SHOWN)
-        raise ValueError(f"{said}: holds no head of DINOv3's code ({_DINOV3_HEAD}*), but {shown}; {_REMEDY}")
-    head.pop("batchnorm_layer.num_batches_tracked", None)
+        whose = (
+            f"PMT's code ({_PMT_HEAD}*)" if isinstance(segmenter.head, PmtHead) else f"DINOv3's code ({_DINOV3_HEAD}*)"
+        )
+        raise ValueError(f"{said}: holds no head of {whose}, but {shown}; {_REMEDY}")
     refuse_not_finite(head, said, _REMEDY)
-    bias = head.get("conv.bias")
-    count = 0 if bias is None or bias.ndim == 0 else len(bias)
+    bias = head.get(f"{segmenter.head.class_layers[-1]}.bias")
+    count = 0 if bias is None or bias.ndim == 0 else len(bias) - _rows_after_classes(segmenter.head)
     return _load_own(segmenter.head, head, source, ClassRows(None, names, count))
+
+
+def _published_head(head: Head[Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of the head's own, under its names."""
+    prefix = _PMT_HEAD if isinstance(head, PmtHead) else _DINOV3_HEAD
+    named = {name.split(prefix, 1)[1]: tensor for name, tensor in state.items() if prefix in name}
+    if isinstance(head, PmtHead):
+        return {name: tensor for name, tensor in named.items() if name.startswith(_PMT_PARTS)}
+    named.pop("batchnorm_layer.num_batches_tracked", None)
+    return named
+
+
+def _rows_after_classes(head: Head[Any]) -> int:
+    """Masks have a row more: "no object"."""
+    return 1 if head.predicts == "masks" else 0
 
 
 def _load_own(head: Head[Any], state: Mapping[str, Tensor], source: Path, classes: ClassRows) -> str:
     ours = head.state_dict()
-    # Masks have a row more: "no object".
-    extra = 1 if head.predicts == "masks" else 0
+    extra = _rows_after_classes(head)
     class_tensors = [f"{layer}.{part}" for layer in head.class_layers for part in ("weight", "bias")]
     unfit = [
         name

@@ -1,4 +1,4 @@
-"""The training loop, the same for both heads."""
+"""The training loop, the same for all heads."""
 
 import math
 import time
@@ -139,6 +139,7 @@ class Trainer:
         self.model.train()
         # Dropout, drop-path and point sampling depend on the step alone, so a resumed run draws the same numbers.
         torch.manual_seed(mixed_seed(config.seed, step, self.accelerator.process_index))
+        self.segmenter.head.set_progress(step / config.scheduler.total_iter)
         factor = self.schedule(step)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
@@ -170,7 +171,8 @@ class Trainer:
         # What was computed before the training is not computed again.
         features = None
         if "features" in batch:
-            features = [layer.to(device) for layer in feature_maps(batch["features"], batch["class_tokens"])]
+            known = feature_maps(batch["features"], batch["class_tokens"], batch["prefix_tokens"])
+            features = [layer.to(device) for layer in known]
         with torch.autocast(device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
             output = self.model(image, features)
         terms = self.criterion(output, class_map)

@@ -109,6 +109,8 @@ def test_random_initialisation_warns() -> None:
         ("FOUR_EVEN_INTERVALS", 32, (7, 15, 23, 31)),
         ("FOUR_EVEN_INTERVALS", 40, (9, 19, 29, 39)),
         ("FOUR_EVEN_INTERVALS", 4, (0, 1, 2, 3)),
+        ("FOUR_QUARTERS", 12, (2, 5, 8, 11)),
+        ("FOUR_QUARTERS", 24, (5, 11, 17, 23)),
         ("last", 4, (3,)),
         ([0, 3], 4, (0, 3)),
     ],

@@ -28,7 +28,11 @@ def test_written_config_reproduces_the_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("head", "rate", "decay", "clip", "layers"),
-    [("linear", 1e-3, 0.01, float("inf"), "LAST"), ("m2f", 1e-4, 0.05, 0.01, "FOUR_EVEN_INTERVALS")],
+    [
+        ("linear", 1e-3, 0.01, float("inf"), "LAST"),
+        ("m2f", 1e-4, 0.05, 0.01, "FOUR_EVEN_INTERVALS"),
+        ("pmt", 2e-4, 0.05, 0.01, "FOUR_QUARTERS"),
+    ],
 )
 def test_what_is_left_out_follows_the_head(head: str, rate: float, decay: float, clip: float, layers: str) -> None:
     config = load_config([f"decoder_head.type={head}"])
@@ -57,7 +61,7 @@ def test_window_follows_the_training_crop() -> None:
         (["optimizer.lr=fast"], ["optimizer.lr is 'fast'", "a number"]),
         (["transforms.train.random_img_size_ratio_range=5"], ["random_img_size_ratio_range is 5", "a list of numbers"]),
         (["eval=3"], ["eval is 3", "a section"]),
-        (["decoder_head.type=unet"], ["decoder_head.type='unet'", "linear, dense, m2f"]),
+        (["decoder_head.type=unet"], ["decoder_head.type='unet'", "linear, dense, m2f, pmt"]),
         (["bs=0"], ["bs=0", "from 1 to 65536"]),
         (["optimizer.lr=nan"], ["optimizer.lr=nan"]),
         (["eval.max_val_samples=0"], ["eval.max_val_samples=0"]),

@@ -45,11 +45,12 @@ def test_cached_features_are_the_backbones_to_half_precision(
     for index in range(3):
         with torch.no_grad():
             expected = cache.backbone(images[index]["image"][None])
-        maps, tokens = source.whole(index)
+        maps, tokens, prefix = source.whole(index)
         for layer, found in enumerate(maps):
             assert torch.allclose(found, expected[layer].map[0], atol=2e-3, rtol=1e-3)
         assert len(tokens) == len(maps)
         assert torch.allclose(tokens[-1], expected[-1].cls[0], atol=2e-3, rtol=1e-3)
+        assert torch.allclose(prefix[-1], expected[-1].prefix[0], atol=2e-3, rtol=1e-3)
         # A crop that is the whole image reads the same cells.
         whole = Placement(SIZE, SIZE, (SIZE[1] / 2, SIZE[0] / 2), torch.eye(2))
         assert torch.allclose(source.sample(index, whole)[0][0], maps[0], atol=1e-4)
@@ -57,13 +58,13 @@ def test_cached_features_are_the_backbones_to_half_precision(
 
 def test_a_crop_reads_the_cells_below_it(images: EvaluationDataset, tmp_path: Path) -> None:
     source, _ = filled(build(config_for(tmp_path / "cache")), images)
-    (stored,), _ = source.whole(0)
+    (stored,), *_ = source.whole(0)
     # Cells of 8 px: the crop from row 8, column 16 of 24 x 32 px is rows 1 to 3 and columns 2 to 5.
-    (found,), _ = source.sample(0, Placement(SIZE, (24, 32), (32.0, 20.0), torch.eye(2)))
+    (found,), *_ = source.sample(0, Placement(SIZE, (24, 32), (32.0, 20.0), torch.eye(2)))
     assert torch.allclose(found, stored[:, 1:4, 2:6], atol=1e-4)
     mirrored = Placement(SIZE, (24, 32), (32.0, 20.0), torch.diag(torch.tensor([-1.0, 1.0])))
     assert torch.allclose(source.sample(0, mirrored)[0][0], stored[:, 1:4, 2:6].flip(-1), atol=1e-4)
-    beyond, _ = source.sample(0, Placement(SIZE, (16, 16), (-100.0, 0.0), torch.eye(2)))
+    beyond, *_ = source.sample(0, Placement(SIZE, (16, 16), (-100.0, 0.0), torch.eye(2)))
     assert not beyond[0].any()
 
 
@@ -251,7 +252,7 @@ def test_features_move_with_the_image(images: EvaluationDataset, tmp_path: Path)
     cache = build(config_for(tmp_path / "cache"))
     source, _ = filled(cache, images)
     mirrored = Placement(SIZE, SIZE, (SIZE[1] / 2, SIZE[0] / 2), torch.diag(torch.tensor([-1.0, 1.0])))
-    (found,), _ = source.sample(0, mirrored)
+    (found,), *_ = source.sample(0, mirrored)
     with torch.no_grad():
         (expected,) = (layer.map[0] for layer in cache.backbone(images[0]["image"].flip(-1)[None]))
     likeness = torch.nn.functional.cosine_similarity(found, expected, dim=0).mean()

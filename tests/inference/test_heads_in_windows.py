@@ -9,7 +9,10 @@ from dinoseg.inference.tta import TtaPolicy
 from dinoseg.inference.windows import infer_scores, predict_class_map
 from dinoseg.models.segmenter import HEADS, build_segmenter
 
-SMALL = {"dense": ["decoder_head.stem_widths=[8,8,16,16]", "model.backbone_scale=1.5"]}
+SMALL = {
+    "dense": ["decoder_head.stem_widths=[8,8,16,16]", "model.backbone_scale=1.5"],
+    "pmt": ["decoder_head.num_queries=6", "decoder_head.decoder_layers=2"],
+}
 
 
 @pytest.mark.filterwarnings("ignore:.*random initialisation")

@@ -13,18 +13,18 @@ from torch.nn import functional
 from dinoseg.config import Mask2FormerTrainConfig
 from dinoseg.losses.mask_classification import MaskClassificationLoss
 from dinoseg.losses.points import PointSettings, SampledPoints, sample_points
-from dinoseg.models.mask_decoder import Mask2FormerOutput
+from dinoseg.models.mask_output import MaskOutput
 
 IGNORE, CLASSES = 255, 5
 STAGES, QUERIES, DIM, SIZE = 3, 7, 8, 32
 NAMES = ("class_logits", "mask_embeddings", "mask_biases", "mask_features")
 
 
-def make_output(batch: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Mask2FormerOutput:
+def make_output(batch: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> MaskOutput:
     generator = torch.Generator().manual_seed(seed)
     staged = (STAGES, batch, QUERIES)
     shapes = [(*staged, CLASSES + 1), (*staged, DIM), staged, (batch, DIM, SIZE // 4, SIZE // 4)]
-    return Mask2FormerOutput(*[torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes])
+    return MaskOutput(*[torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes])
 
 
 def make_class_map(batch: int, seed: int = 0) -> Tensor:
@@ -50,11 +50,11 @@ def draw(class_map: Tensor, num_points: int = 200, seed: int = 0) -> SampledPoin
     return sample_points(class_map != IGNORE, PointSettings(num_points))
 
 
-def gradients(terms: dict[str, Tensor], output: Mask2FormerOutput) -> list[Tensor]:
+def gradients(terms: dict[str, Tensor], output: MaskOutput) -> list[Tensor]:
     return list(torch.autograd.grad(sum(terms.values()), [getattr(output, name) for name in NAMES]))
 
 
-def rows(record: Mask2FormerOutput | SampledPoints, images: slice) -> dict[str, Tensor]:
+def rows(record: MaskOutput | SampledPoints, images: slice) -> dict[str, Tensor]:
     """The fields of a record for some images of the batch."""
     staged = ("class_logits", "mask_embeddings", "mask_biases")
     values = {field.name: getattr(record, field.name) for field in fields(record)}
@@ -62,7 +62,7 @@ def rows(record: Mask2FormerOutput | SampledPoints, images: slice) -> dict[str, 
 
 
 def naive_loss(
-    output: Mask2FormerOutput, class_map: Tensor, points: SampledPoints, weights: Tensor, num_points: int
+    output: MaskOutput, class_map: Tensor, points: SampledPoints, weights: Tensor, num_points: int
 ) -> dict[str, Tensor]:
     """Stage by stage, image by image, mask by mask, on whole masks at full resolution, from the formulas."""
     class_loss = mask_loss = dice_loss = torch.zeros(())
@@ -115,7 +115,7 @@ def test_equals_a_naive_loss_with_its_gradients(class_weights: Tensor | None) ->
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * theirs.abs().max().item())
 
 
-def with_ignored_logits_changed(class_map: Tensor) -> tuple[Mask2FormerOutput, Mask2FormerOutput]:
+def with_ignored_logits_changed(class_map: Tensor) -> tuple[MaskOutput, MaskOutput]:
     """Two full-resolution predictions that differ on ignored pixels, and there by a lot."""
     generator = torch.Generator().manual_seed(3)
     output = make_output(len(class_map))
@@ -136,7 +136,7 @@ def test_a_prediction_on_ignored_pixels_changes_no_term_no_match_no_gradient() -
     for name, value in found[0].items():
         assert torch.equal(found[1][name], value)
     points, classes = draw(class_map), criterion.present_classes(class_map, QUERIES)
-    matches = [criterion.match(output, class_map, classes, points) for output in (before, after)]
+    matches = [criterion.match([output], class_map, classes, points)[0] for output in (before, after)]
     assert all(torch.equal(*pair) for pair in zip(*matches, strict=True))
     for old, new in zip(gradients(found[0], before), gradients(found[1], after), strict=True):
         assert torch.equal(old, new)
@@ -191,7 +191,7 @@ def test_batch_mates_act_through_the_divisors_only() -> None:
     weights = [count + 0.1 * (QUERIES - count) for count in counts]
     whole, parts = criterion(output, class_map, points), []
     for image in (slice(0, 1), slice(1, 2)):
-        alone = Mask2FormerOutput(**rows(output, image))
+        alone = MaskOutput(**rows(output, image))
         parts.append(criterion(alone, class_map[image], SampledPoints(**rows(points, image))))
     for name, shares in [("loss_class", weights), ("loss_mask", counts), ("loss_dice", counts)]:
         mean = sum(part[name] * share for part, share in zip(parts, shares, strict=True)) / sum(shares)
@@ -216,7 +216,7 @@ def test_class_weights_of_another_length_are_an_error() -> None:
 def test_low_precision_inputs_are_computed_in_fp32() -> None:
     class_map = make_class_map(2)
     points, low = draw(class_map), make_output(2, dtype=torch.bfloat16)
-    high = Mask2FormerOutput(*[getattr(low, name).detach().float().requires_grad_() for name in NAMES])
+    high = MaskOutput(*[getattr(low, name).detach().float().requires_grad_() for name in NAMES])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = make_criterion()(low, class_map, points)
     expected = make_criterion()(high, class_map, points)
@@ -248,9 +248,9 @@ def test_a_good_prediction_costs_less_than_a_bad_one() -> None:
         logits[:, :, query, label] = 30
         if query < 4:
             embeddings[:, :, query, query] = 1
-    good = make_criterion()(Mask2FormerOutput(logits, embeddings, biases, features), class_map)
+    good = make_criterion()(MaskOutput(logits, embeddings, biases, features), class_map)
     assert max(value.item() for value in good.values()) < 1e-5
-    bad = make_criterion()(Mask2FormerOutput(logits, embeddings.roll(1, dims=2), biases, features), class_map)
+    bad = make_criterion()(MaskOutput(logits, embeddings.roll(1, dims=2), biases, features), class_map)
     assert sum(bad.values()) > 10
 
 
@@ -263,7 +263,7 @@ def _in_process(rank: int, folder: str) -> None:
             class_map = _nearly_empty(class_map)
         half = slice(rank, rank + 1)
         points = SampledPoints(**rows(draw(class_map), half))
-        terms = make_criterion()(Mask2FormerOutput(**rows(output, half)), class_map[half], points)
+        terms = make_criterion()(MaskOutput(**rows(output, half)), class_map[half], points)
         torch.save((terms, gradients(terms, output)), f"{folder}/{case}{rank}.pt")
     torch.distributed.destroy_process_group()
 

@@ -9,16 +9,14 @@ from torch.nn import functional
 
 from dinoseg.losses.matching import Coefficients, assign, check_query_count, matching_costs
 
-STAGES, QUERIES, DIM, POINTS, CLASSES = 2, 5, 4, 30, 6
+STAGES, QUERIES, POINTS, CLASSES = 2, 5, 30, 6
 
 
 def inputs(scale: float = 1.0) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return {
         "class_logits": torch.randn(STAGES, QUERIES, CLASSES + 1, generator=generator),
-        "mask_embeddings": scale * torch.randn(STAGES, QUERIES, DIM, generator=generator),
-        "mask_biases": scale * torch.randn(STAGES, QUERIES, generator=generator),
-        "point_features": torch.randn(DIM, POINTS, generator=generator),
+        "point_logits": 2 * scale * torch.randn(STAGES, QUERIES, POINTS, generator=generator),
         "labels": torch.randint(0, 3, (POINTS,), generator=generator),
         "classes": torch.tensor([0, 1, 2, 4]),  # No point lies on class 4.
     }
@@ -28,11 +26,10 @@ def inputs(scale: float = 1.0) -> dict[str, torch.Tensor]:
 def test_costs_of_each_pair(scale: float) -> None:
     given = inputs(scale)
     coefficients = Coefficients(5.0, 3.0, 2.0)
-    costs = matching_costs(**given, coefficients=coefficients)
+    costs = matching_costs(**inputs(scale), coefficients=coefficients)
     for stage, query, target in itertools.product(range(STAGES), range(QUERIES), range(4)):
         label = given["classes"][target]
-        logits = given["mask_embeddings"][stage, query].double() @ given["point_features"].double()
-        logits = logits + given["mask_biases"][stage, query]
+        logits = given["point_logits"][stage, query].double()
         truth = (given["labels"] == label).double()
         mask = functional.binary_cross_entropy_with_logits(logits, truth)
         dice = 1 - (2 * (logits.sigmoid() * truth).sum() + 1) / (logits.sigmoid().sum() + truth.sum() + 1)
@@ -42,9 +39,8 @@ def test_costs_of_each_pair(scale: float) -> None:
 
 
 def test_each_coefficient_weighs_its_own_term() -> None:
-    given = inputs()
-    whole = matching_costs(**given, coefficients=Coefficients(1.0, 1.0, 1.0))
-    parts = [matching_costs(**given, coefficients=Coefficients(*row)) for row in torch.eye(3).tolist()]
+    whole = matching_costs(**inputs(), coefficients=Coefficients(1.0, 1.0, 1.0))
+    parts = [matching_costs(**inputs(), coefficients=Coefficients(*row)) for row in torch.eye(3).tolist()]
     torch.testing.assert_close(sum(parts), whole)
     assert parts[2].max() < 0 < parts[0].min()
 

@@ -12,10 +12,11 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dinoseg.backbone import FeatureMap
-from dinoseg.models import mask2former_head
+from dinoseg.models import mask_output
 from dinoseg.models.dinov3_state import dinov3_state, load_dinov3_state
 from dinoseg.models.mask2former_head import Mask2FormerHead, Mask2FormerOptions
-from dinoseg.models.mask_decoder import Mask2FormerOutput, attention_mask
+from dinoseg.models.mask_decoder import attention_mask
+from dinoseg.models.mask_output import MaskOutput
 
 FIXTURE = Path(__file__).parents[1] / "data" / "meta_m2f_tiny.safetensors"
 WEIGHTS = "segmentation_model."
@@ -70,7 +71,7 @@ def small_inputs(size: tuple[int, int] = (64, 96), patch: int = 16) -> tuple[Ten
     return image, features_of([torch.randn(2, 32, *grid, generator=generator) for _ in range(4)])
 
 
-def stand_in_loss(output: Mask2FormerOutput) -> Tensor:
+def stand_in_loss(output: MaskOutput) -> Tensor:
     masks = torch.stack([output.mask_logits(stage) for stage in range(len(output.mask_embeddings))])
     return (masks * masks.detach().cos()).mean() + (output.class_logits * output.class_logits.detach().sin()).mean()
 
@@ -237,9 +238,9 @@ def test_attention_is_where_the_resized_mask_is_positive_or_everywhere() -> None
     assert torch.equal(attend, expected)
 
 
-def random_output(queries: int = 7, classes: int = 4, map_size: tuple[int, int] = (9, 13)) -> Mask2FormerOutput:
+def random_output(queries: int = 7, classes: int = 4, map_size: tuple[int, int] = (9, 13)) -> MaskOutput:
     generator = torch.Generator().manual_seed(0)
-    return Mask2FormerOutput(
+    return MaskOutput(
         class_logits=torch.randn(2, 2, queries, classes + 1, generator=generator),
         mask_embeddings=torch.randn(2, 2, queries, 8, generator=generator),
         mask_biases=torch.randn(2, 2, queries, generator=generator),
@@ -252,7 +253,7 @@ def random_output(queries: int = 7, classes: int = 4, map_size: tuple[int, int] 
 def test_semantic_scores_equal_the_whole_computation_in_stripes_of_any_height(
     size: tuple[int, int], stripe: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mask2former_head, "_STRIPE_LOGITS", stripe)
+    monkeypatch.setattr(mask_output, "_STRIPE_LOGITS", stripe)
     output = random_output()
     scores = small_head(num_classes=4).semantic_logits(output, size)
     masks = functional.interpolate(output.mask_logits(-1), size=size, mode="bilinear", align_corners=False)

@@ -230,8 +230,8 @@ def test_features_damaged_while_a_training_runs_are_named(
     source = CachedFeatures.sample
 
     def damaged(self: CachedFeatures, *arguments: Any) -> Any:
-        maps, tokens = source(self, *arguments)
-        return [layer.fill_(float("nan")) for layer in maps], tokens
+        found = source(self, *arguments)
+        return found._replace(maps=[layer.fill_(float("nan")) for layer in found.maps])
 
     with monkeypatch.context() as patch:
         patch.setattr(CachedFeatures, "sample", damaged)

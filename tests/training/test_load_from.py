@@ -161,6 +161,16 @@ def test_state_dicts_of_dinov3_load_by_position(tmp_path: Path) -> None:
     assert "all 3 classes kept by position" in load_from(target, tmp_path / "model_final.pth", _space("a", "b", "c"))
     assert all(torch.equal(a, b) for a, b in zip(source.head.parameters(), target.head.parameters(), strict=True))
 
+    options = ["decoder_head.type=pmt", "decoder_head.num_queries=6", "decoder_head.decoder_layers=1"]
+    masks = _segmenter(3, *options)
+    published = masks.head.state_dict(prefix="network.") | {"network.encoder.backbone.norm.weight": torch.ones(3)}
+    torch.save({"state_dict": published}, tmp_path / "pmt.bin")
+    target = _segmenter(3, *options)
+    assert "all 3 classes kept by position" in load_from(target, tmp_path / "pmt.bin", _space("a", "b", "c"))
+    assert all(torch.equal(a, b) for a, b in zip(masks.head.parameters(), target.head.parameters(), strict=True))
+    fewer = _segmenter(2, *options)
+    assert "OTHER CLASSES: 3 there and 2 here" in load_from(fewer, tmp_path / "pmt.bin", _space("a", "b"))
+
     linear = _segmenter(3)
     names = {f"segmentation_model.1.{name}": tensor for name, tensor in linear.head.state_dict().items()}
     torch.save({"model": names}, tmp_path / "linear.pth")

@@ -1,4 +1,4 @@
-"""Both heads learn four tiny pictures by heart, through the real loop."""
+"""Heads learn four tiny pictures by heart, through the real loop."""
 
 import json
 from pathlib import Path
@@ -26,6 +26,17 @@ SETTINGS = {
         "decoder_head.adapter_inplane=16",
         "decoder_head.adapter_drop_path=0",
         "m2f_train.num_points=512",
+    ],
+    "pmt": [
+        "model.dino_hub=tiny_vit8",
+        "scheduler.total_iter=50",
+        "optimizer.lr=1e-3",
+        "optimizer.gradient_clip=1.0",
+        "decoder_head.backbone_out_layers=[1,3]",
+        "decoder_head.num_queries=6",
+        "decoder_head.decoder_layers=2",
+        "decoder_head.decoder_ffn_dim=64",
+        "m2f_train.num_points=256",
     ],
 }
 

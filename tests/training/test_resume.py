@@ -47,6 +47,16 @@ HEADS = {
         "decoder_head.decoder_ffn_dim=32",
         "m2f_train.num_points=64",
     ],
+    "pmt, cached": [
+        "decoder_head.type=pmt",
+        "train.cache_features=true",
+        "eval.mode=whole",
+        "decoder_head.num_queries=6",
+        "decoder_head.decoder_layers=3",
+        "decoder_head.decoder_ffn_dim=32",
+        "train.ema_decay=0.5",
+        "m2f_train.num_points=64",
+    ],
 }
 LAST_STEP = [
     "scheduler.total_iter=6",
@@ -139,13 +149,14 @@ ENDS: dict[str, tuple[str, Callable[..., bool], Callable[[], None], int]] = {
 }
 
 
-# The loop is one for both heads; what a head brings to it is met by a few ends.
+# The loop is one for all heads; what a head brings to it is met by a few ends.
 @pytest.mark.parametrize(
     ("head", "end"),
     [
         *(("linear", end) for end in ENDS),
         *(("dense, cached", end) for end in ("SIGTERM in a step", "kill in a step", "kill between best and last")),
         *(("m2f", end) for end in ("SIGTERM in a step", "SIGTERM in an evaluation", "kill between best and last")),
+        ("pmt, cached", "SIGTERM in an evaluation"),
     ],
 )
 def test_ended_and_resumed_equals_uninterrupted(
