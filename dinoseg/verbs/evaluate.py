@@ -44,8 +44,10 @@ def evaluate_run(run: Chosen, split: str, console: Console, out: Path | None = N
         ValueError: not a run folder, no such split or checkpoint, no mask for an image, a label id outside the space;
             of several runs, no folder for the figures, or runs that cannot be averaged.
     """
-    name, target = _check_split(split), _target(run, split, out)
-    opened = run.open()
+    if out is not None:
+        refuse_unwritable(out, "--out")
+    name, opened = _check_split(split), run.open()
+    target = _target(run, split, out)
     evaluation = _evaluate_split(opened, run, name, console, WHOLE)
     if process_rank() == 0:
         _write(evaluation, target, _extra(run, split), console)
@@ -61,8 +63,10 @@ def evaluate_shard(run: Chosen, split: str, shard: Shard, console: Console, out:
     Raises:
         ValueError: see ``evaluate_run``.
     """
-    name, target = _check_split(split), _target(run, split, out)
-    opened = run.open()
+    if out is not None:
+        refuse_unwritable(out, "--out")
+    name, opened = _check_split(split), run.open()
+    target = _target(run, split, out)
     evaluation = _evaluate_split(opened, run, name, console, shard)
     if process_rank() == 0:
         # Of the weights that were loaded, whatever lies there by now.
