@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dinoseg.backbone.attention import quick_attention
 from dinoseg.backbone.catalogue import BackboneSpec
-from dinoseg.backbone.input_bands import embedding_name, picture_bands, widen
+from dinoseg.backbone.input_bands import RGB, PictureBands, embedding_name, picture_bands, widen
 from dinoseg.backbone.lora import (
     adapted_layers,
     add_lora,
@@ -32,24 +32,6 @@ from dinoseg.config import LoraConfig, settled_lora
 
 MODES = ("freeze", "lora", "full")
 LAYER_SETS = ("LAST", "FOUR_LAST", "FOUR_EVEN_INTERVALS")
-
-
-@dataclass(frozen=True)
-class PictureBands:
-    """What pictures a backbone takes.
-
-    Attributes:
-        count: bands.
-        weights: how the patch embedding is made for other than three; see ``input_bands.widened``.
-        trained: whether it is trained whatever the mode of the backbone.
-    """
-
-    count: int = 3
-    weights: str = "mean"
-    trained: bool = False
-
-
-RGB = PictureBands()
 
 
 @dataclass(frozen=True)

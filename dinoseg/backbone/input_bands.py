@@ -1,5 +1,6 @@
 """The patch embedding of a backbone for pictures of any number of bands, made of that for red, green and blue."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,24 @@ BAND_WEIGHTS = ("mean", "copy", "zero")
 _KNOWN = 3
 
 Kernel = Float[Tensor, "channels bands rows columns"]
+
+
+@dataclass(frozen=True)
+class PictureBands:
+    """What pictures a backbone takes.
+
+    Attributes:
+        count: bands.
+        weights: how the patch embedding is made for other than three; see ``widened``.
+        trained: whether it is trained whatever the mode of the backbone.
+    """
+
+    count: int = 3
+    weights: str = "mean"
+    trained: bool = False
+
+
+RGB = PictureBands()
 
 
 def embedding_name(model: nn.Module) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from dinoseg.check.band_measures import BandProfile, profile
 from dinoseg.check.facts import ImageFacts, PairFacts
 from dinoseg.check.file_findings import Finding, SplitScan, file_finding, plural
-from dinoseg.config import DatasetsConfig
+from dinoseg.config import Config, DatasetsConfig, get_key
 from dinoseg.config.bands import Percentiles, Ranges, parse_range
 from dinoseg.config.defaults import IMAGENET_MEAN, IMAGENET_STD
 from dinoseg.data.pictures import LARGEST_WHITE
@@ -29,7 +29,12 @@ class MeasuredForm:
     profiles: tuple[BandProfile | None, ...] = ()
     findings: tuple[Finding, ...] = ()
 
-    def table(self) -> list[dict[str, float]]:
+    def changes(self, config: Config) -> dict[str, Any]:
+        """What a run's config is to say; mean and deviation only where they are not given."""
+        settled = self.settled.items()
+        return {key: value for key, value in settled if key == "datasets.range" or get_key(config, key) is None}
+
+    def table(self) -> list[dict[str, int | float]]:
         """What was measured of each band, in the units of the file."""
         shown = zip(self.numbers, self.profiles, strict=True)
         return [
@@ -38,8 +43,8 @@ class MeasuredForm:
                 "mean": found.mean,
                 "std": found.std,
                 "min": found.low,
-                "p1": found.percentile(1),
-                "p99": found.percentile(99),
+                "p1": found.percentile(1.0),
+                "p99": found.percentile(99.0),
                 "max": found.high,
             }
             for number, found in shown
@@ -62,8 +67,10 @@ def measure_form(scans: Sequence[SplitScan], datasets: DatasetsConfig, white_lev
         return MeasuredForm(findings=tuple(_without_range(facts)))
     measured = [fact for fact in facts if fact.image.bands]
     findings = [*_no_data(facts), *(_band_counts(measured) if datasets.bands is not None else [])]
+    if not measured:
+        return MeasuredForm(findings=tuple(findings))
     widths = {len(fact.image.bands) for fact in measured}
-    if not measured or len(widths) > 1:
+    if len(widths) > 1:
         # Grey beside colours: one range for both is told from all of their values.
         parts = [[band for fact in measured for band in fact.image.bands]]
     else:

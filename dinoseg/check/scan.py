@@ -64,9 +64,8 @@ def scan_pairs(
         if pair.region is not None:
             # Of two files: what is remembered knows of one.
             return PairFacts(pair, image, read_facts_inside(pair, kind))
-        return PairFacts(
-            pair, image, cache.get(MaskFacts, f"mask-{kind}", pair.mask, partial(read_mask_facts, kind=kind))
-        )
+        read = partial(read_mask_facts, kind=kind)
+        return PairFacts(pair, image, cache.get(MaskFacts, f"mask-{kind}", pair.mask, read))
 
     facts = []
     # Threads suffice: Pillow and zlib decode without holding the interpreter lock.

@@ -149,7 +149,9 @@ def _of_array(array: np.ndarray, path: Path, bands: Sequence[int] | None) -> Ban
 
 def _of_raster(path: Path, bands: Sequence[int] | None) -> BandFile:
     with opened_raster(path) as opened:
-        pages, size = list(opened.subdatasets), (opened.width, opened.height)
+        # As text GTIFF_DIR:10:... comes before GTIFF_DIR:2:...
+        pages = sorted(opened.subdatasets, key=lambda name: int(name.split(":")[1]))
+        size = (opened.width, opened.height)
         if len(pages) < 2:
             if bands is not None:
                 refuse_missing_band(opened.count, bands, path)

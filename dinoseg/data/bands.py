@@ -14,7 +14,7 @@ from dinoseg.config.bands import Ranges
 Inside = Bool[np.ndarray, "height width"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BandPicture:
     """Values as they are stored, upright, with the range that makes 0..1 of them; a crop alone is converted.
 

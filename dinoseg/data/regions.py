@@ -4,6 +4,7 @@ The field of view of a fundus, the part of a map that was annotated. A region is
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,9 +71,10 @@ def read_region(path: Path, image: Path, size: tuple[int, int]) -> Region:
     inside = _inside(path)
     if inside.shape == (size[1], size[0]):
         return inside
-    stored = load_file(image, reduced=True)
-    if (inside.shape[1], inside.shape[0]) == stored.info["stored_size"] != size:
-        return rotate_like(inside.astype(np.int32), stored.info["orientation"]).astype(bool)
+    with suppress(ValueError):  # of an image that Pillow does not read, which has no such tag
+        stored = load_file(image, reduced=True)
+        if (inside.shape[1], inside.shape[0]) == stored.info["stored_size"] != size:
+            return rotate_like(inside.astype(np.int32), stored.info["orientation"]).astype(bool)
     raise ValueError(
         f"{path}: a region of {inside.shape[1]} x {inside.shape[0]} for {image}, which is {size[0]} x {size[1]} "
         "(width x height); give one of the same size"

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dinoseg.backbone import Backbone, FeatureMap, build_backbone
-from dinoseg.backbone.backbone import RGB, PictureBands
+from dinoseg.backbone.input_bands import RGB, PictureBands
 from dinoseg.config import Config
 from dinoseg.config.defaults import trains_bands
 from dinoseg.models.dense_head import DenseHead

@@ -12,6 +12,7 @@ from rich.text import Text
 from dinoseg.backbone import FeatureMap
 from dinoseg.check.check import CheckReport
 from dinoseg.config import Config
+from dinoseg.config.defaults import trains_bands
 from dinoseg.console.label_table import class_table
 from dinoseg.data.transforms import as_size
 from dinoseg.system.messages import duration_in_words
@@ -40,10 +41,19 @@ def describe_plan(trainer: Trainer, report: CheckReport, estimate: Estimate) -> 
         f"device       {trainer.accelerator.device}, {config.model_dtype.lower()}",
         f"time         about {duration_in_words(estimate.seconds)}, measured again after the first steps",
         f"run folder   {trainer.run_folder.path}",
+        *_bands_in_words(config),
         *_without_effect(config),
     ]
     trained = trained_table(trained_parts(segmenter, trainer.optimizer, trainer.base_rates))
     return Group(class_table(trainer.label_space, report.class_pixels("train")), trained, Text("\n".join(lines)))
+
+
+def _bands_in_words(config: Config) -> list[str]:
+    if config.datasets.bands is None:
+        return []
+    made = f"made by model.band_weights={config.model.band_weights}" if config.model.band_weights else "as it was"
+    trained = "trained with the head" if trains_bands(config) else "not trained"
+    return [f"bands        {config.datasets.bands}; patch embedding {made}, {trained}"]
 
 
 def _without_effect(config: Config) -> list[str]:
@@ -52,7 +62,7 @@ def _without_effect(config: Config) -> list[str]:
         "optimizer.layer_decay": config.optimizer.layer_decay < 1,
     }
     keys = [key for key, value in given.items() if value]
-    if not keys or config.model.mode != "freeze":
+    if not keys or config.model.mode != "freeze" or trains_bands(config):
         return []
     return [f"note         no effect on a frozen backbone (model.mode=freeze): {', '.join(keys)}"]
 

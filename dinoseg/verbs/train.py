@@ -122,7 +122,9 @@ def _train_in(
             asked = run.with_recorded_splits(with_changes(config, {"datasets.white_level": resumed_white}))
         label_space, report = _check_data(asked, console, own_data)
         if checkpoint is None:
-            config = with_changes(config, {"datasets.white_level": report.white_level} | _measured(config, report))
+            config = with_changes(
+                config, {"datasets.white_level": report.white_level} | report.measured.changes(config)
+            )
         if checkpoint is not None and run.read_labels() != label_space:
             raise ValueError(f"{run.path}: the masks now give other labels than labels.json; resume on the same data")
         trainer = build_trainer(config, run, label_space, report, accelerator)
@@ -136,15 +138,6 @@ def _train_in(
     fill_feature_cache(trainer, console)
     _start(trainer, console, checkpoint, beginning)
     _run(trainer, report)
-
-
-def _measured(config: Config, report: CheckReport) -> dict[str, Any]:
-    """What the data decides of the form of pictures; mean and deviation where they are not given."""
-    return {
-        key: value
-        for key, value in report.measured.settled.items()
-        if key == "datasets.range" or get_key(config, key) is None
-    }
 
 
 def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:

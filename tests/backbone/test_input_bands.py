@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dinoseg.backbone.backbone import PictureBands, build_backbone
-from dinoseg.backbone.input_bands import widened
+from dinoseg.backbone import build_backbone
+from dinoseg.backbone.input_bands import PictureBands, widened
 
 pytestmark = pytest.mark.filterwarnings("ignore:backbone .*random initialisation")
 
@@ -21,7 +21,7 @@ def test_kernels_by_hand() -> None:
     assert found(1, "copy") == [18.0]
     assert found(5, "zero") == [3.0, 6.0, 9.0, 0.0, 0.0]
     assert found(2, "zero") == [3.0, 6.0]
-    with pytest.raises(ValueError, match="model.band_weights=none: choose one of mean, copy, zero"):
+    with pytest.raises(ValueError, match=r"model\.band_weights=none: choose one of mean, copy, zero"):
         widened(kernel, 4, "none")
 
 

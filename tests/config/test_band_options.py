@@ -13,7 +13,7 @@ from dinoseg.config.loading import load_config
         ("-1,1", ((-1.0, 1.0),)),
         ([0, 4095], ((0.0, 4095.0),)),
         ([[0, 1], [-1, 1]], ((0.0, 1.0), (-1.0, 1.0))),
-        ("p1-p99", Percentiles(1, 99)),
+        ("p1-p99", Percentiles(1.0, 99.0)),
         ("p0.5 - p99.5", Percentiles(0.5, 99.5)),
     ],
 )
@@ -38,7 +38,7 @@ def test_what_is_filled_in() -> None:
     [
         (
             ["datasets.bands=[0,1]"],
-            "datasets.bands: 0 is too small; give from 1 to 65536|datasets.bands=.*0 is too small",
+            "datasets.bands=0 is too small; give a number from 1",
         ),
         (["datasets.bands=[]"], "datasets.bands is empty; name at least one band"),
         (["datasets.bands=[4,3,4]"], r"datasets.bands=\[4, 3, 4\] names band 4 twice; name each band once"),
@@ -50,7 +50,7 @@ def test_what_is_filled_in() -> None:
         (["datasets.range=[[0,1],[0,2]]"], "datasets.range has 2 pairs; give one: datasets.bands is left out"),
         (
             ["datasets.bands=[1,2,3]", "datasets.range=[[0,1],[0,2]]"],
-            "has 2 pairs; give 3, one a band of datasets.bands",
+            "has 2 pairs; give 3, one a band of",
         ),
         (["model.band_weights=copy"], "model.band_weights=copy has no effect without datasets.bands; add them"),
         (["model.train_bands=true"], "model.train_bands=true has no effect without datasets.bands"),
@@ -58,15 +58,15 @@ def test_what_is_filled_in() -> None:
         (["datasets.bands=[1]", "transforms.mean=[0.1,0.2]"], "transforms.mean=.* has 2 entries; give 1, one a band"),
         (
             ["datasets.bands=[1]", "model.mode=full", "model.train_bands=false"],
-            "model.train_bands=false with model.mode=f",
+            "train_bands=false with model.mode=full",
         ),
         (
             ["datasets.bands=[1]", "train.cache_features=true"],
-            "features change with every step while the patch embedding",
+            "features change with every step while",
         ),
         (
             ["datasets.bands=[1,2,3]", "train.cached_views=2"],
-            "train.cached_views=2 with datasets.bands: variants in colour",
+            "cached_views=2 with datasets.bands: variants",
         ),
     ],
 )
