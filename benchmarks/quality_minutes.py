@@ -75,10 +75,6 @@ class Pace:
         """The step that is done after so many minutes."""
         return max(0, int((60 * minutes - self.begin_seconds) / self.step_seconds))
 
-    def minutes_at(self, step: int) -> float:
-        """When a step is done."""
-        return (self.begin_seconds + step * self.step_seconds) / 60
-
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -158,8 +154,7 @@ def measured(contender: Contender, pace: Pace, options: argparse.Namespace) -> d
     points = []
     kept = folder
     for step, kept in list(_train(arguments, folder, contender.blind, marks)):
-        point = {"minutes": round(pace.minutes_at(step), 2), "step": step}
-        points.append(point | _scored(kept, folder, contender, options))
+        points.append({"step": step} | _scored(kept, folder, contender, options))
         print(json.dumps(points[-1]), flush=True)
     augmented = _scored(kept, folder, contender, options, AUGMENTED[options.set])
     shutil.rmtree(folder)

@@ -14,8 +14,8 @@ SETTINGS = {
         "decoder_head.use_batchnorm=false",
     ],
     "m2f": [
-        "scheduler.total_iter=150",
-        "optimizer.lr=1e-3",
+        "scheduler.total_iter=90",
+        "optimizer.lr=2e-3",
         "optimizer.gradient_clip=1.0",
         "decoder_head.hidden_dim=32",
         "decoder_head.num_queries=8",
