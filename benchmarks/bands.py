@@ -3,8 +3,8 @@
     python benchmarks/bands.py --weights FILE [--steps 60]
 
 Twenty pictures of 13 bands and 16 bits are drawn: smooth noise, of which one class is brighter in bands 2 to 4 and
-another in band 8 alone. A linear head on DINOv2 ViT-S/14 is trained with each choice, on crops of 70 px; ``--weights`` is
-the file of the backbone, ``none`` a random one. IoU is of the whole validation images.
+another in band 8 alone. A linear head on DINOv2 ViT-S/14 is trained with each choice, on crops of 70 px; ``--weights``
+is the file of the backbone, ``none`` a random one. IoU is of the whole validation images.
 """
 
 import argparse
