@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from helpers.band_files import write_band_set
 from helpers.doc_commands import ShellCommand, inline_code, shell_commands
 from helpers.tiny import run_cli
 from PIL import Image
@@ -112,6 +113,8 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, ids in (("retina", 4), ("drive", 4), ("camvid", 12)):
         for split, count in (("train", 3), ("val", 2), ("test", 8)):
             _write_split(base / "data" / name / split, count, ids)
+    for name, kind in (("sentinel", "tif"), ("thermal", "grey"), ("xray", "grey16")):
+        write_band_set(base / "data" / name, kind)
     shutil.copytree(base / "data/retina/test/images", base / "photos")
     shutil.copytree(base / "data/retina/test/masks", base / "maps")
     with pytest.MonkeyPatch.context() as patch:

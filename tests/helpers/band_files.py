@@ -30,8 +30,8 @@ def hidden_band(seed: int, bands: int = 13, shown: int = 8) -> tuple[np.ndarray,
 
 
 def write_band_set(root: Path, kind: str = "tif", bands: int = 13, shown: int = 8) -> Path:
-    """Two pictures of train and one each of val and test: ``tif`` (16 bits), ``npy`` (float32, bands last) or
-    ``grey`` (float32 TIFF of the shown band, divided by 1000)."""
+    """Two pictures of train and one each of val and test: ``tif`` (16 bits), ``npy`` (float32, bands last),
+    ``grey`` (float32 TIFF of the shown band, divided by 1000) or ``grey16`` (PNG of the shown band)."""
     for number, split in enumerate(("train", "train", "val", "test")):
         values, mask = hidden_band(number, bands, shown)
         image = root / split / "images" / f"{split}_{number}"
@@ -40,6 +40,8 @@ def write_band_set(root: Path, kind: str = "tif", bands: int = 13, shown: int = 
             np.save(image.with_suffix(".npy"), np.moveaxis(values, 0, -1).astype(np.float32))
         elif kind == "grey":
             Image.fromarray((values[shown - 1] / 1000).astype(np.float32)).save(image.with_suffix(".tif"))
+        elif kind == "grey16":
+            Image.fromarray(values[shown - 1].astype(np.uint16)).save(image.with_suffix(".png"))
         else:
             write_tiff(image.with_suffix(".tif"), values.astype(np.uint16))
         (root / split / "masks").mkdir(exist_ok=True)
