@@ -261,7 +261,6 @@ def run_request(request: EvaluationRequest, console: Console) -> None:
         raise ValueError(
             "--out goes with several runs, or with --predictions; a run is evaluated into its own folder, eval/<split>"
         )
-    note_unused_keys(request.settings, "eval")
     split = "val" if request.split is None else request.split
     if request.merge:
         _refuse("--merge takes everything from the shards", request, ("shard", "checkpoint"))
@@ -272,6 +271,8 @@ def run_request(request: EvaluationRequest, console: Console) -> None:
         evaluate_shard(run, split, Shard.parse(request.shard), console, request.out)
     else:
         evaluate_run(run, split, console, request.out)
+    # Not before: of a key that is refused it would be the wrong thing to say.
+    note_unused_keys(request.settings, "eval")
 
 
 def _score(request: EvaluationRequest, console: Console) -> None:

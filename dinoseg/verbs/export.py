@@ -34,8 +34,8 @@ def export_arguments(arguments: Sequence[str], checkpoint: str, console: Console
     if len(places) < 2:
         found = f"found {places[0]} alone" if places else "found none"
         raise ValueError(f"give one or more run folders, and then a new folder ({found})")
-    note_unused_keys(settings, "export")
     export_run(choose_runs(places[:-1], checkpoint, None, settings), Path(places[-1]), console)
+    note_unused_keys(settings, "export")
 
 
 def export_run(run: Chosen, out: Path, console: Console) -> None:

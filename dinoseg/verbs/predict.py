@@ -82,7 +82,6 @@ def predict_run(
         refuse_unwritable(place, "--out")
     entries = list(inputs)
     overrides = [entry for entry in entries if is_setting(entry)]
-    note_unused_keys(overrides, "predict")
     run = run.with_overrides(overrides)
     with joined_processes():
         # The list of one process is that of all: the folder may change while they start.
@@ -110,6 +109,7 @@ def predict_run(
             else:
                 summary = predict_files(PredictionJob(Predictor.load(run.open()), outputs), images, console)
         if process_rank() == 0:
+            note_unused_keys(overrides, "predict")
             _report(summary, outputs.path, console)
     return summary
 

@@ -314,7 +314,7 @@ def test_outcomes_come_in_the_order_given_and_blocks_are_counted(
             pass
 
     monkeypatch.setattr("dinoseg.verbs.predict.image_progress", Progress)
-    monkeypatch.setattr("dinoseg.verbs.predict.count_blocks", lambda path: maps.count_blocks(path) + 5)
+    monkeypatch.setattr("dinoseg.inference.job.count_blocks", lambda path: maps.count_blocks(path) + 5)
     job = PredictionJob(Predictor.load(ChosenRun(run).open()), OutputFolder(tmp_path / "out"))
     summary = predict_files(job, images, Console(quiet=True))
     assert list(summary.written) == [str(image.path) for image in images[:2]]
