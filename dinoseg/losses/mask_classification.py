@@ -1,5 +1,6 @@
 """Mask-classification loss: every class of an image is one mask, found by one query."""
 
+from collections.abc import Iterator
 from dataclasses import fields
 
 import torch
@@ -220,17 +221,15 @@ def _point_logits(
     return sampled.unflatten(0, biases.shape)
 
 
-def _matched_maps(part: MaskOutput, queries: list[Int[Tensor, "..."]]) -> list[Float[Tensor, "stages masks _ _"]]:
+def _matched_maps(part: MaskOutput, queries: list[Int[Tensor, "..."]]) -> Iterator[Float[Tensor, "stages masks _ _"]]:
     """The mask logits of the matched queries, for each image, at the resolution of the features."""
-    found = []
     # unbind, not indexing: its gradient is one stack, not a sum of batch-sized tensors.
     images = (part.mask_embeddings.unbind(1), part.mask_biases.unbind(1), part.mask_features.unbind(0))
     for chosen, embeddings, biases, features in zip(queries, *images, strict=True):
         matched = embeddings.gather(1, chosen[:, :, None].expand(-1, -1, embeddings.shape[2]))
         bias = biases.gather(1, chosen)
         maps = torch.addmm(bias.view(-1, 1), matched.flatten(0, 1), features.flatten(1))
-        found.append(maps.view(*bias.shape, *features.shape[1:]))
-    return found
+        yield maps.view(*bias.shape, *features.shape[1:])
 
 
 def mask_terms(
