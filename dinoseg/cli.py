@@ -375,7 +375,7 @@ def cache(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, run and predictions.")] = Path("dinoseg-demo"),
-    head: Annotated[str, typer.Option(help="linear, dense or m2f.")] = "linear",
+    head: Annotated[str, typer.Option(help="linear, dense or m2f.")] = "dense",
 ) -> None:
     """Show the whole job without data or network: make a retina-like data set, check, train, evaluate, predict."""
     from dinoseg.verbs.demo import run_demo
