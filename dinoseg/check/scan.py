@@ -56,10 +56,10 @@ def scan_pairs(
             return _remembered(pair, kind, cache, form, partial(_read_tile_facts, pair, kind, form))
         if isinstance(pair, Slice):
             return _remembered(pair, kind, cache, form, partial(read_slice_facts, pair, form))
-        if isinstance(pair, TableRow):
-            return facts_of_row(pair, kind, cache)
         if form.takes_values:
             return _remembered(pair, kind, cache, form, partial(read_band_pair, pair, kind, form))
+        if isinstance(pair, TableRow):
+            return facts_of_row(pair, kind, cache)
         image = cache.get(ImageFacts, "image", pair.image, read_image_facts)
         if pair.region is not None:
             # Of two files: what is remembered knows of one.
@@ -141,9 +141,10 @@ def _remembered(
     if isinstance(pair, SelfReading):
         place = f"{pair.place} {place}".rstrip()
     region = [] if pair.region is None else [pair.region]
+    file, mask_file = pair.image_file, pair.image_file if isinstance(pair, TableRow) else pair.mask
     loaded = lru_cache(read)
-    image = cache.get(ImageFacts, place, pair.image, lambda path: loaded()[0], region if form.takes_values else ())
-    mask = cache.get(MaskFacts, f"{place} {kind}", pair.mask, lambda path: loaded()[1], [pair.image, *region])
+    image = cache.get(ImageFacts, place, file, lambda path: loaded()[0], region if form.takes_values else ())
+    mask = cache.get(MaskFacts, f"{place} {kind}", mask_file, lambda path: loaded()[1], [file, *region])
     return PairFacts(pair, image, mask)
 
 

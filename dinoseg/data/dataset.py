@@ -107,6 +107,8 @@ def read_encoded(
     """
     if isinstance(pair, SelfReading):
         picture, stored, inside = pair.load(label_space.kind, form)
+        known = inside_of(picture)
+        inside = inside if known is None else inside & known
         return picture, encode_within(inside, stored, label_space, f"{pair.mask} ({pair.name})")
     image, label_ids = _read(pair, label_space, form)
     return image, encode_inside(pair, label_ids, label_space, known=inside_of(image))

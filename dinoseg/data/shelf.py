@@ -9,10 +9,12 @@ T = TypeVar("T")
 
 # What a process keeps of a data set.
 MOST_BYTES = 512 * 2**20
+# A file that is mapped into memory takes none for good, but one of the files that a process may hold open.
+_MOST_THINGS = 64
 
 
 class Shelf(Generic[T]):
-    """Things by key: those asked for last, together of at most so many bytes, and always the very last.
+    """Things by key: those asked for last, at most 64 and so many bytes, and always the very last.
 
     Each process has its own: a copy that is sent to another begins empty.
     """
@@ -28,7 +30,7 @@ class Shelf(Generic[T]):
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = read()
-                while len(self._kept) > 1 and self.held_bytes > self.most_bytes:
+                while len(self._kept) > 1 and (self.held_bytes > self.most_bytes or len(self._kept) > _MOST_THINGS):
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
             return self._kept[key][0]

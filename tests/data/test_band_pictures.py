@@ -103,3 +103,17 @@ def test_transforms_take_any_number_of_bands(rotation: float) -> None:
     whole = build_eval_transform(config).normalise(picture)
     mean = torch.tensor(config.mean)[:, None, None]
     torch.testing.assert_close(whole * 0.5 + mean, picture.pixels(0, 0, 40, 48))
+
+
+@pytest.mark.parametrize(("dtype", "nodata", "known"), [("float32", -9999, 1), ("int16", -9999, 1), ("uint16", 0, 3)])
+def test_nodata_of_one_band_is_no_value_of_it(dtype: str, nodata: int, known: int, tmp_path: Path) -> None:
+    """Of unsigned values 0 may be a value: such a pixel holds no data where all bands say so."""
+    values = np.full((2, 2, 2), 500, dtype)
+    values[0, 0], values[1, 1, 0] = nodata, nodata
+    if dtype == "uint16":
+        values[:, 1, 1] = nodata
+    path = write_tiff(tmp_path / "a.tif", values, nodata=nodata)
+    found = read_band_file(path, [1, 2])
+    assert found.inside is not None and found.inside.sum() == known and found.values.min() == 0
+    second = read_band_file(path, [2])
+    assert second.inside is not None and second.inside.sum() == 3
