@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Num
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.pictures import SIXTEEN_BIT_MODES
@@ -67,12 +67,12 @@ def stored_band_size(path: Path) -> tuple[int, int]:
     if is_array(path):
         shape = np.load(path, mmap_mode="r").shape
         return (shape[1], shape[2]) if bands_first(shape) else (shape[0], shape[1])
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except UnidentifiedImageError:
+    if is_tiff(path) and has_rasterio():
+        # Pillow knows few layouts, and says so on the terminal. A rotation tag means as little to GDAL as it does here.
         with opened_raster(path) as opened:
             return opened.height, opened.width
+    with Image.open(path) as image:
+        return image.height, image.width
 
 
 def is_array(path: Path) -> bool:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from dinoseg.check.scan import scan_pairs
 from dinoseg.config import DatasetsConfig
+from dinoseg.data import slices
 from dinoseg.data.dataset import read_encoded, stored_size
 from dinoseg.data.folders import find_pairs, find_pool
 from dinoseg.data.items import SelfReading
@@ -233,3 +234,19 @@ def test_a_volume_that_is_replaced_is_read_anew(tmp_path: Path, suffix: str) -> 
         f"{mask}: is 9 x 8 x 6 voxels of 0.8 x 0.8 x 4 (|u1) and was 9 x 7 x 5 voxels of 0.8 x 0.8 x 4 (|u1) when it "
         "was listed; leave files alone while they are read"
     )
+
+
+def test_a_damaged_volume_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_volume_pair(tmp_path, "a", (60, 50, 10))
+    image, tries = tmp_path / "images" / "a.nii.gz", []
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-9])
+    parts = listed(tmp_path)
+    read = slices.read_volume
+    monkeypatch.setattr(slices, "read_volume", lambda header: tries.append(header.path) or read(header))
+    for part in parts:
+        with pytest.raises(ValueError, match=r"a.nii.gz: truncated or damaged \(.+\); replace or remove the file"):
+            part.picture(PLAIN_FORM)
+    assert len(parts) == 10 and tries == [image]
+    image.write_bytes(whole)
+    assert parts[0].picture(PLAIN_FORM).size == (60, 50)
