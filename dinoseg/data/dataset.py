@@ -211,6 +211,10 @@ class EvaluationDataset(Dataset[Sample]):
             for reading in self.other_readings:
                 if reading.form not in pictures:
                     pictures[reading.form] = read_picture(pair, self.label_space, reading.form)
+            known = [inside for found in pictures.values() if (inside := inside_of(found)) is not None]
+            if known:
+                # What one run finds no data in counts for none of them, whichever comes first.
+                class_map[~torch.from_numpy(np.logical_and.reduce(known))] = self.label_space.ignore_index
             sample["other_images"] = [
                 reading.transform.normalise(pictures[reading.form]) for reading in self.other_readings
             ]

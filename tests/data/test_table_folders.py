@@ -193,3 +193,9 @@ def test_rows_are_measured_as_files_are(tmp_path: Path) -> None:
         finding.message for finding in report.findings
     ]
     assert check_dataset(datasets, splits=("train",)) == report  # as remembered
+
+
+@pytest.mark.parametrize("name", ["..png", ".a.png", "a\0.png", "a\n.png"])
+def test_rows_with_names_that_no_output_can_have_are_numbered(name: str, tmp_path: Path) -> None:
+    write_table(tmp_path / "train-0.parquet", squares(2, 1), ["b.png", name])
+    assert [row.name for row in rows(tmp_path)] == ["train_00000", "train_00001"]
