@@ -177,7 +177,7 @@ def _no_data(facts: Sequence[PairFacts]) -> list[Finding]:
         f"{plural(len(without), 'image')} with pixels without data (NaN, infinite or nodata), {share:.1f} % of them"
     )
     advice = "these are black to the model, are not measured, and count nowhere"
-    return [file_finding("note", "no_data", message, advice, [fact.pair.image for fact in without])]
+    return [file_finding("note", "no_data", message, advice, dict.fromkeys(fact.pair.image for fact in without))]
 
 
 def _band_counts(measured: Sequence[PairFacts]) -> list[Finding]:

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from dinoseg.check.band_scan import band_facts, finite_pixels, read_band_pair
-from dinoseg.check.facts import ImageFacts, MaskFacts, PairFacts, count_values, mask_facts
+from dinoseg.check.facts import ImageFacts, MaskFacts, PairFacts, count_values, is_plain, mask_facts
 from dinoseg.check.mask_scan import bytes_of, read_facts_inside, read_mask_facts, reason_of
 from dinoseg.check.scan_cache import ScanCache
 from dinoseg.check.slice_facts import read_slice_facts
@@ -158,8 +158,11 @@ def _read_tile_facts(tile: Tile, kind: Kind, form: PictureForm) -> tuple[ImageFa
             values, inside = raster_values(opened, tile.area, form)
             count, mode = opened.count, f"{opened.count} x {opened.dtypes[0]}"
         # Tiles without a difference in them (sea, nodata) are alike and no copies.
-        plain = not values.size or values.min() == values.max()
-        digest = "" if plain else hashlib.blake2b(f"{size}".encode() + values.tobytes(), digest_size=16).hexdigest()
+        digest = (
+            ""
+            if is_plain(values)
+            else hashlib.blake2b(f"{size}".encode() + values.tobytes(), digest_size=16).hexdigest()
+        )
         pixels = np.moveaxis(values, 0, -1)
         if form.takes_values:
             known = finite_pixels(pixels, inside)

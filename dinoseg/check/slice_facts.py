@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Num
 
 from dinoseg.check.band_scan import Known, band_facts, finite_pixels
-from dinoseg.check.facts import ImageFacts, MaskFacts, count_values, mask_facts
+from dinoseg.check.facts import ImageFacts, MaskFacts, count_values, is_plain, mask_facts
 from dinoseg.check.mask_scan import reason_of
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.slices import Slice
@@ -55,7 +55,7 @@ def _image_facts(part: Slice, form: PictureForm) -> ImageFacts:
     except (OSError, ValueError) as error:
         return ImageFacts(error=reason_of(error, part.image))
     # Slices without a difference in them (air) are alike and no copies, and so may two of one volume be.
-    plain = bool(stored.min() == stored.max())
+    plain = is_plain(stored)
     place = f"{part.index} {stored.shape} {stored.dtype}".encode()
     digest = "" if plain else hashlib.blake2b(place + stored.tobytes(), digest_size=16).hexdigest()
     facts = ImageFacts(f"volume {stored.dtype.name}", size, size, 1, digest)
