@@ -14,8 +14,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from dinoseg.config import TrainTransformConfig
-from dinoseg.data.bands import Picture, channels_of, cut
+from dinoseg.data.bands import Picture, channels_of
 from dinoseg.data.crop_choice import CROP_TRIES, largest_share, uniform
+from dinoseg.data.picture_tensors import cut
 from dinoseg.data.placement import Placement, Positions, Window, is_inside, sampled
 
 # Points along a side of the grid on which an elastic deformation is drawn.

@@ -3,11 +3,8 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float32, Num
 from PIL import Image
-from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from dinoseg.config.bands import Ranges
 
@@ -43,34 +40,30 @@ class BandPicture:
         known = b"" if self.inside is None else self.inside.tobytes()
         return f"{self.values.dtype} {self.ranges}".encode() + np.ascontiguousarray(self.values).tobytes() + known
 
-    def pixels(self, top: int, left: int, height: int, width: int) -> Float[Tensor, "bands height width"]:
+    def pixels(self, top: int, left: int, height: int, width: int) -> Float32[np.ndarray, "bands height width"]:
         """A part of it, 0..1."""
         rows, columns = slice(top, top + height), slice(left, left + width)
         # float32 does not tell large whole numbers apart.
         wide = self.values.dtype.itemsize > 2 and self.values.dtype != np.float32
-        values = torch.from_numpy(np.moveaxis(self.values[rows, columns], -1, 0).astype("f8" if wide else "f4"))
-        low, high = (torch.tensor(side, dtype=values.dtype)[:, None, None] for side in zip(*self.ranges, strict=True))
-        scaled = ((values - low) / (high - low)).clamp(0, 1).float()
+        values = np.moveaxis(self.values[rows, columns], -1, 0).astype("f8" if wide else "f4")
+        low, high = (np.array(side, dtype=values.dtype)[:, None, None] for side in zip(*self.ranges, strict=True))
+        scaled = np.clip((values - low) / (high - low), 0, 1).astype("f4")
         if self.inside is None:
             return scaled
         # What stands where there is no data may be no number.
-        return torch.where(torch.from_numpy(self.inside[rows, columns].copy()), scaled, torch.zeros(()))
+        return np.where(self.inside[rows, columns], scaled, np.float32(0))
 
     def shown(self) -> Image.Image:
         """RGB of 8 bits for the eye: the first three bands; the first one as grey where there are fewer."""
         pixels = self.pixels(0, 0, *self.values.shape[:2])
-        return Image.fromarray((visible_bands(pixels) * 255).round().byte().permute(1, 2, 0).contiguous().numpy())
+        colours = pixels[:3] if len(pixels) >= 3 else pixels[:1].repeat(3, axis=0)
+        return Image.fromarray(np.moveaxis((colours * 255).round().astype(np.uint8), 0, -1).copy())
 
 
 Picture = Image.Image | BandPicture
 
 # Where a PIL image keeps what ``BandPicture.inside`` says.
 _INSIDE = "inside"
-
-
-def visible_bands(pixels: Float[Tensor, "bands height width"]) -> Float[Tensor, "3 height width"]:
-    """What is shown of a picture: its first three bands, or its first one three times."""
-    return pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
 
 
 def shown_picture(picture: Picture) -> Image.Image:
@@ -93,10 +86,3 @@ def inside_of(picture: Picture) -> Inside | None:
 def channels_of(picture: Picture) -> int:
     """How many bands it has; an image of PIL's is RGB here."""
     return picture.values.shape[2] if isinstance(picture, BandPicture) else 3
-
-
-def cut(picture: Picture, top: int, left: int, height: int, width: int) -> Tensor:
-    """A part of a picture as a tensor (bands, height, width): 0..1 of a ``BandPicture``, else uint8."""
-    if isinstance(picture, BandPicture):
-        return picture.pixels(top, left, height, width)
-    return F.pil_to_tensor(picture.crop((left, top, left + width, top + height)))

@@ -18,8 +18,9 @@ from dinoseg.config import TransformsConfig
 from dinoseg.config.defaults import IMAGENET_MEAN, IMAGENET_STD
 from dinoseg.data.affine import AffineTransform
 from dinoseg.data.appearance import degradations, intensity_distortion, photometric_distortion
-from dinoseg.data.bands import Picture, cut
+from dinoseg.data.bands import Picture
 from dinoseg.data.crop_choice import CROP_TRIES, largest_share, uniform
+from dinoseg.data.picture_tensors import cut
 
 
 def as_size(value: int | list[int]) -> tuple[int, int]:

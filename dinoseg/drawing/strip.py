@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from dinoseg.config import TransformsConfig
-from dinoseg.data.bands import visible_bands
 from dinoseg.data.dataset import Sample
+from dinoseg.data.picture_tensors import visible_bands
 from dinoseg.data.transforms import normalisation
 from dinoseg.drawing.overlay import error_map, overlay, side_by_side
 from dinoseg.labels import LabelSpace
