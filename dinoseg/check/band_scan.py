@@ -1,5 +1,6 @@
 """Reads pictures as values of bands: what is measured of them, and the masks beside them where they hold data."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from jaxtyping import Bool, Num
 from dinoseg.check.band_measures import measure_bands
 from dinoseg.check.facts import ImageFacts, MaskFacts, count_values, mask_facts
 from dinoseg.check.mask_scan import read_facts_inside, read_mask_facts, reason_of
-from dinoseg.data.band_files import read_band_file
-from dinoseg.data.masks import read_mask
+from dinoseg.data.band_files import BandFile, decoded_bands, read_band_file
+from dinoseg.data.image_files import load_file
+from dinoseg.data.masks import LabelMap, mask_ids, read_mask
 from dinoseg.data.pairs import Pair
+from dinoseg.data.parquet import TableRow
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.regions import read_region
 from dinoseg.labels.settings import Kind
@@ -25,7 +28,8 @@ def read_band_pair(pair: Pair, kind: Kind, form: PictureForm) -> tuple[ImageFact
     """The facts of image and mask of a form that takes values; errors become their ``error`` fields."""
     assert pair.mask is not None
     image, known = _read_image(pair, form)
-    mask = read_mask_facts(pair.mask, kind) if pair.region is None else read_facts_inside(pair, kind)
+    read = pair.mask_bytes if isinstance(pair, TableRow) else None
+    mask = read_mask_facts(pair.mask, kind, read) if pair.region is None else read_facts_inside(pair, kind, read)
     if image.no_data and not mask.error:
         mask = _counted_within(pair, mask, known)
     return image, mask
@@ -64,7 +68,7 @@ def finite_pixels(values: Num[np.ndarray, "height width bands"], inside: Known |
 def _read_image(pair: Pair, form: PictureForm) -> tuple[ImageFacts, Known | None]:
     path = pair.image
     try:
-        found = read_band_file(path, form.bands)
+        found, digest = _read_bands(pair, form)
         values = form.read_of(found.values)
         height, width = values.shape[:2]
         known = finite_pixels(values, found.inside)
@@ -79,7 +83,7 @@ def _read_image(pair: Pair, form: PictureForm) -> tuple[ImageFacts, Known | None
                 size=(width, height),
                 stored_size=found.stored_size,
                 orientation=found.orientation,
-                digest=file_sha256(path),
+                digest=digest,
                 no_data=missing,
                 **fields,
             ),
@@ -89,11 +93,19 @@ def _read_image(pair: Pair, form: PictureForm) -> tuple[ImageFacts, Known | None
         return ImageFacts(error=reason_of(error, path)), None
 
 
+def _read_bands(pair: Pair, form: PictureForm) -> tuple[BandFile, str]:
+    """The bands of an image, and a hash of its bytes."""
+    if not isinstance(pair, TableRow):
+        return read_band_file(pair.image, form.bands), file_sha256(pair.image)
+    data = pair.image_bytes()
+    return decoded_bands(load_file(pair.image, data), pair.image, form.bands), hashlib.sha256(data).hexdigest()
+
+
 def _counted_within(pair: Pair, mask: MaskFacts, known: Known | None) -> MaskFacts:
     """The facts of a mask, of which only values count where the image holds data, and within the region."""
     assert pair.mask is not None
     try:
-        values = read_mask(pair.mask, mask.stores)
+        values = _read_values(pair, mask.stores)
         size = (values.shape[1], values.shape[0])
         if known is None or known.shape != values.shape:
             return mask  # of another size, which is said elsewhere
@@ -102,3 +114,10 @@ def _counted_within(pair: Pair, mask: MaskFacts, known: Known | None) -> MaskFac
         return MaskFacts(error=reason_of(error, Path(pair.mask)))
     found = mask_facts(mask.mode, mask.size, mask.orientation, mask.stores, count_values(values[counted]))
     return replace(found, outside=int(counted.size - counted.sum()))
+
+
+def _read_values(pair: Pair, kind: Kind) -> LabelMap:
+    assert pair.mask is not None
+    if isinstance(pair, TableRow):
+        return mask_ids(load_file(pair.mask, pair.mask_bytes()), kind, pair.mask)
+    return read_mask(pair.mask, kind)

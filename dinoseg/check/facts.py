@@ -75,6 +75,13 @@ class PairFacts:
     mask: MaskFacts
 
 
+def is_plain(values: np.ndarray) -> bool:
+    """Whether there is no difference between values, but for those that are no numbers."""
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    return not values.size or bool(values.min() == values.max())
+
+
 def count_values(values: np.ndarray) -> dict[int, int]:
     """Pixels of every value."""
     flat = values.reshape(-1)

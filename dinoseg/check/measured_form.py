@@ -90,7 +90,8 @@ def measure_form(scans: Sequence[SplitScan], datasets: DatasetsConfig, white_lev
         findings.append(_range_note(datasets, within, numbers))
     if datasets.bands is not None:
         settled |= _statistics(datasets.bands, within, profiles, measured)
-        findings += _band_notes(datasets.bands, measured, profiles)
+        own = settled["transforms.mean"] is not IMAGENET_MEAN
+        findings += _band_notes(datasets.bands, measured, profiles, "its own values" if own else "ImageNet's mean")
     return MeasuredForm(settled, numbers, profiles, tuple(findings))
 
 
@@ -176,7 +177,7 @@ def _no_data(facts: Sequence[PairFacts]) -> list[Finding]:
         f"{plural(len(without), 'image')} with pixels without data (NaN, infinite or nodata), {share:.1f} % of them"
     )
     advice = "these are black to the model, are not measured, and count nowhere"
-    return [file_finding("note", "no_data", message, advice, [fact.pair.image for fact in without])]
+    return [file_finding("note", "no_data", message, advice, dict.fromkeys(fact.pair.image for fact in without))]
 
 
 def _band_counts(measured: Sequence[PairFacts]) -> list[Finding]:
@@ -202,11 +203,11 @@ def _range_note(datasets: DatasetsConfig, ranges: Ranges, numbers: Sequence[int]
 
 
 def _band_notes(
-    bands: list[int], measured: Sequence[PairFacts], profiles: Sequence[BandProfile | None]
+    bands: list[int], measured: Sequence[PairFacts], profiles: Sequence[BandProfile | None], by: str
 ) -> list[Finding]:
     count = measured[0].image.count
     colours = "" if len(bands) == 3 else "; training changes brightness and contrast, and no saturation and hue"
-    message = f"{len(bands)} of {count} bands are read (datasets.bands={bands}), each normalised by its own values"
+    message = f"{len(bands)} of {count} bands are read (datasets.bands={bands}), each normalised by {by}"
     findings = [Finding("note", "bands", message, f"a run keeps what was measured{colours}")]
     flat = [band for band, found in zip(bands, profiles, strict=True) if found is not None and found.low == found.high]
     if flat:

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from dinoseg.check.band_scan import band_facts, finite_pixels, read_band_pair
-from dinoseg.check.facts import ImageFacts, MaskFacts, PairFacts, count_values, mask_facts
+from dinoseg.check.facts import ImageFacts, MaskFacts, PairFacts, count_values, is_plain, mask_facts
 from dinoseg.check.mask_scan import bytes_of, read_facts_inside, read_mask_facts, reason_of
 from dinoseg.check.scan_cache import ScanCache
 from dinoseg.check.slice_facts import read_slice_facts
@@ -56,10 +56,10 @@ def scan_pairs(
             return _remembered(pair, kind, cache, form, partial(_read_tile_facts, pair, kind, form))
         if isinstance(pair, Slice):
             return _remembered(pair, kind, cache, form, partial(read_slice_facts, pair, form))
-        if isinstance(pair, TableRow):
-            return facts_of_row(pair, kind, cache)
         if form.takes_values:
             return _remembered(pair, kind, cache, form, partial(read_band_pair, pair, kind, form))
+        if isinstance(pair, TableRow):
+            return facts_of_row(pair, kind, cache)
         image = cache.get(ImageFacts, "image", pair.image, read_image_facts)
         if pair.region is not None:
             # Of two files: what is remembered knows of one.
@@ -141,9 +141,10 @@ def _remembered(
     if isinstance(pair, SelfReading):
         place = f"{pair.place} {place}".rstrip()
     region = [] if pair.region is None else [pair.region]
+    file, mask_file = pair.image_file, pair.image_file if isinstance(pair, TableRow) else pair.mask
     loaded = lru_cache(read)
-    image = cache.get(ImageFacts, place, pair.image, lambda path: loaded()[0], region if form.takes_values else ())
-    mask = cache.get(MaskFacts, f"{place} {kind}", pair.mask, lambda path: loaded()[1], [pair.image, *region])
+    image = cache.get(ImageFacts, place, file, lambda path: loaded()[0], region if form.takes_values else ())
+    mask = cache.get(MaskFacts, f"{place} {kind}", mask_file, lambda path: loaded()[1], [file, *region])
     return PairFacts(pair, image, mask)
 
 
@@ -157,8 +158,11 @@ def _read_tile_facts(tile: Tile, kind: Kind, form: PictureForm) -> tuple[ImageFa
             values, inside = raster_values(opened, tile.area, form)
             count, mode = opened.count, f"{opened.count} x {opened.dtypes[0]}"
         # Tiles without a difference in them (sea, nodata) are alike and no copies.
-        plain = not values.size or values.min() == values.max()
-        digest = "" if plain else hashlib.blake2b(f"{size}".encode() + values.tobytes(), digest_size=16).hexdigest()
+        digest = (
+            ""
+            if is_plain(values)
+            else hashlib.blake2b(f"{size}".encode() + values.tobytes(), digest_size=16).hexdigest()
+        )
         pixels = np.moveaxis(values, 0, -1)
         if form.takes_values:
             known = finite_pixels(pixels, inside)

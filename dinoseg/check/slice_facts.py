@@ -1,13 +1,15 @@
 """What a scan knows of a slice of a volume and of its mask."""
 
 import hashlib
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Num
 
-from dinoseg.check.band_scan import band_facts, finite_pixels
-from dinoseg.check.facts import ImageFacts, MaskFacts, count_values, mask_facts
+from dinoseg.check.band_scan import Known, band_facts, finite_pixels
+from dinoseg.check.facts import ImageFacts, MaskFacts, count_values, is_plain, mask_facts
 from dinoseg.check.mask_scan import reason_of
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.slices import Slice
@@ -16,17 +18,26 @@ from dinoseg.labels.settings import Kind
 
 def read_slice_facts(part: Slice, form: PictureForm) -> tuple[ImageFacts, MaskFacts]:
     """The facts of image and mask; errors become their ``error`` fields."""
-    return _image_facts(part, form), mask_facts_of_slice(part)
+    known = None
+    # What is wrong with the image stands in its facts.
+    with suppress(OSError, ValueError):
+        known = _known_values(part)[1] if form.takes_values else None
+    return _image_facts(part, form), mask_facts_of_slice(part, known)
 
 
-def mask_facts_of_slice(part: Slice) -> MaskFacts:
-    """Counts the values of a mask; errors become the ``error`` field."""
+def mask_facts_of_slice(part: Slice, known: Known | None = None) -> MaskFacts:
+    """Counts the values of a mask; errors become the ``error`` field.
+
+    Args:
+        known: where the image holds data, which alone counts; None for everywhere.
+    """
     assert part.mask is not None
     height, width = part.size
     kind: Kind = "ids"
     try:
         volume = part.read(part.mask)
         label_ids, counted = part.label_ids(kind), part.within()
+        counted = counted if known is None else counted & known
     except (OSError, ValueError) as error:
         return MaskFacts(error=reason_of(error, part.mask))
     mode = f"volume {volume.stored.dtype.name}"
@@ -44,17 +55,22 @@ def _image_facts(part: Slice, form: PictureForm) -> ImageFacts:
     except (OSError, ValueError) as error:
         return ImageFacts(error=reason_of(error, part.image))
     # Slices without a difference in them (air) are alike and no copies, and so may two of one volume be.
-    plain = bool(stored.min() == stored.max())
+    plain = is_plain(stored)
     place = f"{part.index} {stored.shape} {stored.dtype}".encode()
     digest = "" if plain else hashlib.blake2b(place + stored.tobytes(), digest_size=16).hexdigest()
     facts = ImageFacts(f"volume {stored.dtype.name}", size, size, 1, digest)
     return replace(facts, **measured) if measured else facts
 
 
+def _known_values(part: Slice) -> tuple[Num[np.ndarray, "height width 1"], Known | None]:
+    """Values in the unit of the file, and where they are numbers; None for everywhere."""
+    values = part.view.upright(part.read(part.image).slice(part.view.axis, part.index))[..., None]
+    return values, finite_pixels(values, None)
+
+
 def _measured(part: Slice, form: PictureForm) -> dict[str, Any]:
     """What the scan measures of values, in the unit of the file."""
-    values = part.view.upright(part.read(part.image).slice(part.view.axis, part.index))[..., None]
-    known = finite_pixels(values, None)
+    values, known = _known_values(part)
     inside = part.within() if known is None else known & part.within()
     fields = band_facts(values, 1, inside, form)
     no_data = 0 if known is None else int(np.size(known) - np.count_nonzero(known))

@@ -17,7 +17,7 @@ def slice_findings(scan: SplitScan) -> list[Finding]:
     outside = sum(fact.mask.outside for fact in scan.facts if isinstance(fact.pair, Slice))
     pixels = sum(len(slices) * slices[0].size[0] * slices[0].size[1] for slices in volumes.values())
     cut = "; ".join(f"{_axis_in_words(axis, kept)}" for axis, kept in _by_axis(first_slices).items())
-    without = f", {100 * outside / pixels:.1f} % of the pixels outside a region" if outside else ""
+    without = f", {100 * outside / pixels:.1f} % of the pixels {_outside_in_words(scan)}" if outside else ""
     message = f"{plural(len(volumes), 'volume')} of {scan.name} read in {plural(count, 'slice')} {cut}{without}"
     advice = (
         "a slice is an image of its own (datasets.slice_axis=0, 1 or 2 cuts across another axis); black and white are "
@@ -34,6 +34,13 @@ def slice_findings(scan: SplitScan) -> list[Finding]:
             )
         )
     return [*findings, *_packed(scan, first_slices)]
+
+
+def _outside_in_words(scan: SplitScan) -> str:
+    slices = [fact for fact in scan.facts if isinstance(fact.pair, Slice)]
+    regions = any(fact.pair.region is not None for fact in slices)
+    missing = any(fact.image.no_data for fact in slices)
+    return " or ".join([*(["outside a region"] if regions else []), *(["without data"] if missing else [])])
 
 
 def _by_axis(slices: list[Slice]) -> dict[int, list[Slice]]:

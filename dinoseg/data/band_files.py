@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Num
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.pictures import SIXTEEN_BIT_MODES
-from dinoseg.data.rasters import Area, has_rasterio, is_tiff, is_turned, opened_raster, read_bands
+from dinoseg.data.rasters import Area, has_rasterio, is_tiff, is_turned, opened_raster, picture_bands, read_bands
 from dinoseg.system.files import refuse_special_file
 
 _ARRAY = ".npy"
@@ -24,7 +24,7 @@ class BandFile:
     """Bands of a file, upright.
 
     Attributes:
-        values: of the bands asked for; of all of them where none are named.
+        values: of the bands asked for; of those that are shown, at least, where none are named.
         count: bands of the file.
         inside: where it holds data, by its own nodata value or mask; None for everywhere.
         stored_size: width and height before the EXIF rotation; ``orientation`` its tag (1: none).
@@ -41,7 +41,7 @@ def read_band_file(path: Path, bands: Sequence[int] | None = None) -> BandFile:
     """Reads bands of a file.
 
     Args:
-        bands: counted from 1; all when left out.
+        bands: counted from 1; those that are shown, at least, when left out.
 
     Raises:
         ValueError: missing, damaged, of a kind that is not read, or without one of the bands.
@@ -51,7 +51,11 @@ def read_band_file(path: Path, bands: Sequence[int] | None = None) -> BandFile:
         return _of_array(load_array(path), path, bands)
     if is_tiff(path) and has_rasterio() and not is_turned(path):
         return _of_raster(path, bands)
-    image = load_file(path)
+    return decoded_bands(load_file(path), path, bands)
+
+
+def decoded_bands(image: Image.Image, path: Path, bands: Sequence[int] | None = None) -> BandFile:
+    """Bands of an image that ``load_file`` decoded. Raises ValueError where one of them is not there."""
     values = values_of(image, path)
     stored = image.info["stored_size"], image.info["orientation"]
     return BandFile(chosen(values, bands, path), values.shape[2], None, *stored)
@@ -63,12 +67,12 @@ def stored_band_size(path: Path) -> tuple[int, int]:
     if is_array(path):
         shape = np.load(path, mmap_mode="r").shape
         return (shape[1], shape[2]) if bands_first(shape) else (shape[0], shape[1])
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except UnidentifiedImageError:
+    if is_tiff(path) and has_rasterio():
+        # Pillow knows few layouts, and says so on the terminal. A rotation tag means as little to GDAL as it does here.
         with opened_raster(path) as opened:
             return opened.height, opened.width
+    with Image.open(path) as image:
+        return image.height, image.width
 
 
 def is_array(path: Path) -> bool:
@@ -155,7 +159,7 @@ def _of_raster(path: Path, bands: Sequence[int] | None) -> BandFile:
         if len(pages) < 2:
             if bands is not None:
                 refuse_missing_band(opened.count, bands, path)
-            wanted = list(bands or opened.indexes)
+            wanted = list(bands or picture_bands(opened))
             values, inside = read_bands(opened, Area((0, opened.height), (0, opened.width)), wanted)
             known = None if inside.all() else inside
             return BandFile(np.moveaxis(values, 0, -1), opened.count, known, size)

@@ -107,6 +107,8 @@ def read_encoded(
     """
     if isinstance(pair, SelfReading):
         picture, stored, inside = pair.load(label_space.kind, form)
+        known = inside_of(picture)
+        inside = inside if known is None else inside & known
         return picture, encode_within(inside, stored, label_space, f"{pair.mask} ({pair.name})")
     image, label_ids = _read(pair, label_space, form)
     return image, encode_inside(pair, label_ids, label_space, known=inside_of(image))
@@ -209,6 +211,10 @@ class EvaluationDataset(Dataset[Sample]):
             for reading in self.other_readings:
                 if reading.form not in pictures:
                     pictures[reading.form] = read_picture(pair, self.label_space, reading.form)
+            known = [inside for found in pictures.values() if (inside := inside_of(found)) is not None]
+            if known:
+                # What one run finds no data in counts for none of them, whichever comes first.
+                class_map[~torch.from_numpy(np.logical_and.reduce(known))] = self.label_space.ignore_index
             sample["other_images"] = [
                 reading.transform.normalise(pictures[reading.form]) for reading in self.other_readings
             ]

@@ -32,6 +32,11 @@ class Pair:
         """What must be the same for it to be the same image to a resumed training."""
         return self.name
 
+    @property
+    def image_file(self) -> Path:
+        """The file that the image is read from."""
+        return self.image
+
 
 @dataclass(frozen=True)
 class Misfit:

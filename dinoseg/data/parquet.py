@@ -23,6 +23,7 @@ from dinoseg.data.rasters import Inside
 from dinoseg.data.regions import read_region
 from dinoseg.data.shelf import Shelf
 from dinoseg.labels.settings import Kind
+from dinoseg.system.files import file_stamp
 from dinoseg.system.messages import list_names
 
 _IMAGE_COLUMNS = ("image", "images", "img", "pixel_values", "picture", "photo")
@@ -93,6 +94,11 @@ class TableRow(SelfReading):
         return f"{self.name} {self.table.path.name} {self.row}"
 
     @property
+    def image_file(self) -> Path:
+        """The table."""
+        return self.table.path
+
+    @property
     def place(self) -> str:
         """Where in its file it stands."""
         return f"row {self.row}"
@@ -144,7 +150,8 @@ class TableRow(SelfReading):
     def _bytes(self, column: str) -> bytes:
         ends = self.table.group_ends
         group = next(number for number, end in enumerate(ends) if self.row < end)
-        values = self.shelf.get((self.table.path, group), lambda: self.table.read_group(group))
+        key = self.table.path, file_stamp(self.table.path), group
+        values = self.shelf.get(key, lambda: self.table.read_group(group))
         entry = values.column(column)[self.row - (ends[group - 1] if group else 0)].as_py()
         found = entry.get("bytes") if isinstance(entry, dict) else entry
         if not found:

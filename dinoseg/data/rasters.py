@@ -183,6 +183,9 @@ def read_bands(
 ) -> tuple[np.ndarray, Inside]:
     """Bands of an area, (band, height, width), 0 where it holds no data; and where it does.
 
+    Of floating-point and signed values one band with the nodata value is enough; of unsigned ones all bands of the file
+    must have it.
+
     Args:
         bands: counted from 1.
         size: height and width to read it at, by nearest neighbour; its own when left out.
@@ -193,6 +196,9 @@ def read_bands(
     window, bands = _window(opened, area), list(bands)
     inside = _inside(opened, window, size or area.size)
     values = opened.read(bands, window=window, out_shape=(len(bands), *(size or area.size)))
+    if opened.nodata is not None and values.dtype.kind in "if":
+        # GDAL asks all bands of the file together. Of unsigned values nodata, 0 most often, may be one of a band, too.
+        inside = inside & (values != opened.nodata).all(axis=0)
     # What stands there may be any value, 65535 or the darkest of all.
     values[:, ~inside] = 0
     return values, inside

@@ -24,6 +24,7 @@ from dinoseg.data.rasters import Inside
 from dinoseg.data.shelf import MOST_BYTES, Shelf
 from dinoseg.data.slice_view import SliceView
 from dinoseg.labels.settings import Kind
+from dinoseg.system.files import file_stamp
 
 _AUTO = "auto"
 
@@ -65,10 +66,16 @@ class Slice(SelfReading):
         """The volume of its image, mask or region. Raises ValueError where it cannot be read."""
 
         def take_down() -> tuple[Volume, int]:
-            volume = read_volume(self.headers[path])
+            before, now = self.headers[path], read_volume_header(path)
+            if now != before:
+                raise ValueError(
+                    f"{path}: is {now.in_words} ({now.dtype}) and was {before.in_words} ({before.dtype}) when it was "
+                    "listed; leave files alone while they are read"
+                )
+            volume = read_volume(before)
             return volume, volume.held_bytes
 
-        return self.shelf.get(path, take_down)
+        return self.shelf.get((path, file_stamp(path)), take_down)
 
     def picture(self, form: PictureForm) -> Picture:
         """The slice as a picture in shades of grey; see ``slice_picture``.

@@ -128,7 +128,8 @@ def _split_name(path: Path) -> tuple[str, Path]:
 def rows_of(tables: Sequence[ImageTable], split: str, shelf: Shelf[Any]) -> list[TableRow]:
     """The rows of the parts of a split, in order: by what their images were called, else by number."""
     stems = [None if path is None else Path(path).stem for table in tables for path in table.paths()]
-    told = all(stems) and len(set(stems)) == len(stems)
+    # Outputs are called so: nothing hidden, and nothing that no file can be called.
+    told = all(stem and stem.isprintable() and stem[0] != "." for stem in stems) and len(set(stems)) == len(stems)
     names = [str(stem) if told else f"{split}_{number:05d}" for number, stem in enumerate(stems)]
     rows, start = [], 0
     for table in tables:

@@ -63,16 +63,15 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
             files = [file for file in list_images(path) if not any(map(file.resolve().is_relative_to, own))]
             matched = [InputImage(file, str(without_suffix(file.relative_to(path)))) for file in files]
             matched = matched or _rows(find_tables(path))
-        elif path.is_file() and suffix_of(path) == TABLE_SUFFIX:
-            matched = _rows(TableFolder.of_file(path))
         elif path.is_file():
-            matched = [InputImage(path, stem_of(path))]
+            matched = _images_of(path)
         else:
             refuse_special_file(path)
             matched = [
-                InputImage(Path(f), stem_of(Path(f)))
-                for f in sorted(glob.glob(entry, recursive=True))
-                if os.path.isfile(f) and not any(map(Path(f).resolve().is_relative_to, own))
+                image
+                for file in map(Path, sorted(glob.glob(entry, recursive=True)))
+                if os.path.isfile(file) and not any(map(file.resolve().is_relative_to, own))
+                for image in _images_of(file)
             ]
         if not matched:
             found_there = "no image there" if path.is_dir() or glob.has_magic(entry) else "no such file or folder"
@@ -92,6 +91,13 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
             )
         owners[image.name] = image.path
     return list(found.values())
+
+
+def _images_of(file: Path) -> list[InputImage]:
+    """The rows of a table, or the one image that another file is."""
+    if suffix_of(file) == TABLE_SUFFIX:
+        return _rows(TableFolder.of_file(file))
+    return [InputImage(file, stem_of(file))]
 
 
 def _rows(tables: TableFolder) -> list[InputImage]:

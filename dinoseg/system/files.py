@@ -107,6 +107,15 @@ def refuse_special_file(path: Path) -> None:
         raise ValueError(f"{path}: {kind}; {remedy}")
 
 
+def file_stamp(path: Path) -> tuple[int, int] | None:
+    """Size and modification time, by which a file that was replaced is known; None where no file is."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 def special_kind(path: Path) -> str | None:
     """What stands there in the place of a file, in words; None for a file, and where nothing is."""
     try:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dinoseg.features.fill import FeatureCache, Images, View
+from dinoseg.system.files import file_stamp
 from dinoseg.system.messages import list_names
 
 Stamp = tuple[int, int]
@@ -11,8 +12,9 @@ Stamp = tuple[int, int]
 
 def image_stamps(data_sets: Sequence[Images]) -> dict[Path, Stamp]:
     """Size and modification time of each image file; to be asked before features are looked for."""
-    found = {pair.image: _stamp(pair.image) for data in data_sets for pair in data.pairs}
-    return {path: stamp for path, stamp in found.items() if stamp is not None}
+    files = dict.fromkeys(pair.image_file for data in data_sets for pair in data.pairs)
+    # Items of a user's own data set are of no file.
+    return {path: stamp for path in files if (stamp := file_stamp(path)) is not None}
 
 
 class CachedImages:
@@ -36,14 +38,14 @@ class CachedImages:
         Raises:
             ValueError: an image is another one now, or is gone; names it.
         """
-        touched = {path: now for path, before in self._stamps.items() if (now := _stamp(path)) != before}
+        touched = {path: now for path, before in self._stamps.items() if (now := file_stamp(path)) != before}
         if not touched:
             return
         changed = [path for path, now in touched.items() if now is None]
         for data, files in self._found:
-            rows = [view for view in files if view.number == 0 and data.pairs[view.index].image in touched]
+            rows = [view for view in files if view.number == 0 and data.pairs[view.index].image_file in touched]
             for view in rows:
-                image = data.pairs[view.index].image
+                image = data.pairs[view.index].image_file
                 if image not in changed and not self._is_same(data, view, files[view]):
                     changed.append(image)
         if changed:
@@ -59,12 +61,3 @@ class CachedImages:
             return self._cache.file_of(data, view) == file
         except (OSError, ValueError):
             return False
-
-
-def _stamp(path: Path) -> Stamp | None:
-    """None where no file is, as of items of a user's own data set."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns

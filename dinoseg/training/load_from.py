@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dinoseg.backbone import backbone_hash
+from dinoseg.backbone import Backbone, backbone_hash
 from dinoseg.config import Config
 from dinoseg.config.defaults import trains_bands
 from dinoseg.labels import LabelSpace
@@ -56,9 +56,10 @@ def _load_run(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> st
     config, names, checkpoint, state = _read_run(source)
     head = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
     text = _load_own(segmenter.head, head, source, ClassRows(names, label_space.class_names, len(names)))
+    frozen_sha256 = checkpoint.metadata.get("backbone_sha256")
     if config.model.mode == "freeze" and not trains_bands(config):
-        return text
-    return text + "; " + _load_backbone(segmenter, state, config, checkpoint.metadata.get("backbone_sha256"))
+        return text + _other_backbone(segmenter.backbone, frozen_sha256)
+    return text + "; " + _load_backbone(segmenter, state, config, frozen_sha256)
 
 
 def _read_run(source: Path) -> tuple[Config, tuple[str, ...], Checkpoint, dict[str, Tensor]]:
@@ -90,6 +91,13 @@ def _likely_run(folder: Path) -> str:
     if within:
         return f"give one of the runs in it: {list_names(within)}"
     return "give a run folder (the output_dir of a training), or a file with a state dict"
+
+
+def _other_backbone(backbone: Backbone, frozen_sha256: str | None) -> str:
+    """What to know where a head was trained on another frozen backbone, or a patch embedding for other bands."""
+    if backbone.mode != "freeze" or frozen_sha256 in (None, "", backbone_hash(backbone.state_dict())):
+        return ""
+    return "; its backbone was ANOTHER one, or took other bands, so the head meets other features here"
 
 
 def _load_backbone(segmenter: Segmenter, state: Mapping[str, Tensor], config: Config, frozen_sha256: str | None) -> str:

@@ -195,7 +195,7 @@ def _resume_point(run: RunFolder, config: Config, resume: str | None) -> tuple[C
     # Found when the run began; what was added to the data since does not change it.
     recorded = run.read_config()
     found = {key: get_key(recorded, key) for key in _FOUND_AT_START if get_key(config, key) is None}
-    if isinstance(parse_range(config.datasets.range), Percentiles):
+    if recorded.datasets.range is not None and isinstance(parse_range(config.datasets.range), Percentiles):
         found["datasets.range"] = recorded.datasets.range
     config = with_changes(config, found)
     refuse_changed_config(run, config)

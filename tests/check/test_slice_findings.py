@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.volume_files import affine_of, write_volume, write_volume_pair
+from helpers.volume_files import affine_of, ball, write_volume, write_volume_pair
 
 from dinoseg.check.check import CheckReport, check_dataset
 from dinoseg.check.file_findings import Finding
@@ -112,3 +112,19 @@ def test_the_range_is_measured_over_all_volumes(tmp_path: Path) -> None:
     assert profile is not None
     assert (profile.low, profile.high) == (min(part.min() for part in values), max(part.max() for part in values))
     assert profile.mean == pytest.approx(np.concatenate([part.ravel() for part in values]).mean())
+
+
+def test_slices_without_a_number_are_no_copies(tmp_path: Path) -> None:
+    for split, name in (("train", "a"), ("val", "c")):
+        values, labels = ball((12, 10, 5), seed=len(name) + (split == "val"))
+        stored = values.astype(np.float32)
+        stored[..., 4] = np.nan
+        write_volume(tmp_path / split / "images" / f"{name}.nii", stored)
+        write_volume(tmp_path / split / "masks" / f"{name}.nii", labels)
+    assert checked(tmp_path).ok
+    report = checked(tmp_path, range="p1-p99")
+    assert report.ok and list(finding(report, "no_data").files) == [
+        str(tmp_path / split / "images" / f"{name}.nii") for split, name in (("train", "a"), ("val", "c"))
+    ]
+    said = [found.message for found in report.findings if found.code == "volumes"]
+    assert said[0].endswith("across axis 2 (1 volume, 4 apart), 20.0 % of the pixels without data")

@@ -11,10 +11,14 @@ from PIL import Image
 from dinoseg.config import TrainTransformConfig, TransformsConfig
 from dinoseg.data.band_files import read_band_file, stored_band_size
 from dinoseg.data.bands import BandPicture, inside_of, shown_picture
+from dinoseg.data.dataset import EvaluationDataset
+from dinoseg.data.pairs import Pair
 from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
 from dinoseg.data.raster_pictures import raster_picture
 from dinoseg.data.rasters import Area, opened_raster
+from dinoseg.data.reading import Reading
 from dinoseg.data.transforms import build_eval_transform, build_train_transform
+from dinoseg.labels import LabelSpace
 
 VALUES = hidden_band(0)[0].astype(np.uint16)
 TRANSFORMS = TransformsConfig(mean=[0.1, 0.2, 0.3, 0.4], std=[0.5, 0.5, 0.5, 0.5])
@@ -103,3 +107,32 @@ def test_transforms_take_any_number_of_bands(rotation: float) -> None:
     whole = build_eval_transform(config).normalise(picture)
     mean = torch.tensor(config.mean)[:, None, None]
     torch.testing.assert_close(whole * 0.5 + mean, torch.from_numpy(picture.pixels(0, 0, 40, 48)))
+
+
+@pytest.mark.parametrize(("dtype", "nodata", "known"), [("float32", -9999, 1), ("int16", -9999, 1), ("uint16", 0, 3)])
+def test_nodata_of_one_band_is_no_value_of_it(dtype: str, nodata: int, known: int, tmp_path: Path) -> None:
+    """Of unsigned values 0 may be a value: such a pixel holds no data where all bands say so."""
+    values = np.full((2, 2, 2), 500, dtype)
+    values[0, 0], values[1, 1, 0] = nodata, nodata
+    if dtype == "uint16":
+        values[:, 1, 1] = nodata
+    path = write_tiff(tmp_path / "a.tif", values, nodata=nodata)
+    found = read_band_file(path, [1, 2])
+    assert found.inside is not None and found.inside.sum() == known and found.values.min() == 0
+    second = read_band_file(path, [2])
+    assert second.inside is not None and second.inside.sum() == 3
+
+
+def test_what_one_run_finds_no_data_in_counts_for_none(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((6, 5, 2)).astype(np.float32)
+    values[0, :, 0], values[:, 0, 1] = np.nan, np.nan
+    np.save(tmp_path / "a.npy", values)
+    Image.new("L", (5, 6)).save(tmp_path / "a.png")
+    pair, space = Pair("a", tmp_path / "a.npy", tmp_path / "a.png"), LabelSpace.build(None, None, None, {0: 1, 1: 1})
+    transform = build_eval_transform(TransformsConfig(mean=[0.5], std=[0.5]))
+    forms = [PictureForm(bands=(band,), ranges=((0.0, 1.0),)) for band in (1, 2)]
+    for first, second in (forms, forms[::-1]):
+        dataset = EvaluationDataset([pair], space, transform, first)
+        dataset.other_readings = (Reading(second, transform),)
+        ignored = dataset[0]["class_map"] == space.ignore_index
+        np.testing.assert_array_equal(ignored.numpy(), np.isnan(values).any(axis=-1))

@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dinoseg.check.scan import scan_pairs
 from dinoseg.config import DatasetsConfig
+from dinoseg.data import slices
 from dinoseg.data.dataset import read_encoded, stored_size
 from dinoseg.data.folders import find_pairs, find_pool
 from dinoseg.data.items import SelfReading
 from dinoseg.data.nifti import VolumeHeader
 from dinoseg.data.parts import in_parts
-from dinoseg.data.picture_form import PLAIN_FORM
+from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
 from dinoseg.data.shelf import Shelf
 from dinoseg.data.slice_view import SliceView
 from dinoseg.data.slices import Slice
@@ -186,3 +188,65 @@ def test_the_shelf_keeps_what_fits_and_the_last() -> None:
     ask("d", 30)
     assert shelf.held_bytes == 30
     assert pickle.loads(pickle.dumps(shelf)).held_bytes == 0
+
+
+def test_the_shelf_keeps_few_files_open() -> None:
+    shelf = Shelf[int](10)
+    for number in range(100):
+        shelf.get(number, lambda number=number: (number, 0))
+    read: list[int] = []
+    for number in (99, 36, 35):
+        shelf.get(number, lambda number=number: (read.append(number) or number, 0))
+    assert read == [35]
+
+
+def test_voxels_that_are_no_numbers_count_nowhere_where_values_have_a_range(tmp_path: Path) -> None:
+    values, labels = ball((9, 7, 3))
+    stored = values.astype(np.float32)
+    stored[:2, 0, 1] = np.nan
+    labels[0, 0, 1] = 7  # which nothing names
+    write_volume(tmp_path / "images" / "a.nii", stored)
+    write_volume(tmp_path / "masks" / "a.nii", labels)
+    form = PictureForm(ranges=((-900.0, 300.0),))
+    part = listed(tmp_path)[1]
+    space = LabelSpace.build(None, None, None, {0: 1, 1: 1, 2: 1})
+    _, class_map = read_encoded(part, space, form)
+    missing = part.view.upright(~np.isfinite(stored[:, :, 1]))
+    np.testing.assert_array_equal(class_map == space.ignore_index, missing)
+    (fact,) = scan_pairs([part], form=form)
+    assert fact.mask.outside == fact.image.no_data == 2 and 7 not in dict(fact.mask.counts)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_volume_that_is_replaced_is_read_anew(tmp_path: Path, suffix: str) -> None:
+    _, labels = write_volume_pair(tmp_path, "a", (9, 7, 5), suffix)
+    part = listed(tmp_path)[0]
+    mask, other = tmp_path / "masks" / f"a{suffix}", tmp_path / f"other{suffix}"
+    np.testing.assert_array_equal(part.label_ids("ids"), part.view.upright(labels[:, :, 0]))
+    write_volume(other, (1 - labels[:, :, ::-1].clip(0, 1)).astype(np.uint8))
+    other.replace(mask)
+    assert part.label_ids("ids").all() and not labels[:, :, 0].all()
+    write_volume(other, np.zeros((9, 8, 6), np.uint8))
+    other.replace(mask)
+    with pytest.raises(ValueError) as error:
+        part.label_ids("ids")
+    assert str(error.value) == (
+        f"{mask}: is 9 x 8 x 6 voxels of 0.8 x 0.8 x 4 (|u1) and was 9 x 7 x 5 voxels of 0.8 x 0.8 x 4 (|u1) when it "
+        "was listed; leave files alone while they are read"
+    )
+
+
+def test_a_damaged_volume_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_volume_pair(tmp_path, "a", (60, 50, 10))
+    image, tries = tmp_path / "images" / "a.nii.gz", []
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-9])
+    parts = listed(tmp_path)
+    read = slices.read_volume
+    monkeypatch.setattr(slices, "read_volume", lambda header: tries.append(header.path) or read(header))
+    for part in parts:
+        with pytest.raises(ValueError, match=r"a.nii.gz: truncated or damaged \(.+\); replace or remove the file"):
+            part.picture(PLAIN_FORM)
+    assert len(parts) == 10 and tries == [image]
+    image.write_bytes(whole)
+    assert parts[0].picture(PLAIN_FORM).size == (60, 50)

@@ -41,6 +41,7 @@ def test_rows_are_read_by_themselves_over_parts_and_row_groups(tmp_path: Path) -
     write_table(tmp_path / "data" / "train-00001-of-00002.parquet", pairs[3:])
     found = rows(tmp_path)
     assert [row.name for row in found] == [f"train_{number:05d}" for number in range(5)]
+    assert found[4].image_file == tmp_path / "data" / "train-00001-of-00002.parquet"
     for row, (image, mask) in reversed(list(zip(found, pairs, strict=True))):
         picture, class_map = read_encoded(row, SPACE)
         np.testing.assert_array_equal(np.asarray(picture), image)
@@ -171,3 +172,30 @@ def test_damage_and_a_missing_package_are_named(tmp_path: Path, monkeypatch: pyt
     assert f"{path}" in refused(tmp_path) and "truncated or damaged (" in refused(tmp_path)
     monkeypatch.setattr("dinoseg.data.parquet.find_spec", lambda name: importlib.util.find_spec("no_such_package"))
     assert refused(tmp_path) == f"{path}: read with pyarrow, which is not installed: pip install 'dinoseg[parquet]'"
+
+
+def test_rows_are_measured_as_files_are(tmp_path: Path) -> None:
+    generator, images, masks = np.random.default_rng(0), [], []
+    for _ in range(2):
+        values, mask = generator.random((20, 24)).astype(np.float32), np.ones((20, 24), np.uint8)
+        values[:5], mask[:4], mask[10:] = np.nan, 7, 0  # 7 stands where there is no data
+        images.append({"bytes": encoded(values, "TIFF"), "path": None})
+        masks.append({"bytes": encoded(mask), "path": None})
+    table = pyarrow.Table.from_arrays([pyarrow.array(images, FILE), pyarrow.array(masks, FILE)], ["image", "mask"])
+    pyarrow.parquet.write_table(table, tmp_path / "train-0.parquet")
+    datasets = DatasetsConfig(root=str(tmp_path), bands=[1], range="p0-p100")
+    report = check_dataset(datasets, splits=("train",))
+    assert report.label_space is not None and report.label_space.num_classes == 2
+    (measured,) = report.measured.table()
+    assert report.measured.settled["datasets.range"] == [measured["min"], measured["max"]]
+    assert report.measured.settled["transforms.mean"] == pytest.approx([0.5], abs=0.05)
+    assert "2 images with pixels without data (NaN, infinite or nodata), 25.0 % of them" in [
+        finding.message for finding in report.findings
+    ]
+    assert check_dataset(datasets, splits=("train",)) == report  # as remembered
+
+
+@pytest.mark.parametrize("name", ["..png", ".a.png", "a\0.png", "a\n.png"])
+def test_rows_with_names_that_no_output_can_have_are_numbered(name: str, tmp_path: Path) -> None:
+    write_table(tmp_path / "train-0.parquet", squares(2, 1), ["b.png", name])
+    assert [row.name for row in rows(tmp_path)] == ["train_00000", "train_00001"]

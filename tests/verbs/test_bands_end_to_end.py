@@ -88,6 +88,8 @@ def test_a_resumed_training_is_the_same_bit_for_bit(
     assert run_cli(["train", *settings, "datasets.bands=[4,3,2,7]", "--resume"], monkeypatch) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert "datasets.bands: [4, 3, 2, 8] in the run, [4, 3, 2, 7] now; it would be another training" in said
+    assert run_cli(["train", *settings, "datasets.range=p1-p99", "--resume"], monkeypatch) == 1
+    assert "datasets.range: null in the run, p1-p99 now" in " ".join(capsys.readouterr().err.split())
     assert run_cli(["train", *settings, "--resume"], monkeypatch) == 0
     whole, resumed = (load_file(folder / "checkpoints/last/model.safetensors") for folder in (run, half))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -131,6 +133,16 @@ def test_load_from_takes_the_patch_embedding_along(finished: tuple[Path, Path], 
     first = load_file(run / "checkpoints/best/model.safetensors")
     assert torch.equal(first[name], load_file(again / "checkpoints/last/model.safetensors")[name])
     assert "1 trained tensors of the backbone loaded too" in " ".join((again / "train.log").read_text().split())
+
+
+def test_load_from_says_that_a_frozen_backbone_took_other_bands(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen, said = [BANDS, "model.train_bands=false", "scheduler.total_iter=1"], "took other bands"
+    first = train(finished[0], tmp_path / "first", *frozen)
+    for number, (bands, other) in enumerate(((BANDS, False), ("datasets.bands=[1,2]", True))):
+        again = train(finished[0], tmp_path / str(number), *frozen[1:], bands, f"load_from={first}")
+        assert (said in " ".join((again / "train.log").read_text().split())) is other
 
 
 @pytest.mark.parametrize("head", ["dense", "m2f"])

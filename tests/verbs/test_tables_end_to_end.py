@@ -38,6 +38,11 @@ def test_tables_are_checked_trained_on_evaluated_and_predicted(
     file = root / "data" / "validation-00000-of-00001.parquet"
     assert run_cli(["predict", tmp_path / "run", file, "--out", tmp_path / "out"], monkeypatch) == 0
     assert "0 predicted, 2 already there" in capsys.readouterr().out
+    assert (
+        run_cli(["predict", tmp_path / "run", f"{file.parent}/val*.parquet", "--out", tmp_path / "out"], monkeypatch)
+        == 0
+    )
+    assert "0 predicted, 2 already there" in capsys.readouterr().out
     # A run that was trained on pictures takes the slices of a volume for such.
     volume = write_volume(tmp_path / "v.nii", ball((12, 10, 3))[0])
     assert run_cli(["predict", tmp_path / "run", volume, file, "--out", tmp_path / "both"], monkeypatch) == 0
