@@ -112,3 +112,15 @@ def test_the_range_is_measured_over_all_volumes(tmp_path: Path) -> None:
     assert profile is not None
     assert (profile.low, profile.high) == (min(part.min() for part in values), max(part.max() for part in values))
     assert profile.mean == pytest.approx(np.concatenate([part.ravel() for part in values]).mean())
+
+
+def test_volumes_that_pair_by_a_suffix_are_named_once(tmp_path: Path) -> None:
+    for name in "ab":
+        write_volume_pair(tmp_path / "train", name, (12, 10, 4))
+        mask = tmp_path / "train/masks" / f"{name}.nii.gz"
+        mask.rename(mask.with_name(f"{name}_mask.nii.gz"))
+    write_volume_pair(tmp_path / "val", "c", (12, 10, 4))
+    assert finding(checked(tmp_path), "paired_by_affix").message == (
+        "2 images of train paired with masks by names without '_mask' of the masks: "
+        "a.nii.gz with a_mask.nii.gz, b.nii.gz with b_mask.nii.gz"
+    )
