@@ -49,8 +49,8 @@ def pair_by_names(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pair
     """Pairs by key: the path below the folder without suffix.
 
     Equal keys pair. Where there are none, all images pair at once: by a prefix and a suffix that is the same for all of
-    one side, or by one on each side if a word in them tells images from masks. Some may lack a mask only where a word in
-    the names of the masks says what they are, and most images, three at least, have one.
+    one side, or by one on each side if a word in them tells images from masks. Some may lack a mask only where a word
+    in the names of the masks says what they are, and most images, three at least, have one.
     """
     same = {key: masks[key] for key in images if key in masks}
     if same or not images or not masks:

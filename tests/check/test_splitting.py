@@ -157,7 +157,7 @@ def test_masks_that_are_named_after_no_image_are_said(tmp_path: Path) -> None:
     for name, other in zip("abc", ("x7", "y1", "z4"), strict=True):
         (tmp_path / "masks" / f"{name}.png").rename(tmp_path / "masks" / f"{other}.png")
     assert only(run(tmp_path), "bad_layout").message == (
-        "3 images and 3 masks, and no mask is named after an image, images like a.png, masks like x7.png: give each mask "
-        "the stem of its image, with the same prefix or suffix in all of them; or list the pairs "
+        "3 images and 3 masks, and no mask is named after an image, images like a.png, masks like x7.png: give each "
+        "mask the stem of its image, with the same prefix or suffix in all of them; or list the pairs "
         "(datasets.split=list.csv)"
     )
