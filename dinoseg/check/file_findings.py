@@ -170,6 +170,13 @@ def _naming_hint(listing: SplitListing) -> str:
     return f": images are named like {image}, masks like {mask}"
 
 
+def _named_as(listing: SplitListing) -> str:
+    example = next((pair for pair in listing.pairs if pair.mask), None)
+    if not listing.pairing_rule or example is None or example.mask is None:
+        return "same stem"
+    return f"named as {example.mask.name} is after {example.image.name}"
+
+
 def _unpaired(split: SplitScan) -> list[Finding]:
     findings = []
     lonely_images, lonely_masks = split.listing.images_without_mask, split.listing.masks_without_image
@@ -179,7 +186,7 @@ def _unpaired(split: SplitScan) -> list[Finding]:
                 "error" if split.name != "test" else "warning",
                 "image_without_mask",
                 f"{plural(len(lonely_images), 'image')} of {split.name} without a mask",
-                "add the masks (same stem), or take the images out" + _naming_hint(split.listing),
+                f"add the masks ({_named_as(split.listing)}), or take the images out" + _naming_hint(split.listing),
                 lonely_images,
             )
         )
@@ -194,13 +201,15 @@ def _paired_by_affix(split: SplitScan) -> list[Finding]:
     listing = split.listing
     if not listing.pairing_rule:
         return []
-    examples = [f"{pair.image.name} with {pair.mask.name}" for pair in listing.pairs if pair.mask]
+    # Slices and tiles of one file are one pair of files.
+    files = dict.fromkeys((pair.image.name, pair.mask.name) for pair in listing.pairs if pair.mask)
+    examples = [f"{image} with {mask}" for image, mask in files]
     message = (
-        f"{plural(len(listing.pairs), 'image')} of {split.name} paired with masks by names without "
+        f"{plural(len(files), 'image')} of {split.name} paired with masks by names without "
         f"{listing.pairing_rule}: {list_names(examples, 3)}"
     )
     advice = "if these do not belong together, give each mask the stem of its image"
-    return [Finding("note", "paired_by_affix", message, advice, count=len(listing.pairs))]
+    return [Finding("note", "paired_by_affix", message, advice, count=len(files))]
 
 
 def _regions(split: SplitScan) -> list[Finding]:

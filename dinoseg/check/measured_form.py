@@ -1,6 +1,6 @@
 """What the scan of all splits says of the values of pictures: their range, and mean and deviation of each band."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,8 @@ from dinoseg.config.defaults import IMAGENET_MEAN, IMAGENET_STD
 from dinoseg.data.pictures import LARGEST_WHITE
 
 _RGB = [1, 2, 3]
+# Of black to white, what 98 % of the values must fill: below it they are 13 of 256 steps.
+_LEAST_OF_RANGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def measure_form(scans: Sequence[SplitScan], datasets: DatasetsConfig, white_lev
     ranges = parse_range(datasets.range)
     facts = [fact for scan in scans for fact in scan.facts if not fact.image.error]
     if datasets.bands is None and ranges is None:
-        return MeasuredForm(findings=tuple(_without_range(facts)))
+        return MeasuredForm(findings=tuple(_without_range(facts, None)))
     measured = [fact for fact in facts if fact.image.bands]
     findings = [*_no_data(facts), *(_band_counts(measured) if datasets.bands is not None else [])]
     if not measured:
@@ -80,14 +82,14 @@ def measure_form(scans: Sequence[SplitScan], datasets: DatasetsConfig, white_lev
     if len(numbers) != len(profiles):
         return MeasuredForm(findings=tuple(findings))
     if ranges is None:
-        findings += (missing := _without_range(measured))
+        findings += (missing := _without_range(measured, datasets.bands))
         if missing:
             return MeasuredForm(findings=tuple(findings), numbers=numbers, profiles=profiles)
     settled: dict[str, Any] = {}
     within = _ranges(ranges, datasets, profiles, measured, white_level)
     if ranges is not None:
         settled["datasets.range"] = _as_setting(ranges if isinstance(ranges, tuple) else within)
-        findings.append(_range_note(datasets, within, numbers))
+        findings += [_range_note(datasets, within, numbers), *_missed(within, numbers, profiles)]
     if datasets.bands is not None:
         settled |= _statistics(datasets.bands, within, profiles, measured)
         own = settled["transforms.mean"] is not IMAGENET_MEAN
@@ -143,7 +145,7 @@ def _statistics(
     }
 
 
-def _without_range(facts: Sequence[PairFacts]) -> list[Finding]:
+def _without_range(facts: Sequence[PairFacts], bands: list[int] | None) -> list[Finding]:
     """Pictures whose values have no white of their own."""
     found = [fact for fact in facts if fact.image.dtype not in ("", "uint8", "uint16")]
     if not found:
@@ -158,13 +160,18 @@ def _without_range(facts: Sequence[PairFacts]) -> list[Finding]:
     )
     several = max(fact.image.count for fact in found) > 1
     given = f"{low:g},{high:g}" if low < high else "low,high"
-    advice = f"set datasets.range={given}, or datasets.range=p1-p99 for percentiles of the data set"
-    advice += f"; and datasets.bands={_all_bands(found[0].image)} for more than grey" if several else ""
+    advice = f"set datasets.range=p1-p99 for percentiles of the data set, or datasets.range={given} for all values"
+    advice += f"; and datasets.bands={_all_bands(found[0].image)} for more than grey" if several and not bands else ""
     return [file_finding("error", "no_range", message, advice, dict.fromkeys(fact.pair.image for fact in found))]
 
 
-def _all_bands(image: ImageFacts) -> list[int]:
-    return list(range(1, image.count + 1))
+def _all_bands(image: ImageFacts) -> str:
+    return _typed(range(1, image.count + 1))
+
+
+def _typed(bands: Iterable[int]) -> str:
+    """Bands as one types them: without blanks, at which a shell would part them."""
+    return f"[{','.join(map(str, bands))}]"
 
 
 def _no_data(facts: Sequence[PairFacts]) -> list[Finding]:
@@ -202,12 +209,33 @@ def _range_note(datasets: DatasetsConfig, ranges: Ranges, numbers: Sequence[int]
     return Finding("note", "range", message, "what lies beyond is cut; a run keeps these values")
 
 
+def _missed(ranges: Ranges, numbers: Sequence[int], profiles: Sequence[BandProfile | None]) -> list[Finding]:
+    """Bands that a range makes nearly all black, all white, or one grey."""
+    findings = []
+    pairs = ranges * len(profiles) if len(ranges) == 1 else ranges
+    for number, (low, high), found in zip(numbers, pairs, profiles, strict=True):
+        if found is None or found.low == found.high:
+            continue
+        first, last = found.percentile(1.0), found.percentile(99.0)
+        kept = (min(last, high) - max(first, low)) / (high - low)
+        if kept >= _LEAST_OF_RANGE:
+            continue
+        all_of = "black" if last <= low else "white" if first >= high else "one grey"
+        message = (
+            f"band {number}: 98 % of its values are {first:.5g} to {last:.5g}, and black to white are {low:.5g} to "
+            f"{high:.5g}: nearly all of it is {all_of}"
+        )
+        advice = "give values in the units of the files, or datasets.range=p1-p99"
+        findings.append(Finding("warning", "range_missed", message, advice))
+    return findings
+
+
 def _band_notes(
     bands: list[int], measured: Sequence[PairFacts], profiles: Sequence[BandProfile | None], by: str
 ) -> list[Finding]:
     count = measured[0].image.count
     colours = "" if len(bands) == 3 else "; training changes brightness and contrast, and no saturation and hue"
-    message = f"{len(bands)} of {count} bands are read (datasets.bands={bands}), each normalised by {by}"
+    message = f"{len(bands)} of {count} bands are read (datasets.bands={_typed(bands)}), each normalised by {by}"
     findings = [Finding("note", "bands", message, f"a run keeps what was measured{colours}")]
     flat = [band for band, found in zip(bands, profiles, strict=True) if found is not None and found.low == found.high]
     if flat:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dinoseg.check.facts import PairFacts
-from dinoseg.check.file_findings import Finding, SplitScan
+from dinoseg.check.file_findings import Finding, SplitScan, plural
 from dinoseg.config import DatasetsConfig
 from dinoseg.data.folders import data_root, find_pairs, find_pool
 from dinoseg.data.items import SelfReading
@@ -126,6 +126,8 @@ def cut(data: ListedData, facts: Sequence[PairFacts], datasets: DatasetsConfig) 
     classes: dict[str, frozenset[int]] = {}
     for key, fact in zip(group, facts, strict=True):
         classes[key] = classes.get(key, frozenset()) | {label_id for label_id, _ in fact.mask.counts}
+    if not listing.pairs:
+        raise ValueError(_no_pairs(listing))
     if len(classes) < len(data.shares):
         noun = "groups (datasets.group)" if datasets.group else "different images with masks"
         raise ValueError(
@@ -141,6 +143,17 @@ def cut(data: ListedData, facts: Sequence[PairFacts], datasets: DatasetsConfig) 
         for split, rows in members.items()
     ]
     return scans, _split_finding(scans, datasets, len(classes))
+
+
+def _no_pairs(listing: SplitListing) -> str:
+    """Images and masks are there, and not one pair."""
+    images, masks = listing.images_without_mask, listing.masks_without_image
+    named = "".join(f", {kind} like {files[0].name}" for kind, files in (("images", images), ("masks", masks)) if files)
+    return (
+        f"{plural(len(images), 'image')} and {plural(len(masks), 'mask')}, and no mask is named after an image{named}: "
+        "give each mask the stem of its image, with the same prefix or suffix in all of them; or list the pairs "
+        "(datasets.split=list.csv)"
+    )
 
 
 def _of_parts(pairs: Sequence[Pair]) -> str:

@@ -25,9 +25,20 @@ _STARTS = (
     (b"<?xml", "an XML file"),
     (b"{", "a JSON file"),
 )
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _PHOTOMETRICS = {6: "in YCbCr", 8: "in CIE L*a*b*", 32803: "of a colour filter array", 34892: "of linear raw values"}
 _FORMATS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 _LONGEST = 1 << 12
+
+
+def pointer_words(path: Path) -> str:
+    """What to do about a file that a clone without Git LFS left in the place of another; empty for any other file."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_POINTER))
+    except OSError:
+        return ""
+    return "a pointer of Git LFS, and not the file itself: fetch it (git lfs pull)" if start == _POINTER else ""
 
 
 def foreign_kind(path: Path) -> str | None:
@@ -37,6 +48,8 @@ def foreign_kind(path: Path) -> str | None:
     """
     if is_volume(path):
         return "a NIfTI volume and no picture: check, train, eval and predict read its slices; give one of them here"
+    if pointer := pointer_words(path):
+        return pointer
     try:
         with path.open("rb") as file:
             start = file.read(132)

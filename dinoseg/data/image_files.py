@@ -169,7 +169,8 @@ def _read_planes_whole(image: Image.Image, path: Path) -> None:
     if any(tile.codec_name != "raw" for tile in image.tile):
         raise ValueError(
             f"{path}: a valid TIFF with compressed planes of 16 bits, which dinoseg does not read: save it with the "
-            "channels of a pixel side by side (planar configuration 1), or uncompressed"
+            "channels of a pixel side by side (planar configuration 1), or uncompressed; or name its bands, "
+            "datasets.bands=[1,2,3], which are read with rasterio (pip install 'dinoseg[geo]')"
         )
     order = "L" if image.tag_v2.prefix == b"II" else "B"
     arguments = [_arguments(tile) for tile in image.tile]

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from dinoseg.data.folder_words import read_folder_name
-from dinoseg.data.found_files import MASK_SUFFIXES, subfolders
+from dinoseg.data.found_files import MASK_SUFFIXES, is_volume, subfolders, suffix_of
 from dinoseg.data.pairs import Split
 from dinoseg.data.places import Layout, Place, Places, class_file, lists_in
 
@@ -74,7 +74,14 @@ def _nnunet(root: Path) -> Layout | None:
 def _refuse_channels(images: Path) -> None:
     second = next(images.glob("*_0001.*"), None)
     if second is not None:
-        raise ValueError(
-            f"{second}: a second channel of nnU-Net's; one file an image is read: give RGB pictures as *_0000.png, "
-            "or images/ and masks/ folders with one picture each"
-        )
+        raise ValueError(f"{second}: a second channel of nnU-Net's; one file an image is read: {_one_channel(second)}")
+
+
+def _one_channel(file: Path) -> str:
+    if not is_volume(file):
+        return "give RGB pictures as *_0000.png, or images/ and masks/ folders with one picture each"
+    ending = suffix_of(file)
+    return (
+        f'choose one of the channels, "datasets.images=imagesTr/*_0000{ending}" "datasets.masks=labelsTr/*{ending}"; '
+        "splits are made then"
+    )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from dinoseg.data.foreign_files import pointer_words
 from dinoseg.data.found_files import suffix_of
 from dinoseg.system.files import refuse_special_file
 
@@ -239,6 +240,8 @@ def _errors_in_words(path: Path) -> Iterator[None]:
             raise
         if isinstance(error, OSError) and error.strerror:
             raise ValueError(f"{path}: cannot be opened ({error.strerror})") from None
+        if pointer := pointer_words(path):
+            raise ValueError(f"{path}: {pointer}") from None
         reason = str(error) or type(error).__name__
         raise ValueError(f"{path}: truncated or damaged ({reason}); replace or remove the file") from None
 

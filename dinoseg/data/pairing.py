@@ -5,7 +5,7 @@ never splits a number, and two affixes in one place must say what they are (``im
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,11 @@ from pathlib import Path
 _IMAGE_WORDS = {"im", "img", "imgs", "image", "images", "photo", "photos", "pic", "picture", "rgb", "raw", "input"}
 _MASK_WORDS = {"mask", "masks", "label", "labels", "lbl", "seg", "segm", "segmentation", "gt", "truth", "ids", "target"}
 _DRAWN_WORDS = {"ann", "anno", "annot", "annotation", "annotations", "groundtruth", "manual"}
-_KIND_WORDS = _IMAGE_WORDS | _MASK_WORDS | _DRAWN_WORDS
+_OF_MASKS = _MASK_WORDS | _DRAWN_WORDS
+_KIND_WORDS = _IMAGE_WORDS | _OF_MASKS
+# Where not all have one: images whose masks are looked for, and pairs below which names may agree by chance.
+_MOST_TRIED = 16
+_LEAST_PAIRS = 3
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 
 
@@ -44,13 +48,15 @@ class _Affixes:
 def pair_by_names(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairing:
     """Pairs by key: the path below the folder without suffix.
 
-    Equal keys pair. Where there are none, all images pair at once, or none: by a prefix and a suffix that is the same
-    for all of one side, or by one on each side if a word in them tells images from masks.
+    Equal keys pair. Where there are none, all images pair at once: by a prefix and a suffix that is the same for all of
+    one side, or by one on each side if a word in them tells images from masks. Some may lack a mask only where a word
+    in the names of the masks says what they are, and most images, three at least, have one.
     """
     same = {key: masks[key] for key in images if key in masks}
     if same or not images or not masks:
         return Pairing(same)
-    return _by_affixes_of_masks(images, masks) or _by_affixes_of_images(images, masks) or _by_both(images, masks)
+    whole = _by_affixes_of_masks(images, masks) or _by_affixes_of_images(images, masks) or _by_both(images, masks)
+    return whole if whole.mask_of else _by_affixes_of_most(images, masks)
 
 
 def _by_affixes_of_masks(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairing | None:
@@ -93,6 +99,21 @@ def _by_both(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairing:
     said = zip(parts, ("images", "masks"), strict=True)
     rule = " and ".join(f"{affixes} of the {kind}" for affixes, kind in said if affixes.prefix or affixes.suffix)
     return Pairing({key: masks[mask_of[core]] for core, key in image_of.items()}, rule)
+
+
+def _by_affixes_of_most(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairing:
+    """``a`` with ``a_mask``, while ``b_mask`` is missing: a few that lack theirs are to be named, not all."""
+    some = list(images)[:: -(-len(images) // _MOST_TRIED)]
+    around = {affixes for key in some for affixes in _affixes_around(key, masks)}
+    found = []
+    for affixes in sorted(around, key=str):
+        if not _tells_kind(affixes.prefix, _OF_MASKS) and not _tells_kind(affixes.suffix, _OF_MASKS):
+            continue
+        key_of = {key: _join(key, affixes) for key in images}
+        mask_of = {key: masks[mask] for key, mask in key_of.items() if mask in masks}
+        if len(mask_of) >= _LEAST_PAIRS and 2 * len(mask_of) > len(images):
+            found.append(Pairing(mask_of, f"{affixes} of the masks"))
+    return found[0] if len(found) == 1 else Pairing()
 
 
 def _affixes_around(key: str, others: Iterable[str]) -> list[_Affixes]:
@@ -150,8 +171,8 @@ def _splits_word(stem: str, place: int) -> bool:
     return 0 < place < len(stem) and pair.isalpha() and not (pair[0].islower() and pair[1].isupper())
 
 
-def _tells_kind(affix: str) -> bool:
-    return any(word.lower() in _KIND_WORDS for word in _WORD.findall(affix))
+def _tells_kind(affix: str, words: Set[str] = _KIND_WORDS) -> bool:
+    return any(word.lower() in words for word in _WORD.findall(affix))
 
 
 def _shared_start(words: list[str]) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from dinoseg.data.bands import Picture
+from dinoseg.data.foreign_files import pointer_words
 from dinoseg.data.image_files import load_file, read_geometry
 from dinoseg.data.items import SelfReading
 from dinoseg.data.masks import LabelMap, mask_ids, rotate_like, size_mismatch
@@ -218,5 +219,7 @@ def _errors_in_words(path: Path) -> Iterator[None]:
     except Exception as error:  # pyarrow raises several types for damaged files
         if isinstance(error, OSError) and error.errno and error.strerror:
             raise ValueError(f"{path}: cannot be opened ({error.strerror})") from None
+        if pointer := pointer_words(path):
+            raise ValueError(f"{path}: {pointer}") from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: truncated or damaged ({reason}); replace or remove the file") from None

@@ -82,6 +82,8 @@ def pgm(path: Path, header: str, values: bytes) -> None:
     path.write_bytes(f"{header}\n".encode() + values)
 
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
 BROKEN_MASKS: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.png", truncated, "truncated or damaged"),
     ("a.tif", lambda p: truncated(p, "TIFF"), "truncated or damaged"),
@@ -122,6 +124,11 @@ BROKEN_IMAGES: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.png", truncated, "truncated or damaged"),
     ("a.tif", damaged_lzw, "truncated or damaged"),
     ("a.png", lambda p: p.write_bytes(b""), "not an image that can be read"),
+    (
+        "a.png",
+        lambda p: p.write_text(POINTER),
+        "a pointer of Git LFS, and not the file itself: fetch it (git lfs pull)",
+    ),
     ("a.gif", animated, "holds 2 pages"),
     ("a.tif", lambda p: tiff(p, 5), "a valid TIFF with 5 bands of 8 bits, which dinoseg does not read: save it as PNG"),
     ("a.tif", lambda p: tiff(p, 2), "a valid TIFF with 2 bands of 8 bits, which dinoseg does not read"),

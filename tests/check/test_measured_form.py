@@ -42,7 +42,7 @@ def test_bands_are_measured_over_all_splits_and_shown(tmp_path: Path) -> None:
     report = run(root, bands=[4, 1], range="p1-p99")
     assert report.ok and [row["band"] for row in report.measured.table()] == [4, 1]
     assert report.measured.table()[1]["max"] == 9000 and len(report.measured.settled["datasets.range"]) == 2
-    assert "2 of 5 bands are read (datasets.bands=[4, 1])" in only(report, "bands").message
+    assert "2 of 5 bands are read (datasets.bands=[4,1])" in only(report, "bands").message
     assert "changes brightness and contrast, and no saturation" in only(report, "bands").advice
     assert "datasets.range=p1-p99 become black to white: band 4: " in only(report, "range").message
     text = text_of(report)
@@ -53,8 +53,35 @@ def test_pictures_without_a_range_name_the_measured_one(tmp_path: Path) -> None:
     root = write_band_set(tmp_path, "grey")
     finding = only(run(root), "no_range")
     assert finding.severity == "error" and "4 images with values of type float32 (1.7" in finding.message
-    assert finding.advice.startswith("set datasets.range=1.7") and "datasets.range=p1-p99" in finding.advice
+    assert finding.advice.startswith("set datasets.range=p1-p99 for percentiles of the data set, or datasets.range=1.7")
     assert run(root, range="0,4").measured.settled == {"datasets.range": [0.0, 4.0]}
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"), [("100,200", "black"), ("-9,1", "white"), ("-60,60", "one grey"), ("0,4", "")]
+)
+def test_a_range_that_misses_the_values_is_a_warning(given: str, seen: str, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        values = np.linspace(1.5, 3.5, 80, dtype=np.float32).reshape(8, 10)
+        for name, array in (("images", values), ("masks", (values > 2).astype(np.uint8))):
+            (tmp_path / split / name).mkdir(parents=True)
+            np.save(tmp_path / split / name / "a.npy", array)
+    found = [finding for finding in run(tmp_path, range=given).findings if finding.code == "range_missed"]
+    assert [finding.severity for finding in found] == (["warning"] if seen else [])
+    if found:
+        low, high = given.split(",")
+        assert found[0].message == (
+            f"band 1: 98 % of its values are 1.52 to 3.48, and black to white are {low} to {high}: nearly all of it is "
+            f"{seen}"
+        )
+        assert found[0].advice == "give values in the units of the files, or datasets.range=p1-p99"
+
+
+def test_bands_are_named_as_one_types_them(tmp_path: Path) -> None:
+    root = write_band_set(tmp_path, "npy", bands=5, shown=4)
+    advice = only(run(root), "no_range").advice
+    assert advice.endswith("; and datasets.bands=[1,2,3,4,5] for more than grey")
+    assert "datasets.bands" not in only(run(root, bands=[2, 1]), "no_range").advice
 
 
 def test_three_bytes_of_rgb_keep_imagenets_mean(tmp_path: Path) -> None:

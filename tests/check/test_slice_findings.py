@@ -128,3 +128,15 @@ def test_slices_without_a_number_are_no_copies(tmp_path: Path) -> None:
     ]
     said = [found.message for found in report.findings if found.code == "volumes"]
     assert said[0].endswith("across axis 2 (1 volume, 4 apart), 20.0 % of the pixels without data")
+
+
+def test_volumes_that_pair_by_a_suffix_are_named_once(tmp_path: Path) -> None:
+    for name in "ab":
+        write_volume_pair(tmp_path / "train", name, (12, 10, 4))
+        mask = tmp_path / "train/masks" / f"{name}.nii.gz"
+        mask.rename(mask.with_name(f"{name}_mask.nii.gz"))
+    write_volume_pair(tmp_path / "val", "c", (12, 10, 4))
+    assert finding(checked(tmp_path), "paired_by_affix").message == (
+        "2 images of train paired with masks by names without '_mask' of the masks: "
+        "a.nii.gz with a_mask.nii.gz, b.nii.gz with b_mask.nii.gz"
+    )

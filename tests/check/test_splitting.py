@@ -137,3 +137,27 @@ def test_validation_alone_says_nothing_of_what_to_train_on(tmp_path: Path) -> No
     (tmp_path / "val.lst").write_text("a")
     message = only(run(tmp_path, val="val.lst"), "bad_layout").message
     assert message == "datasets.val=val.lst is given, but nothing says what to train on; give datasets.train, too"
+
+
+def test_one_missing_mask_of_many_with_a_suffix_is_named(tmp_path: Path) -> None:
+    names = [f"p{number}" for number in range(6)]
+    write_pairs(tmp_path, names)
+    for name in names:
+        (tmp_path / "masks" / f"{name}.png").rename(tmp_path / "masks" / f"{name}_mask.png")
+    (tmp_path / "masks" / "p0_mask.png").unlink()
+    finding = only(run(tmp_path), "image_without_mask")
+    assert finding.message == "1 image of train without a mask" and [Path(file).name for file in finding.files] == [
+        "p0.png"
+    ]
+    assert "_mask.png is after p" in finding.advice and finding.advice.endswith("), or take the images out")
+
+
+def test_masks_that_are_named_after_no_image_are_said(tmp_path: Path) -> None:
+    write_pairs(tmp_path, ["a", "b", "c"])
+    for name, other in zip("abc", ("x7", "y1", "z4"), strict=True):
+        (tmp_path / "masks" / f"{name}.png").rename(tmp_path / "masks" / f"{other}.png")
+    assert only(run(tmp_path), "bad_layout").message == (
+        "3 images and 3 masks, and no mask is named after an image, images like a.png, masks like x7.png: give each "
+        "mask the stem of its image, with the same prefix or suffix in all of them; or list the pairs "
+        "(datasets.split=list.csv)"
+    )

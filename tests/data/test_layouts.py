@@ -157,6 +157,16 @@ def test_nnunet(tmp_path: Path) -> None:
         find_pairs(DatasetsConfig(root=str(tmp_path)), "train")
 
 
+def test_nnunet_with_several_channels_of_volumes_names_the_globs_of_one(tmp_path: Path) -> None:
+    touch(tmp_path, "imagesTr/case_1_0000.nii.gz", "imagesTr/case_1_0001.nii.gz", "labelsTr/case_1.nii.gz")
+    with pytest.raises(ValueError) as raised:
+        find_pairs(DatasetsConfig(root=str(tmp_path)), "train")
+    assert str(raised.value).endswith(
+        'choose one of the channels, "datasets.images=imagesTr/*_0000.nii.gz" "datasets.masks=labelsTr/*.nii.gz"; '
+        "splits are made then"
+    )
+
+
 def test_two_folders_that_could_be_the_masks_are_not_guessed(tmp_path: Path) -> None:
     """DRIVE as it is distributed: the truth, and the field of view."""
     touch(tmp_path, "training/images/21.tif", "training/1st_manual/21.gif", "training/mask/21.gif")

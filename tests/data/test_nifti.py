@@ -93,6 +93,9 @@ def test_a_file_that_is_cut_short_is_named(tmp_path: Path) -> None:
     assert "truncated or damaged (" in refused(packed)
     packed.write_bytes(b"")
     assert "truncated or damaged (" in refused(packed)
+    for path in (packed, plain):
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+        assert "a pointer of Git LFS, and not the file itself: fetch it (git lfs pull)" in refused(path)
 
 
 def test_a_wrong_checksum_is_found(tmp_path: Path) -> None:

@@ -170,6 +170,8 @@ def test_damage_and_a_missing_package_are_named(tmp_path: Path, monkeypatch: pyt
     assert refused(tmp_path).startswith(f"{path}: truncated or damaged (")
     path.write_bytes(whole[:200] + b"\xff" * 3000 + whole[3200:])
     assert f"{path}" in refused(tmp_path) and "truncated or damaged (" in refused(tmp_path)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    assert refused(tmp_path) == f"{path}: a pointer of Git LFS, and not the file itself: fetch it (git lfs pull)"
     monkeypatch.setattr("dinoseg.data.parquet.find_spec", lambda name: importlib.util.find_spec("no_such_package"))
     assert refused(tmp_path) == f"{path}: read with pyarrow, which is not installed: pip install 'dinoseg[parquet]'"
 
