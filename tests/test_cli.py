@@ -185,9 +185,9 @@ def test_a_mapping_longer_than_a_file_name_is_a_setting(
 def test_a_demo_overwrites_no_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "run-linear").mkdir()
+    (tmp_path / "run-dense").mkdir()
     assert run_cli(["demo", "--out", tmp_path], monkeypatch) == 1
-    message = f"error: {tmp_path / 'run-linear'}: a demo ran here already; remove it, or give another folder with --out"
+    message = f"error: {tmp_path / 'run-dense'}: a demo ran here already; remove it, or give another folder with --out"
     assert capsys.readouterr().err.replace("\n", " ").strip() == message
 
 
