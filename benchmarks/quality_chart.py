@@ -79,7 +79,7 @@ def _table(title: str, contenders: dict[str, Any]) -> str:
         if "points" in contenders.get(name, {}):
             points = contenders[name]["points"]
             cells = [_cell(_point_at(points, minutes)) for minutes in TABLE_MINUTES]
-            cells += [_cell(points[-1], with_minutes=True), _cell(contenders[name]["augmented"])]
+            cells += [_cell(points[-1], with_minutes=True), _cell(contenders[name].get("augmented"))]
             lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
