@@ -109,7 +109,8 @@ class _Draft:
 
     def balance(self) -> None:
         """Brings every split to between half and one and a half times its share, by moves between neighbours."""
-        wanted = {split: (end - start) * len(self.members) for split, (start, end) in self.interval.items()}
+        # Rounded: a fifth of 20, as the difference of two sums, is a little less than 4, and half of it would be 1.
+        wanted = {split: round((end - start) * len(self.members), 6) for split, (start, end) in self.interval.items()}
         for _ in self.members:
             surplus = {split: self.size[split] - wanted[split] for split in wanted}
             most, least = (choose(surplus, key=lambda split: surplus[split]) for choose in (max, min))

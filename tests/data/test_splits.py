@@ -97,6 +97,13 @@ def test_groups() -> None:
         group_of("images/a", "(")
 
 
+def test_half_of_a_fifth_of_twenty_is_two() -> None:
+    """As the difference of two sums of shares a fifth is a little less."""
+    for seed in range(400):
+        counts = Counter(assign_splits([Member(str(n)) for n in range(20)], parse_shares("60/20/20"), seed).values())
+        assert min(counts.values()) >= 2
+
+
 @given(NAMES, st.integers(0, 1000))
 def test_few_members_do_not_miss_the_shares_by_far(names: list[str], seed: int) -> None:
     counts = Counter(assign_splits([Member(name) for name in names], parse_shares("60/20/20"), seed).values())
