@@ -13,7 +13,7 @@ from dinoseg.check.facts import ImageFacts, MaskFacts, count_values, mask_facts
 from dinoseg.check.mask_scan import read_facts_inside, read_mask_facts, reason_of
 from dinoseg.data.band_files import BandFile, decoded_bands, read_band_file
 from dinoseg.data.image_files import load_file
-from dinoseg.data.masks import LabelMap, mask_ids, read_mask
+from dinoseg.data.masks import read_mask
 from dinoseg.data.pairs import Pair
 from dinoseg.data.parquet import TableRow
 from dinoseg.data.picture_form import PictureForm
@@ -65,6 +65,11 @@ def finite_pixels(values: Num[np.ndarray, "height width bands"], inside: Known |
     return None if inside is None or inside.all() else inside
 
 
+def missing_pixels(known: Known | None) -> int:
+    """How many hold no data."""
+    return 0 if known is None else int(known.size - known.sum())
+
+
 def _read_image(pair: Pair, form: PictureForm) -> tuple[ImageFacts, Known | None]:
     path = pair.image
     try:
@@ -77,14 +82,13 @@ def _read_image(pair: Pair, form: PictureForm) -> tuple[ImageFacts, Known | None
             region = read_region(pair.region, path, (width, height))
             measured = region if known is None else known & region
         fields = band_facts(values, found.count, measured, form)
-        missing = 0 if known is None else int(known.size - known.sum())
         return (
             ImageFacts(
                 size=(width, height),
                 stored_size=found.stored_size,
                 orientation=found.orientation,
                 digest=digest,
-                no_data=missing,
+                no_data=missing_pixels(known),
                 **fields,
             ),
             known,
@@ -105,7 +109,7 @@ def _counted_within(pair: Pair, mask: MaskFacts, known: Known | None) -> MaskFac
     """The facts of a mask, of which only values count where the image holds data, and within the region."""
     assert pair.mask is not None
     try:
-        values = _read_values(pair, mask.stores)
+        values = read_mask(pair.mask, mask.stores, pair.mask_bytes() if isinstance(pair, TableRow) else None)
         size = (values.shape[1], values.shape[0])
         if known is None or known.shape != values.shape:
             return mask  # of another size, which is said elsewhere
@@ -114,10 +118,3 @@ def _counted_within(pair: Pair, mask: MaskFacts, known: Known | None) -> MaskFac
         return MaskFacts(error=reason_of(error, Path(pair.mask)))
     found = mask_facts(mask.mode, mask.size, mask.orientation, mask.stores, count_values(values[counted]))
     return replace(found, outside=int(counted.size - counted.sum()))
-
-
-def _read_values(pair: Pair, kind: Kind) -> LabelMap:
-    assert pair.mask is not None
-    if isinstance(pair, TableRow):
-        return mask_ids(load_file(pair.mask, pair.mask_bytes()), kind, pair.mask)
-    return read_mask(pair.mask, kind)

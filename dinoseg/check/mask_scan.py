@@ -46,8 +46,7 @@ def read_facts_inside(pair: Pair, kind: Kind, read: Callable[[], bytes] | None =
     if whole.error:
         return whole
     try:
-        stored = None if read is None else load_file(pair.mask, read())
-        values = mask_ids(stored, whole.stores, pair.mask) if stored else read_mask(pair.mask, whole.stores)
+        values = read_mask(pair.mask, whole.stores, None if read is None else read())
         inside = read_region(pair.region, pair.image, (values.shape[1], values.shape[0]))
     except (OSError, ValueError) as error:
         return MaskFacts(error=reason_of(error, pair.mask))

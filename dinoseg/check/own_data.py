@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from rich.console import Console
 
-from dinoseg.check.band_scan import band_facts, finite_pixels
+from dinoseg.check.band_scan import band_facts, finite_pixels, missing_pixels
 from dinoseg.check.facts import ImageFacts, PairFacts, count_values, mask_facts
 from dinoseg.check.file_findings import SplitScan
 from dinoseg.data.band_files import chosen
@@ -74,9 +74,8 @@ def _image_facts(image: Picture, loaded: object, digest: str, form: PictureForm)
     every = every_band(loaded, "image")
     values = form.read_of(chosen(every, form.bands, "image"))
     known = finite_pixels(values, None)
-    missing = 0 if known is None else int(known.size - known.sum())
-    fields = band_facts(values, every.shape[2], known, form)
-    return ImageFacts(size=image.size, stored_size=image.size, digest=digest, no_data=missing, **fields)
+    fields = band_facts(values, every.shape[2], known, form) | {"no_data": missing_pixels(known)}
+    return ImageFacts(size=image.size, stored_size=image.size, digest=digest, **fields)
 
 
 def _digests(image: Picture, mask: LabelMap) -> tuple[str, str]:

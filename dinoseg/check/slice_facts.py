@@ -1,14 +1,10 @@
 """What a scan knows of a slice of a volume and of its mask."""
 
 import hashlib
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from jaxtyping import Num
-
-from dinoseg.check.band_scan import Known, band_facts, finite_pixels
+from dinoseg.check.band_scan import Known, band_facts, finite_pixels, missing_pixels
 from dinoseg.check.facts import ImageFacts, MaskFacts, count_values, is_plain, mask_facts
 from dinoseg.check.mask_scan import reason_of
 from dinoseg.data.picture_form import PictureForm
@@ -18,11 +14,8 @@ from dinoseg.labels.settings import Kind
 
 def read_slice_facts(part: Slice, form: PictureForm) -> tuple[ImageFacts, MaskFacts]:
     """The facts of image and mask; errors become their ``error`` fields."""
-    known = None
-    # What is wrong with the image stands in its facts.
-    with suppress(OSError, ValueError):
-        known = _known_values(part)[1] if form.takes_values else None
-    return _image_facts(part, form), mask_facts_of_slice(part, known)
+    image, known = _image_facts(part, form)
+    return image, mask_facts_of_slice(part, known)
 
 
 def mask_facts_of_slice(part: Slice, known: Known | None = None) -> MaskFacts:
@@ -45,33 +38,28 @@ def mask_facts_of_slice(part: Slice, known: Known | None = None) -> MaskFacts:
     return replace(mask, outside=int(counted.size - counted.sum()))
 
 
-def _image_facts(part: Slice, form: PictureForm) -> ImageFacts:
+def _image_facts(part: Slice, form: PictureForm) -> tuple[ImageFacts, Known | None]:
+    """The facts of an image, and where it holds data, if values are taken; None for everywhere."""
     height, width = part.size
     size = (width, height)
     try:
         volume = part.read(part.image)
         stored = volume.stored_slice(part.view.axis, part.index)
-        measured = _measured(part, form) if form.takes_values else {}
+        measured, known = _measured(part, form) if form.takes_values else ({}, None)
     except (OSError, ValueError) as error:
-        return ImageFacts(error=reason_of(error, part.image))
+        return ImageFacts(error=reason_of(error, part.image)), None
     # Slices without a difference in them (air) are alike and no copies, and so may two of one volume be.
     plain = is_plain(stored)
     place = f"{part.index} {stored.shape} {stored.dtype}".encode()
     digest = "" if plain else hashlib.blake2b(place + stored.tobytes(), digest_size=16).hexdigest()
     facts = ImageFacts(f"volume {stored.dtype.name}", size, size, 1, digest)
-    return replace(facts, **measured) if measured else facts
+    return replace(facts, **measured), known
 
 
-def _known_values(part: Slice) -> tuple[Num[np.ndarray, "height width 1"], Known | None]:
-    """Values in the unit of the file, and where they are numbers; None for everywhere."""
+def _measured(part: Slice, form: PictureForm) -> tuple[dict[str, Any], Known | None]:
+    """What the scan measures of values, in the unit of the file; and where they are numbers, None for everywhere."""
     values = part.view.upright(part.read(part.image).slice(part.view.axis, part.index))[..., None]
-    return values, finite_pixels(values, None)
-
-
-def _measured(part: Slice, form: PictureForm) -> dict[str, Any]:
-    """What the scan measures of values, in the unit of the file."""
-    values, known = _known_values(part)
+    known = finite_pixels(values, None)
     inside = part.within() if known is None else known & part.within()
     fields = band_facts(values, 1, inside, form)
-    no_data = 0 if known is None else int(np.size(known) - np.count_nonzero(known))
-    return fields | {"mode": f"volume {values.dtype.name}", "no_data": no_data}
+    return fields | {"mode": f"volume {values.dtype.name}", "no_data": missing_pixels(known)}, known

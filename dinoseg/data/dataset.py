@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dinoseg.data.affine import AffineTransform
+from dinoseg.data.band_files import stored_band_size
 from dinoseg.data.bands import Picture, inside_of
 from dinoseg.data.items import DataItem, SelfReading
 from dinoseg.data.masks import LabelMap, read_pair
@@ -88,7 +89,7 @@ def stored_size(pair: Pair, label_space: LabelSpace, form: PictureForm = PLAIN_F
         return pair.size
     if isinstance(pair, DataItem):
         return pair.read(label_space.kind, form)[0].size[::-1]
-    return form.stored_size(pair.image)
+    return stored_band_size(pair.image)
 
 
 def _read(pair: Pair, label_space: LabelSpace, form: PictureForm) -> tuple[Picture, LabelMap]:

@@ -41,6 +41,20 @@ def pointer_words(path: Path) -> str:
     return "a pointer of Git LFS, and not the file itself: fetch it (git lfs pull)" if start == _POINTER else ""
 
 
+def unreadable(path: Path, error: Exception) -> ValueError:
+    """What to raise for whatever a library raised while it read a file: names the file, and what to do."""
+    if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
+        return error  # said already
+    if isinstance(error, FileNotFoundError):
+        return ValueError(f"{path}: no such file")
+    if isinstance(error, OSError) and error.strerror:
+        return ValueError(f"{path}: cannot be opened ({error.strerror})")
+    if pointer := pointer_words(path):
+        return ValueError(f"{path}: {pointer}")
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return ValueError(f"{path}: truncated or damaged ({reason}); replace or remove the file")
+
+
 def foreign_kind(path: Path) -> str | None:
     """What a file is that Pillow does not know, and what to do with it; None where that cannot be said.
 

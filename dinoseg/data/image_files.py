@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile, StubImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from dinoseg.data.foreign_files import foreign_kind
+from dinoseg.data.foreign_files import foreign_kind, unreadable
 from dinoseg.system.array_files import read_array_file
 from dinoseg.system.files import refuse_special_file
 
@@ -107,8 +107,6 @@ def _errors_in_words(path: Path) -> Iterator[None]:
     """Whatever goes wrong with a file is a ValueError that names it."""
     try:
         yield
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
     except UnidentifiedImageError:
         kind = foreign_kind(path)
         reason = "not an image that can be read; replace or remove the file" if kind is None else kind
@@ -122,12 +120,7 @@ def _errors_in_words(path: Path) -> Iterator[None]:
     except MemoryError:
         raise ValueError(f"{path}: does not fit into memory; cut the image into tiles") from None
     except Exception as error:  # Pillow's decoders raise many types for damaged files
-        if str(error).startswith(f"{path}: "):
-            raise
-        if isinstance(error, OSError) and error.strerror:
-            raise ValueError(f"{path}: cannot be opened ({error.strerror})") from None
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"{path}: truncated or damaged ({reason}); replace or remove the file") from None
+        raise unreadable(path, error) from None
 
 
 def _as_stored(image: Image.Image, raw_mode: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from PIL import Image
 from dinoseg.data.bands import Picture
 from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.pairs import Pair
-from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
+from dinoseg.data.picture_form import PLAIN_FORM, LoadedPicture, PictureForm
 from dinoseg.data.pictures import SIXTEEN_BIT_MODES
 
 # Stood here in version 0.1, and is still imported from here.
@@ -20,15 +20,18 @@ from dinoseg.labels.settings import Kind
 LabelMap = Int32[np.ndarray, "height width"]
 
 
-def read_mask(path: Path, kind: Kind = "ids") -> LabelMap:
+def read_mask(path: Path, kind: Kind = "ids", data: bytes | None = None) -> LabelMap:
     """The label ids of a mask file, (height, width) int32, upright; colours packed as 0xRRGGBB for kind ``colours``.
+
+    Args:
+        data: its bytes, where ``path`` is but a name.
 
     Raises:
         ValueError: missing or damaged file; colours where label ids are declared or the other way round.
     """
-    if path.suffix.lower() == ".npy":
+    if data is None and path.suffix.lower() == ".npy":
         return array_ids(load_array(path), kind, path)
-    return mask_ids(load_file(path), kind, path)
+    return mask_ids(load_file(path, data), kind, path)
 
 
 def read_pair(pair: Pair, kind: Kind = "ids", form: PictureForm = PLAIN_FORM) -> tuple[Picture, LabelMap]:
@@ -45,14 +48,22 @@ def read_pair(pair: Pair, kind: Kind = "ids", form: PictureForm = PLAIN_FORM) ->
     if pair.mask is None:
         raise ValueError(f"{pair.image}: has no mask")
     loaded = form.load(pair.image)
-    image = loaded.picture
-    mask = read_mask(pair.mask, kind)
-    size = (mask.shape[1], mask.shape[0])
-    if size == loaded.stored_size != image.size:
-        mask = rotate_like(mask, loaded.orientation)
-    elif size != image.size:
-        raise ValueError(size_mismatch(pair.image, image.size, pair.mask, size))
-    return image, mask
+    return loaded.picture, upright_mask(read_mask(pair.mask, kind), loaded, pair)
+
+
+def upright_mask(mask: LabelMap, loaded: LoadedPicture, pair: Pair) -> Int32[np.ndarray, "turned_height turned_width"]:
+    """A mask of the size of its image: one of the size that the image is stored with is turned as its EXIF tag says.
+
+    Raises:
+        ValueError: it has another size.
+    """
+    size, wanted = (mask.shape[1], mask.shape[0]), loaded.picture.size
+    if size == loaded.stored_size != wanted:
+        return rotate_like(mask, loaded.orientation)
+    if size != wanted:
+        assert pair.mask is not None
+        raise ValueError(size_mismatch(pair.image, wanted, pair.mask, size))
+    return mask
 
 
 def size_mismatch(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from dinoseg.data.foreign_files import pointer_words
+from dinoseg.data.foreign_files import unreadable
 from dinoseg.data.found_files import suffix_of
 from dinoseg.system.files import refuse_special_file
 
@@ -231,19 +231,10 @@ def _errors_in_words(path: Path) -> Iterator[None]:
     refuse_special_file(path)
     try:
         yield
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
     except MemoryError:
         raise ValueError(f"{path}: does not fit into memory; cut the volume, or unpack it to .nii") from None
     except Exception as error:  # nibabel, gzip and zlib raise many types for damaged files
-        if str(error).startswith(f"{path}: "):
-            raise
-        if isinstance(error, OSError) and error.strerror:
-            raise ValueError(f"{path}: cannot be opened ({error.strerror})") from None
-        if pointer := pointer_words(path):
-            raise ValueError(f"{path}: {pointer}") from None
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"{path}: truncated or damaged ({reason}); replace or remove the file") from None
+        raise unreadable(path, error) from None
 
 
 def _three_axes(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:

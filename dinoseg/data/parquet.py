@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from dinoseg.data.bands import Picture
-from dinoseg.data.foreign_files import pointer_words
+from dinoseg.data.foreign_files import unreadable
 from dinoseg.data.image_files import load_file, read_geometry
 from dinoseg.data.items import SelfReading
-from dinoseg.data.masks import LabelMap, mask_ids, rotate_like, size_mismatch
-from dinoseg.data.picture_form import PictureForm
+from dinoseg.data.masks import LabelMap, read_mask, upright_mask
+from dinoseg.data.picture_form import LoadedPicture, PictureForm
 from dinoseg.data.rasters import Inside
 from dinoseg.data.regions import read_region
 from dinoseg.data.shelf import Shelf
@@ -137,12 +137,8 @@ class TableRow(SelfReading):
         assert self.mask is not None
         stored = load_file(self.image, self.image_bytes())
         picture = form.of_values(stored, self.image)
-        label_ids = mask_ids(load_file(self.mask, self.mask_bytes()), kind, self.mask)
-        size = (label_ids.shape[1], label_ids.shape[0])
-        if size == stored.info["stored_size"] != picture.size:
-            label_ids = rotate_like(label_ids, stored.info["orientation"])
-        elif size != picture.size:
-            raise ValueError(size_mismatch(self.image, picture.size, self.mask, size))
+        loaded = LoadedPicture(picture, stored.info["stored_size"], stored.info["orientation"])
+        label_ids = upright_mask(read_mask(self.mask, kind, self.mask_bytes()), loaded, self)
         inside = np.ones(label_ids.shape, dtype=bool)
         if self.region is not None:
             inside = read_region(self.region, self.image, picture.size)
@@ -214,12 +210,5 @@ def _errors_in_words(path: Path) -> Iterator[None]:
     """Whatever goes wrong with a file is a ValueError that names it."""
     try:
         yield
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
     except Exception as error:  # pyarrow raises several types for damaged files
-        if isinstance(error, OSError) and error.errno and error.strerror:
-            raise ValueError(f"{path}: cannot be opened ({error.strerror})") from None
-        if pointer := pointer_words(path):
-            raise ValueError(f"{path}: {pointer}") from None
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: truncated or damaged ({reason}); replace or remove the file") from None
+        raise unreadable(path, error) from None

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from dinoseg.config import DatasetsConfig
 from dinoseg.config.bands import Percentiles, Ranges, parse_range
-from dinoseg.data.band_files import array_bands, chosen, is_array, read_band_file, stored_band_size, values_of
+from dinoseg.data.band_files import array_bands, chosen, is_array, read_band_file, values_of
 from dinoseg.data.bands import BandPicture, Picture, with_inside
 from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.pictures import LARGEST_WHITE, to_picture, to_rgb, warn_of_range
@@ -91,10 +91,6 @@ class PictureForm:
         return LoadedPicture(
             to_rgb(stored, path, self.white_level), stored.info["stored_size"], stored.info["orientation"]
         )
-
-    def stored_size(self, path: Path) -> tuple[int, int]:
-        """Height and width of a file as it is stored."""
-        return stored_band_size(path)
 
     def of_values(self, values: object, source: Path | str = "image") -> Picture:
         """The picture of a PIL image or an array; ``source`` names it. Warns and raises as ``to_picture`` does."""

@@ -204,8 +204,9 @@ def counted_policy(label_space: LabelSpace, pairs: Sequence[Pair], available: in
     }
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path, extra: dict[str, Any]) -> None:
-    """Writes metrics.json, per_class.csv, confusion.csv and per_image.npz; each appears whole or not at all.
+def write_evaluation(evaluation: Evaluation, folder: Path, extra: dict[str, Any]) -> dict[str, Any]:
+    """Writes metrics.json, per_class.csv, confusion.csv and per_image.npz; each appears whole or not at all. Returns
+    what the first holds.
 
     metrics.json goes first and comes last: whoever finds it finds the others complete and of the same evaluation.
     """
@@ -221,6 +222,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, extra: dict[str, Any]
         arrays |= evaluation.images.to_arrays()
         np.savez_compressed(temporary, counts=arrays.pop("image_counts"), **arrays)
     replace_text(folder / "metrics.json", json.dumps(contents, indent=2) + "\n")
+    return contents
 
 
 def _class_table(per_class: list[dict[str, Any]]) -> list[list[Any]]:

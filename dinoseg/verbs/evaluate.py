@@ -44,9 +44,7 @@ def evaluate_run(run: Chosen, split: str, console: Console, out: Path | None = N
         ValueError: not a run folder, no such split or checkpoint, no mask for an image, a label id outside the space;
             of several runs, no folder for the figures, or runs that cannot be averaged.
     """
-    if out is not None:
-        refuse_unwritable(out, "--out")
-    name, opened = _check_split(split), run.open()
+    name, opened = _checked(split, out), run.open()
     target = _target(run, split, out)
     evaluation = _evaluate_split(opened, run, name, console, WHOLE)
     if process_rank() == 0:
@@ -63,9 +61,7 @@ def evaluate_shard(run: Chosen, split: str, shard: Shard, console: Console, out:
     Raises:
         ValueError: see ``evaluate_run``.
     """
-    if out is not None:
-        refuse_unwritable(out, "--out")
-    name, opened = _check_split(split), run.open()
+    name, opened = _checked(split, out), run.open()
     target = _target(run, split, out)
     evaluation = _evaluate_split(opened, run, name, console, shard)
     if process_rank() == 0:
@@ -85,7 +81,7 @@ def merge_run(run: Chosen, split: str, console: Console, out: Path | None = None
     Raises:
         ValueError: not a run folder, or shards that do not make one evaluation of this run; see ``merge_shards``.
     """
-    _check_split(split)
+    _checked(split, out)
     label_space, target = run.read_labels(), _target(run, split, out)
     merged = merge_shards(target, f"`{_command(run, split, out)}`")
     if merged.evaluation.label_space != label_space:
@@ -103,12 +99,11 @@ def merge_run(run: Chosen, split: str, console: Console, out: Path | None = None
 
 def _target(run: Chosen, split: str, out: Path | None) -> Path:
     """Folder of the figures."""
-    if out is None:
-        folder = run.evaluation(split)
-        refuse_unwritable(folder, "")
-        return folder
-    refuse_other_figures(out, split)
-    return out
+    if out is not None:
+        return out
+    folder = run.evaluation(split)
+    refuse_unwritable(folder, "")
+    return folder
 
 
 def _command(run: Chosen, split: str, out: Path | None) -> str:
@@ -122,7 +117,7 @@ def evaluate_split(run: Chosen, split: str, console: Console) -> Evaluation:
     Raises:
         ValueError: see ``evaluate_run``.
     """
-    name = _check_split(split)
+    name = _checked(split, None)
     return _evaluate_split(run.open(), run, name, console, WHOLE)
 
 
@@ -178,10 +173,13 @@ def _settings(opened: Opened, run: Chosen) -> EvaluationSettings:
     return settings if is_given("eval.max_val_samples", run.overrides) else replace(settings, max_samples=None)
 
 
-def _check_split(split: str) -> Split:
+def _checked(split: str, out: Path | None) -> Split:
+    """The split, where there is one of that name and its figures may go to ``out``: asked before any run is opened."""
     names = {name: name for name in SPLITS}
     if split not in names:
         raise ValueError(f"--split {split}: choose {', '.join(SPLITS)}")
+    if out is not None:
+        refuse_other_figures(out, split)
     return names[split]
 
 
@@ -204,12 +202,12 @@ def _extra(run: Chosen, split: str) -> dict[str, Any]:
 
 
 def _write(evaluation: Evaluation, folder: Path, extra: dict[str, Any], console: Console) -> None:
-    write_evaluation(evaluation, folder, extra)
+    contents = write_evaluation(evaluation, folder, extra)
     members = evaluation.policy.get("members")
     mean = f"mean of {len(members)} runs, " if members else ""
-    console.print(evaluation_table(evaluation.to_dict(), f"{extra['split']}, {mean}checkpoint {extra['checkpoint']}"))
-    if "per_volume" in evaluation.to_dict():
-        console.print(volume_table(evaluation.to_dict()["per_volume"]))
+    console.print(evaluation_table(contents, f"{extra['split']}, {mean}checkpoint {extra['checkpoint']}"))
+    if "per_volume" in contents:
+        console.print(volume_table(contents["per_volume"]))
     console.print(f"written: {folder}", soft_wrap=True, markup=False)
 
 

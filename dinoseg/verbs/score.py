@@ -77,10 +77,10 @@ def evaluate_label_maps(
     names, volumes = tuple(pair.name for pair in pairs), volume_names(pairs)
     evaluation = Evaluation(counts, names, policy, space, measures, volumes)
     extra = {"predictions": str(predictions), "masks": str(masks), "overrides": settings, "unpredicted": unpredicted}
-    write_evaluation(evaluation, out, extra)
-    console.print(evaluation_table(evaluation.to_dict(), f"label maps of {predictions}"))
-    if volumes:
-        console.print(volume_table(evaluation.to_dict()["per_volume"]))
+    contents = write_evaluation(evaluation, out, extra)
+    console.print(evaluation_table(contents, f"label maps of {predictions}"))
+    if "per_volume" in contents:
+        console.print(volume_table(contents["per_volume"]))
     if any(unpredicted):
         console.print(
             f"{sum(unpredicted):,} pixels with a true class are ignored in the predictions: counted as missed",
