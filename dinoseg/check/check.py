@@ -168,7 +168,8 @@ def _judge(
     """Adds to the findings all that the scans give."""
     kind, declared = _declared_kind(datasets)
     for scan in scans:
-        findings += [*file_findings(scan), *misfit_findings(scan), *tile_findings(scan), *slice_findings(scan)]
+        findings += [*file_findings(scan), *misfit_findings(scan), *tile_findings(scan)]
+        findings += slice_findings(scan, datasets.range is not None)
     findings += same_image_findings(scans)
     white = find_white_level(scans, datasets.white_level)
     measured = measure_form(scans, datasets, white.value)

@@ -7,8 +7,12 @@ from dinoseg.data.found_files import suffix_of
 from dinoseg.data.slices import Slice, volumes_of
 
 
-def slice_findings(scan: SplitScan) -> list[Finding]:
-    """How many there are, across which axis they are cut and why; and what training from packed ones takes."""
+def slice_findings(scan: SplitScan, has_range: bool) -> list[Finding]:
+    """How many there are, across which axis they are cut and why; and what training from packed ones takes.
+
+    Args:
+        has_range: whether ``datasets.range`` says what is black and white.
+    """
     volumes = volumes_of(fact.pair for fact in scan.facts)
     if not volumes:
         return []
@@ -19,10 +23,12 @@ def slice_findings(scan: SplitScan) -> list[Finding]:
     cut = "; ".join(f"{_axis_in_words(axis, kept)}" for axis, kept in _by_axis(first_slices).items())
     without = f", {100 * outside / pixels:.1f} % of the pixels {_outside_in_words(scan)}" if outside else ""
     message = f"{plural(len(volumes), 'volume')} of {scan.name} read in {plural(count, 'slice')} {cut}{without}"
-    advice = (
-        "a slice is an image of its own (datasets.slice_axis=0, 1 or 2 cuts across another axis); black and white are "
-        "the 0.5th and 99.5th percentile of each volume, unless datasets.range gives values, such as -160,240 of a CT"
-    )
+    advice = "a slice is an image of its own (datasets.slice_axis=0, 1 or 2 cuts across another axis)"
+    if not has_range:
+        advice += (
+            "; black and white are the 0.5th and 99.5th percentile of each volume, unless datasets.range gives values, "
+            "such as -160,240 of a CT"
+        )
     findings = [Finding("note", "volumes", message, advice, count=len(volumes))]
     if len(_by_axis(first_slices)) > 1:
         findings.append(

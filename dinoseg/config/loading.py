@@ -5,6 +5,7 @@ what was expected.
 """
 
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from dinoseg.config.option import OptionError
 from dinoseg.config.schema import Config, all_keys
 from dinoseg.system.files import refuse_special_file, replace_text
 
+# What is meant to be a list, and lacks its brackets.
+_NUMBERS = re.compile(r"-?[\d.]+(, ?-?[\d.]+)*")
 # Mappings of the user's own keys.
 _REPLACED = (
     "datasets.classes",
@@ -196,7 +199,8 @@ def _explain(error: ValidationError, values: dict[str, Any], given_by: dict[str,
     if isinstance(cause, OptionError):
         return f"{where}{key}={cause}"
     expected = entry.type if entry is not None else "a section with keys of its own"
-    return f"{where}{key} is {found!r}; expected {expected}"
+    meant = f"; write {key}=[{found}]" if "list of" in expected and _NUMBERS.fullmatch(str(found)) else ""
+    return f"{where}{key} is {found!r}; expected {expected}{meant}"
 
 
 def _leaves(node: DictConfig, prefix: str) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Files that are no damaged images but of a kind that is not read here: what they are, and what to save them as."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
@@ -8,7 +9,6 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from dinoseg.data.found_files import is_volume
 
 _SAVE = "save it as PNG or TIFF, grey or RGB with 8 or 16 bits"
-_BANDS = "or name its bands, datasets.bands=[1,2,3], which are read with rasterio (pip install 'dinoseg[geo]')"
 _STARTS = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     (b"\x76\x2f\x31\x01", "an OpenEXR file"),
@@ -41,6 +41,12 @@ def pointer_words(path: Path) -> str:
     return "a pointer of Git LFS, and not the file itself: fetch it (git lfs pull)" if start == _POINTER else ""
 
 
+def by_bands() -> str:
+    """What to do with a TIFF whose layout Pillow does not know."""
+    extra = "" if find_spec("rasterio") else " (pip install 'dinoseg[geo]')"
+    return f"or name its bands, datasets.bands=[1,2,3], which are read with rasterio{extra}"
+
+
 def unreadable(path: Path, error: Exception) -> ValueError:
     """What to raise for whatever a library raised while it read a file: names the file, and what to do."""
     if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
@@ -68,7 +74,7 @@ def foreign_kind(path: Path) -> str | None:
         with path.open("rb") as file:
             start = file.read(132)
             if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-                return f"{_tiff(file, start)}, which dinoseg does not read: {_SAVE}; {_BANDS}"
+                return f"{_tiff(file, start)}, which dinoseg does not read: {_SAVE}; {by_bands()}"
     except Exception:  # Pillow raises many types for a damaged list of tags
         return None
     kind = next((kind for magic, kind in _STARTS if start.startswith(magic)), None)

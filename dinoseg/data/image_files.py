@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile, StubImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from dinoseg.data.foreign_files import foreign_kind, unreadable
+from dinoseg.data.foreign_files import by_bands, foreign_kind, unreadable
 from dinoseg.system.array_files import read_array_file
 from dinoseg.system.files import refuse_special_file
 
@@ -162,8 +162,7 @@ def _read_planes_whole(image: Image.Image, path: Path) -> None:
     if any(tile.codec_name != "raw" for tile in image.tile):
         raise ValueError(
             f"{path}: a valid TIFF with compressed planes of 16 bits, which dinoseg does not read: save it with the "
-            "channels of a pixel side by side (planar configuration 1), or uncompressed; or name its bands, "
-            "datasets.bands=[1,2,3], which are read with rasterio (pip install 'dinoseg[geo]')"
+            f"channels of a pixel side by side (planar configuration 1), or uncompressed; {by_bands()}"
         )
     order = "L" if image.tag_v2.prefix == b"II" else "B"
     arguments = [_arguments(tile) for tile in image.tile]

@@ -148,6 +148,7 @@ def test_every_key_has_a_help_sentence() -> None:
         ("eval: null\n", "eval is None; expected a section"),
         ("bs: {a: 1}\n", "bs is {'a': 1}; expected a whole number"),
         ("transforms: {mean: 3}\n", "transforms.mean is 3; expected a list of numbers"),
+        ("datasets: {bands: '4,3,2'}\n", "expected a list of whole numbers or null; write datasets.bands=[4,3,2]"),
         ("eval: {stride: [a, b]}\n", "eval.stride is ['a', 'b']"),
     ],
 )
