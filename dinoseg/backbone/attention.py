@@ -1,8 +1,8 @@
 """Attention of a frozen backbone in bfloat16 on a CPU, by blocks of rows.
 
-PyTorch's fused attention keeps its scores in float32 there, and spends most of a forward pass on them. Two plain
-products and a softmax between, over as many rows as the processor's cache holds, are about three times as fast for the
-thousands of patches of an image at its own size. Scores are then rounded to bfloat16, as all else of such a pass is.
+PyTorch's fused attention keeps its scores in float32 there, and spends most of a forward pass on them where patches are
+thousands. Two plain products and a softmax between, over as many rows as the processor's cache holds, are about twice as
+fast. Scores are then rounded to bfloat16, as all else of such a pass is.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-# Scores of a block: 8 MiB in bfloat16.
-_BLOCK_SCORES = 2**22
+# Scores of a block, 2 MiB in bfloat16, and rows below which products are too thin to be quick.
+_BLOCK_SCORES = 2**20
+_LEAST_ROWS = 48
 
 
 def quick_attention(image: Tensor) -> AbstractContextManager[Any]:
@@ -51,12 +52,14 @@ def attention_by_blocks(
     keys: Float[Tensor, "batch heads columns channels"],
     values: Float[Tensor, "batch heads columns channels"],
     block_scores: int = _BLOCK_SCORES,
+    least_rows: int = _LEAST_ROWS,
 ) -> Float[Tensor, "batch heads rows channels"]:
-    """softmax(queries keys^T / sqrt(channels)) values, never more than ``block_scores`` scores at a time (or a row)."""
+    """softmax(queries keys^T / sqrt(channels)) values, ``block_scores`` scores at a time, of ``least_rows`` rows at
+    least."""
     batch, heads, rows, channels = queries.shape
     across, values = keys.transpose(-1, -2).contiguous(), values.contiguous()
     queries = queries * channels**-0.5
-    step = max(1, block_scores // (batch * heads * keys.shape[2]))
+    step = max(least_rows, block_scores // (batch * heads * keys.shape[2]))
     blocks = [
         torch.softmax(queries[:, :, start : start + step] @ across, dim=-1) @ values for start in range(0, rows, step)
     ]

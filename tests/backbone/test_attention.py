@@ -26,7 +26,7 @@ def test_blocks_of_any_size_give_what_pytorch_gives(
     queries = torch.randn(batch, heads, rows, 4, generator=generator)
     keys, values = torch.randn(2, batch, heads, columns, 4, generator=generator)
 
-    found = attention_by_blocks(queries, keys, values, block)
+    found = attention_by_blocks(queries, keys, values, block, least_rows=1)
 
     torch.testing.assert_close(found, F.scaled_dot_product_attention(queries, keys, values))
 
@@ -44,7 +44,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def counted(*args: torch.Tensor) -> torch.Tensor:
         answered.append(args[0].shape[2])
-        return attention_by_blocks(*args, block_scores=1000)
+        return attention_by_blocks(*args, block_scores=1000, least_rows=1)
 
     monkeypatch.setattr(attention_module, "attention_by_blocks", counted)
     return answered
