@@ -1,8 +1,8 @@
 """Attention of a frozen backbone in bfloat16 on a CPU, by blocks of rows.
 
 PyTorch's fused attention keeps its scores in float32 there, and spends most of a forward pass on them where patches are
-thousands. Two plain products and a softmax between, over as many rows as the processor's cache holds, are about twice as
-fast. Scores are then rounded to bfloat16, as all else of such a pass is.
+thousands. Two plain products and a softmax between, over as many rows as the processor's cache holds, are about twice
+as fast. Scores are then rounded to bfloat16, as all else of such a pass is.
 """
 
 from collections.abc import Callable, Sequence
