@@ -15,7 +15,7 @@ FLOORS = [
     ["labels", "config"],
     ["data", "tracking", "backbone"],
     ["check", "drawing", "importing", "models"],
-    ["run_folder", "losses", "features"],
+    ["run_folder", "losses", "features", "zoo"],
     ["inference"],
     ["evaluation"],
     ["console"],

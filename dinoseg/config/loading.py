@@ -23,6 +23,9 @@ from dinoseg.config.option import OptionError
 from dinoseg.config.schema import Config, all_keys
 from dinoseg.system.files import refuse_special_file, replace_text
 
+# What the address of a published head begins with.
+HUB_PREFIX = "hf:"
+
 # What is meant to be a list, and lacks its brackets.
 _NUMBERS = re.compile(r"-?[\d.]+(, ?-?[\d.]+)*")
 # Mappings of the user's own keys.
@@ -75,7 +78,7 @@ def config_yaml(config: Config) -> str:
 def is_setting(argument: str) -> bool:
     """Whether a command-line argument is ``key=value``; a file may have a ``=`` in its name, too."""
     # Not Path.exists, which raises for what is too long to be a name, such as a mapping of many classes.
-    return "=" in argument and not os.path.exists(argument)
+    return "=" in argument and not argument.startswith(HUB_PREFIX) and not os.path.exists(argument)
 
 
 def is_given(key: str, settings: Iterable[str]) -> bool:

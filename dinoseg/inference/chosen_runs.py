@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from dinoseg.config import Config
+from dinoseg.inference.chosen_head import ChosenHead
 from dinoseg.inference.ensemble import Ensemble, Member
 from dinoseg.inference.opening import ChosenRun, OpenedRun
 from dinoseg.labels import LabelSpace
@@ -16,6 +17,7 @@ from dinoseg.labels.agreement import common_space
 from dinoseg.models.segmenter import Segmenter, share_backbone
 from dinoseg.run_folder.ensemble_folder import EnsembleFolder, is_ensemble
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.zoo.address import Address, is_address
 
 # One run, or several to be averaged.
 Runs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -30,7 +32,7 @@ class ChosenEnsemble:
         folder: that of the ensemble, where the runs lie in one.
     """
 
-    runs: tuple[ChosenRun, ...]
+    runs: tuple[ChosenRun | ChosenHead, ...]
     folder: Path | None = None
 
     def open(self) -> "OpenedEnsemble":
@@ -70,6 +72,11 @@ class ChosenEnsemble:
         """What a command names them by."""
         return " ".join(self._names) if self.folder is None else str(self.folder)
 
+    @property
+    def keeps_figures(self) -> bool:
+        """Whether figures have a place of their own."""
+        return self.folder is not None
+
     def evaluation(self, split: str) -> Path:
         """Folder of the figures of one split.
 
@@ -77,9 +84,10 @@ class ChosenEnsemble:
             ValueError: no such split, or the runs lie in no folder of the ensemble's own.
         """
         if self.folder is None:
+            instance = f"{self.runs[0].place}+{Path(self.runs[1].place).name}/{split}"
             raise ValueError(
                 f"{len(self.runs)} runs as one have no folder of their own for figures; give one with --out (from "
-                f"Python, write=FOLDER), for instance --out {self.runs[0].words}+{Path(self.runs[1].path).name}/{split}"
+                f"Python, write=FOLDER), for instance --out {instance}"
             )
         return RunFolder(self.folder).evaluation(split)
 
@@ -89,8 +97,8 @@ class ChosenEnsemble:
 
     @property
     def checkpoint(self) -> str:
-        """Of each."""
-        return self.runs[0].checkpoint
+        """Of each run; a published head has one of its own."""
+        return next((run for run in self.runs if isinstance(run, ChosenRun)), self.runs[0]).checkpoint
 
     @property
     def device(self) -> str | None:
@@ -110,9 +118,9 @@ class ChosenEnsemble:
         return common_space(list(zip(self._names, spaces, strict=True)))
 
     def _refuse_same_folders(self) -> None:
-        owners: dict[Path, str] = {}
+        owners: dict[Path | str, str] = {}
         for name in self._names:
-            place = Path(name).resolve()
+            place = name if is_address(name) else Path(name).resolve()
             if place in owners:
                 twice = (
                     f"{name} is given twice" if owners[place] == name else f"{owners[place]} and {name} are one folder"
@@ -165,7 +173,7 @@ class OpenedEnsemble:
 
 
 # One run or several: as a user names them, and with their settings known to be right.
-Chosen = ChosenRun | ChosenEnsemble
+Chosen = ChosenRun | ChosenHead | ChosenEnsemble
 Opened = OpenedRun | OpenedEnsemble
 
 
@@ -178,8 +186,10 @@ def choose_runs(
 ) -> Chosen:
     """One run or several, as a user names them; of a folder that holds several, its runs are meant.
 
+    ``hf:owner/name`` is a published head, which stands for a run.
+
     Raises:
-        ValueError: no run, or an ``ensemble.json`` that is damaged.
+        ValueError: no run, an ``ensemble.json`` that is damaged, or the address of a head that is none.
     """
     given = runs if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
     paths: list[str | os.PathLike[str]] = []
@@ -189,9 +199,11 @@ def choose_runs(
         paths.append(path)
     if not paths:
         raise ValueError("no run is given; give one or more run folders")
-    chosen: list[ChosenRun] = []
+    chosen: list[ChosenRun | ChosenHead] = []
     for path in paths:
-        if is_ensemble(Path(path)):
+        if is_address(path):
+            chosen.append(ChosenHead(Address.parse(os.fspath(path)), device, overrides))
+        elif is_ensemble(Path(path)):
             members = EnsembleFolder(Path(path)).members()
             chosen += [ChosenRun(folder, checkpoint, device, overrides, digest) for folder, digest in members]
         else:

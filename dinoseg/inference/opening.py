@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -16,8 +17,8 @@ from dinoseg.inference.fingerprint import settings_fingerprint
 from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
-from dinoseg.run_folder.checkpoint import Checkpoint
-from dinoseg.run_folder.folder import RunFolder, load_segmenter
+from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.run_source import RunSource
 from dinoseg.system.device import pick_device
 
 
@@ -50,7 +51,7 @@ class ChosenRun:
         """
         folder = RunFolder(Path(self.path))
         config = folder.read_config(self.overrides)
-        device = self._asked_device(config)
+        device = asked_device(self.device, config, self.overrides)
         config = folder.with_recorded_splits(config, self.overrides)
         label_space, checkpoint = folder.read_labels(), folder.open_checkpoint(self.checkpoint)
         folder.refuse_other_training(checkpoint)
@@ -64,7 +65,7 @@ class ChosenRun:
                 f"model.weights={config.model.weights} is not used: {checkpoint.folder} holds its own backbone",
                 stacklevel=2,
             )
-        return OpenedRun(folder, checkpoint, config, label_space, device)
+        return OpenedRun(RunSource(folder, checkpoint), config, label_space, device)
 
     def with_overrides(self, overrides: Iterable[str]) -> "ChosenRun":
         """The same with more changes of the config."""
@@ -79,6 +80,16 @@ class ChosenRun:
         """What a command names it by."""
         return os.fspath(self.path)
 
+    @property
+    def place(self) -> str:
+        """The folder that figures of it beside others may be called after."""
+        return self.words
+
+    @property
+    def keeps_figures(self) -> bool:
+        """Whether figures have a place of their own."""
+        return True
+
     def evaluation(self, split: str) -> Path:
         """Folder of the figures of one split. Raises ValueError for no such split."""
         return RunFolder(Path(self.path)).evaluation(split)
@@ -91,27 +102,60 @@ class ChosenRun:
         """The label space of what is predicted. Raises ValueError when labels.json is missing or damaged."""
         return RunFolder(Path(self.path)).read_labels()
 
-    def _asked_device(self, config: Config) -> str:
-        # The run's own device is where it was trained; another machine may have another.
-        if self.device is None or is_given("device", self.overrides):
-            if self.device not in (None, "auto", config.device):
-                raise ValueError(f"--device {self.device} and device={config.device} disagree; give one of them")
-            return config.device
-        return self.device
+
+def asked_device(device: str | None, config: Config, overrides: Sequence[str]) -> str:
+    """The device that a user asks for, by option or override; else the config's.
+
+    Raises:
+        ValueError: the two disagree.
+    """
+    # The run's own device is where it was trained; another machine may have another.
+    if device is None or is_given("device", overrides):
+        if device not in (None, "auto", config.device):
+            raise ValueError(f"--device {device} and device={config.device} disagree; give one of them")
+        return config.device
+    return device
+
+
+@runtime_checkable
+class ModelSource(Protocol):
+    """Where the weights of a model come from: a run, or a published head."""
+
+    @property
+    def words(self) -> str:
+        """What a command names it by."""
+
+    @property
+    def version(self) -> str:
+        """Which of its weights, such as the name of a checkpoint."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """Names the weights. Raises ValueError when they are damaged."""
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What a checkpoint says of them."""
+
+    def load(self, config: Config, label_space: LabelSpace) -> Segmenter:
+        """The segmenter in evaluation mode, on the CPU.
+
+        Raises:
+            ValueError: damaged weights, or the backbone's are not to be had.
+        """
 
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run whose settings are known to be right; its weights are not loaded yet.
+    """A run, or a published head, whose settings are known to be right; its weights are not loaded yet.
 
     Attributes:
-        checkpoint: the chosen one; each part is verified when it is read.
+        source: of the weights.
         config: the run's, with the changes.
         device_name: the device that was asked for.
     """
 
-    folder: RunFolder
-    checkpoint: Checkpoint
+    source: ModelSource
     config: Config
     label_space: LabelSpace
     device_name: str
@@ -124,7 +168,7 @@ class OpenedRun:
     @property
     def weights_sha256(self) -> str:
         """Of the weights file. Raises ValueError when it is damaged."""
-        return self.checkpoint.weights_sha256
+        return self.source.weights_sha256
 
     def load_segmenter(self) -> Segmenter:
         """The trained segmenter in evaluation mode, on the CPU.
@@ -132,7 +176,7 @@ class OpenedRun:
         Raises:
             ValueError: a damaged checkpoint, or the backbone's weights are not to be had.
         """
-        return load_segmenter(self.checkpoint, self.config, self.label_space)
+        return self.source.load(self.config, self.label_space)
 
     def load_ensemble(self, device: torch.device) -> Ensemble:
         """The run alone, on a device.
@@ -149,7 +193,7 @@ class OpenedRun:
     @property
     def origin(self) -> Origin:
         """What names it. Raises ValueError when the weights are damaged."""
-        return Origin(str(self.folder.path), self.checkpoint.name, self.checkpoint.weights_sha256)
+        return Origin(self.source.words, self.source.version, self.source.weights_sha256)
 
     @property
     def members(self) -> tuple["OpenedRun", ...]:
@@ -160,4 +204,4 @@ class OpenedRun:
     def fingerprint(self) -> str:
         """Names what decides its predictions beside the image. Raises ValueError when the weights are damaged."""
         window = window_policy(self.config)
-        return settings_fingerprint(self.checkpoint.weights_sha256, self.label_space, self.config, window)
+        return settings_fingerprint(self.source.weights_sha256, self.label_space, self.config, window)

@@ -5,13 +5,12 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from dinoseg.backbone import backbone_hash
-from dinoseg.config import Config, all_keys, get_key, with_changes
+from dinoseg.config import Config, with_changes
 from dinoseg.config.loading import is_given, load_config
-from dinoseg.config.option import show_value
+from dinoseg.config.overriding import Trained, override
 from dinoseg.data.pairs import SPLITS, Split
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter, build_segmenter
@@ -19,28 +18,12 @@ from dinoseg.run_folder.checkpoint import PREVIOUS, Checkpoint
 from dinoseg.run_folder.trained_with import refuse_other_labels, refuse_other_settings
 from dinoseg.system.files import replace_text
 
-# What decides the meaning of the model's outputs.
-_LABEL_KEYS = (
-    "datasets.classes",
-    "datasets.ignore",
-    "datasets.reduce_zero_label",
-    "datasets.colour_tolerance",
-    "eval.reduce_zero_label",
-    "decoder_head.num_classes",
-)
 # By which a user names other images than those of the training.
 _SPLIT_KEYS = tuple(f"datasets.{key}" for key in ("split", "train", "val", "test", "images", "masks"))
 
 # What a folder of several runs as one has in place of a config; see ``ensemble_folder.py``.
 ENSEMBLE_FILE = "ensemble.json"
 CHECKPOINTS = ("best", "last", PREVIOUS)
-
-
-@cache
-def _model_keys() -> tuple[str, ...]:
-    """What decides which model the weights belong to: another value would give other features without a word."""
-    shaping = (entry for entry in all_keys() if entry.key.startswith(("model.", "lora.", "decoder_head.")))
-    return tuple(entry.key for entry in shaping if entry.option.resume == "fixed")
 
 
 @dataclass(frozen=True)
@@ -121,24 +104,8 @@ class RunFolder:
                 what = f"several runs as one ({ENSEMBLE_FILE}), where one is wanted"
                 other = ", or one of the folders in it"
             raise ValueError(f"{self.path}: {what}; give the output_dir of a training{other}")
-        overrides = list(overrides)
-        for override in overrides:
-            key = override.partition("=")[0]
-            if key.startswith(_LABEL_KEYS):
-                raise ValueError(
-                    f"{override}: the label space of a run is fixed (labels.json); train again to change it"
-                )
-        recorded = self._recorded_config()
-        _refuse_other_bands(recorded, overrides, self.config)
-        config = load_config(overrides, base=recorded)
-        for key in _model_keys():
-            before, now = get_key(recorded, key), get_key(config, key)
-            if before != now:
-                raise ValueError(
-                    f"{key}={show_value(now)}: the model of this run was trained with {show_value(before)} "
-                    f"({self.config}); leave the key out, or train again to change it"
-                )
-        return config
+        trained = Trained("run", labels=self.labels.name, settings=str(self.config))
+        return override(self._recorded_config(), list(overrides), trained)
 
     def record_splits(self, made: Mapping[Split, Sequence[str]] | None) -> None:
         """Writes which images were given to which split; removes what an older beginning wrote where none were."""
@@ -193,19 +160,6 @@ class RunFolder:
             # It may be the weights that are another run's: their hash says so.
             _ = checkpoint.weights_sha256
             raise
-
-
-def _refuse_other_bands(recorded: Config, overrides: Iterable[str], file: Path) -> None:
-    """Files to predict may hold their bands in another order; how many there are is the model's."""
-    given = [override for override in overrides if override.startswith("datasets.bands=")]
-    if not given:
-        return
-    before, now = recorded.datasets.bands, load_config(given).datasets.bands
-    if (None if before is None else len(before)) != (None if now is None else len(now)):
-        raise ValueError(
-            f"datasets.bands={show_value(now)}: the model of this run was trained with {show_value(before)} ({file}); "
-            "name as many, or train again to change it"
-        )
 
 
 def settings_of_run(arguments: Iterable[str]) -> list[str]:

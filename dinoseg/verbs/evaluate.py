@@ -22,7 +22,6 @@ from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from dinoseg.evaluation.settings import EvaluationSettings, evaluation_settings
 from dinoseg.evaluation.shards import Shard, merge_shards, write_shard
 from dinoseg.inference.chosen_runs import Chosen, Opened, OpenedEnsemble, choose_runs
-from dinoseg.inference.opening import ChosenRun
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.bars import image_progress
 from dinoseg.system.files import refuse_unwritable
@@ -255,9 +254,10 @@ def run_request(request: EvaluationRequest, console: Console) -> None:
         )
     checkpoint = "best" if request.checkpoint is None else request.checkpoint
     run = choose_runs(request.runs, checkpoint, None, request.settings)
-    if request.out is not None and (isinstance(run, ChosenRun) or run.folder is not None):
+    if request.out is not None and run.keeps_figures:
         raise ValueError(
-            "--out goes with several runs, or with --predictions; a run is evaluated into its own folder, eval/<split>"
+            "--out goes with several runs, a published head, or --predictions; a run is evaluated into its own folder, "
+            "eval/<split>"
         )
     split = "val" if request.split is None else request.split
     if request.merge:

@@ -21,6 +21,7 @@ from dinoseg.run_folder.trained_with import describe_training
 from dinoseg.system.files import refuse_unwritable, refused_folder
 from dinoseg.system.messages import OUT_OF_ROOM
 from dinoseg.system.whole_folder import whole_folder
+from dinoseg.zoo.address import is_address
 
 
 def export_arguments(arguments: Sequence[str], checkpoint: str, console: Console) -> None:
@@ -58,7 +59,7 @@ def export_run(run: Chosen, out: Path, console: Console) -> None:
     refuse_unwritable(out, "")
     opened = run.open()
     if isinstance(opened, OpenedRun):
-        said = f"the whole model of {opened.folder.path} (checkpoint {opened.checkpoint.name})"
+        said = f"the whole model of {opened.source.words} (checkpoint {opened.source.version})"
         segmenter = _load_merged(opened)
         with _written(out) as folder:
             _write_run(opened, segmenter, RunFolder(folder))
@@ -104,7 +105,8 @@ def _load_merged(opened: OpenedRun) -> Segmenter:
 
 def _write_run(opened: OpenedRun, segmenter: Segmenter, target: RunFolder) -> None:
     config = _config_of_export(opened.config)
-    metadata = opened.checkpoint.metadata | {
+    metadata = opened.source.metadata | {
+        "backbone": opened.config.model.dino_hub,
         "backbone_saved": "true",
         "backbone_sha256": backbone_hash(segmenter.backbone.state_dict()),
         **describe_training(config, opened.label_space),
@@ -119,11 +121,16 @@ def _write_members(opened: OpenedEnsemble, target: EnsembleFolder) -> None:
     listed = []
     for number, member in enumerate(opened.members, start=1):
         # A name may have 255 bytes at most.
-        name = f"{number}_{member.folder.path.resolve().name[:50]}".replace("\\", "_")
+        name = f"{number}_{_last_name(member.source.words)[:50]}".replace("\\", "_")
         folder = RunFolder(target.path / name)
         _write_run(member, _load_merged(member), folder)
         listed.append((name, folder.open_checkpoint("best").weights_sha256))
     target.write(listed)
+
+
+def _last_name(words: str) -> str:
+    """Of a run folder, or of the address of a published head."""
+    return words.rpartition("/")[2] if is_address(words) else Path(words).resolve().name
 
 
 def _why_unwritten(out: Path, error: UnwrittenError | OSError) -> str:

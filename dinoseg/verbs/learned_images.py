@@ -22,7 +22,7 @@ def warn_of_learned_images(members: Iterable[OpenedRun], pairs: Sequence[Pair], 
         except (ValueError, OSError):
             continue
         if images & learned:
-            found.append(f"{member.folder.path} from {len(images & learned)}")
+            found.append(f"{member.source.words} from {len(images & learned)}")
     if found and split != "train":
         warnings.warn(
             f"of the {len(images)} images of --split {split}, runs learned from some: {list_names(found)}; these "

@@ -32,6 +32,7 @@ from dinoseg.system.processes import (
     process_count,
     process_rank,
 )
+from dinoseg.zoo.address import is_address
 
 ENGINES = ("local", "ray")
 
@@ -40,8 +41,8 @@ def runs_and_images(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Which of the arguments are run folders, and what else there is, in order.
 
     Every folder that holds a run (config.yaml and labels.json) or an ensemble (ensemble.json) is one, wherever it
-    stands. What is left of a run counts as one, too: whoever opens it says what is missing. Where there is none, the
-    first that is no ``key=value`` was meant.
+    stands, and so is the address of a published head. What is left of a run counts as one, too: whoever opens it says
+    what is missing. Where there is none, the first that is no ``key=value`` was meant.
     """
     runs = [entry for entry in arguments if _names_run(entry)]
     runs = runs or [entry for entry in arguments if not is_setting(entry)][:1]
@@ -53,7 +54,7 @@ def runs_and_images(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def _names_run(entry: str) -> bool:
     # Not Path.is_dir, which raises for what is too long to be a name, such as a mapping of many classes.
     path = Path(entry)
-    return os.path.isdir(entry) and (is_run(path) or is_ensemble(path) or is_rest_of_run(path))
+    return is_address(entry) or (os.path.isdir(entry) and (is_run(path) or is_ensemble(path) or is_rest_of_run(path)))
 
 
 def predict_run(
@@ -120,7 +121,7 @@ def _refuse_as_pictures(opened: Opened, options: str) -> None:
         size = member.config.transforms.eval.img_size
         if size is not None:
             raise ValueError(
-                f"{options}: with transforms.eval.img_size={size} of {member.folder.path} maps are predicted as whole "
+                f"{options}: with transforms.eval.img_size={size} of {member.source.words} maps are predicted as whole "
                 f"pictures; add transforms.eval.img_size=null, or leave {options} out"
             )
     if opened.label_space.kind == "colours":

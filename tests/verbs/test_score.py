@@ -231,7 +231,7 @@ def test_what_does_not_fit_is_refused_and_nothing_written(
         (["--predictions", "p", "--masks", "m", "--shard", "1/2"], ["leave out --shard"]),
         (["--predictions", "p", "--masks", "m"], ["--predictions p: no such folder", "or a quoted glob (gt"]),
         (["--predictions", ".", "--masks", "m/*.png"], ["--masks m/*.png: no label map matches (PNG"]),
-        (["run", "--out", "x"], ["--out goes with several runs, or with --predictions"]),
+        (["run", "--out", "x"], ["--out goes with several runs, a published head, or --predictions"]),
         (["run", "--merge", "--shard", "1/2"], ["--merge takes everything from the shards; leave out --shard"]),
         (["run", "--merge", "eval.mode=whole"], ["leave out eval.mode=whole"]),
         (["run", "--shard", "3/2"], ["--shard 3/2: write i/n"]),

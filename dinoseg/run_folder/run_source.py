@@ -1,0 +1,49 @@
+"""A run as the source of a model: its folder, and the checkpoint that was chosen."""
+
+from dataclasses import dataclass
+
+from dinoseg.config import Config
+from dinoseg.labels import LabelSpace
+from dinoseg.models.segmenter import Segmenter
+from dinoseg.run_folder.checkpoint import Checkpoint
+from dinoseg.run_folder.folder import RunFolder, load_segmenter
+
+
+@dataclass(frozen=True)
+class RunSource:
+    """Where the weights of a run come from.
+
+    Attributes:
+        checkpoint: the chosen one; each part is verified when it is read.
+    """
+
+    folder: RunFolder
+    checkpoint: Checkpoint
+
+    @property
+    def words(self) -> str:
+        """The run folder."""
+        return str(self.folder.path)
+
+    @property
+    def version(self) -> str:
+        """Name of the checkpoint."""
+        return self.checkpoint.name
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the weights file. Raises ValueError when it is damaged."""
+        return self.checkpoint.weights_sha256
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """That of the weights file. Raises ValueError when it is damaged."""
+        return self.checkpoint.metadata
+
+    def load(self, config: Config, label_space: LabelSpace) -> Segmenter:
+        """The trained segmenter in evaluation mode, on the CPU.
+
+        Raises:
+            ValueError: a damaged checkpoint, or the backbone's weights are not to be had.
+        """
+        return load_segmenter(self.checkpoint, config, label_space)

@@ -1,0 +1,1 @@
+"""Heads that others published: which are known, where their files lie, and how they become models."""
