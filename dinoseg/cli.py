@@ -354,6 +354,16 @@ def backbones() -> None:
 
 
 @app.command()
+def zoo(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+) -> None:
+    """List published heads: backbone, classes, published figure, licence, where the weights come from."""
+    from dinoseg.verbs.zoo import print_heads
+
+    print_heads(Console(), as_json)
+
+
+@app.command()
 def cache(
     folder: Annotated[Path | None, typer.Option(help="Of the cache; that of train.cache_folder.")] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Remove the features, all or those of NAME.")] = False,

@@ -50,7 +50,9 @@ class Config(Section):
         choices=("tensorboard", "wandb", "mlflow", "trackio"),
         resume="free",
     )
-    load_from: str | None = option(None, "run folder, or state dict of DINOv3's code, whose head to start from")
+    load_from: str | None = option(
+        None, "run folder, state dict of its authors' code, or published head (hf:owner/name), whose head to start from"
+    )
     model: ModelConfig = Field(default_factory=ModelConfig)
     lora: LoraConfig = Field(default_factory=LoraConfig)
     datasets: DatasetsConfig = Field(default_factory=DatasetsConfig)

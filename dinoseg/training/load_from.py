@@ -21,10 +21,10 @@ from dinoseg.run_folder.folder import RunFolder
 from dinoseg.system.messages import list_names
 from dinoseg.system.state_dicts import named_tensors, read_state, refuse_not_finite, show_name
 from dinoseg.training.class_rows import ClassRows, fits
+from dinoseg.zoo.pmt_state import PREFIX, decoder_tensors
 
-# DINOv3's linear training saves the head as the second part of its model, PMT's beside the backbone, ``encoder``.
+# DINOv3's linear training saves the head as the second part of its model.
 _DINOV3_HEAD = "segmentation_model.1."
-_PMT_HEAD, _PMT_PARTS = "network.", ("bn.", "decoder.")
 _NAMES_SHOWN = 4
 _BACKBONE = "adapter.backbone."
 _REMEDY = "give a run folder, or a state dict with a head like the one that is trained"
@@ -130,12 +130,11 @@ def _load_file(segmenter: Segmenter, source: Path, names: tuple[str, ...]) -> st
         except ValueError as error:
             raise ValueError(f"{said}: {error}") from None
         return f"{report}; {ClassRows(None, names, report.classes_in_state)}"
-    head = _published_head(segmenter.head, state)
+    is_pmt = isinstance(segmenter.head, PmtHead)
+    head = decoder_tensors(state) if is_pmt else _published_head(state)
     if not head:
         shown = list_names((show_name(name) for name in state), _NAMES_SHOWN)
-        whose = (
-            f"PMT's code ({_PMT_HEAD}*)" if isinstance(segmenter.head, PmtHead) else f"DINOv3's code ({_DINOV3_HEAD}*)"
-        )
+        whose = f"PMT's code ({PREFIX}*)" if is_pmt else f"DINOv3's code ({_DINOV3_HEAD}*)"
         raise ValueError(f"{said}: holds no head of {whose}, but {shown}; {_REMEDY}")
     refuse_not_finite(head, said, _REMEDY)
     bias = head.get(f"{segmenter.head.class_layers[-1]}.bias")
@@ -143,12 +142,9 @@ def _load_file(segmenter: Segmenter, source: Path, names: tuple[str, ...]) -> st
     return _load_own(segmenter.head, head, source, ClassRows(None, names, count))
 
 
-def _published_head(head: Head[Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _published_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The entries of the head's own, under its names."""
-    prefix = _PMT_HEAD if isinstance(head, PmtHead) else _DINOV3_HEAD
-    named = {name.split(prefix, 1)[1]: tensor for name, tensor in state.items() if prefix in name}
-    if isinstance(head, PmtHead):
-        return {name: tensor for name, tensor in named.items() if name.startswith(_PMT_PARTS)}
+    named = {name.split(_DINOV3_HEAD, 1)[1]: value for name, value in state.items() if _DINOV3_HEAD in name}
     named.pop("batchnorm_layer.num_batches_tracked", None)
     return named
 

@@ -32,6 +32,7 @@ from dinoseg.training.feature_cache import fill_feature_cache
 from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
 from dinoseg.training.load_from import load_from
+from dinoseg.training.load_published import load_published
 from dinoseg.training.loop import Trainer
 from dinoseg.training.pace import Estimate
 from dinoseg.training.plan import describe_plan, estimate_time
@@ -39,6 +40,7 @@ from dinoseg.training.progress import Progress
 from dinoseg.training.resume import find_resume_point, read_resume_progress, refuse_changed_config, restore
 from dinoseg.training.setup import build_trainer
 from dinoseg.training.verdict import verdict
+from dinoseg.zoo.address import Address, is_address
 
 # Options that, left out, are settled by the data when a run begins.
 _FOUND_AT_START = ("datasets.white_level", "train.cache_features", "transforms.mean", "transforms.std")
@@ -150,6 +152,8 @@ def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:
             f"datasets.root={config.datasets.root} and data sets of your own are both given; give one of them"
         )
     refuse_missing_packages(config.trackers)
+    if config.load_from and is_address(config.load_from):
+        Address.parse(config.load_from)
 
 
 def _start(trainer: Trainer, console: Console, checkpoint: Checkpoint | None, beginning: _Beginning) -> None:
@@ -221,7 +225,10 @@ def _starting_point(trainer: Trainer, checkpoint: Checkpoint | None) -> str:
     source = trainer.config.load_from
     if not source:
         return ""
-    remark = load_from(trainer.segmenter, Path(source), trainer.label_space)
+    if is_address(source):
+        remark = load_published(trainer.segmenter, Address.parse(source), trainer.label_space)
+    else:
+        remark = load_from(trainer.segmenter, Path(source), trainer.label_space)
     if trainer.average is not None:
         trainer.average.restart()
     return remark

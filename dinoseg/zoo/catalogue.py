@@ -7,7 +7,7 @@ from typing import Any, Literal
 from dinoseg.backbone.catalogue import find_backbone
 
 _TABLE = "https://github.com/tue-mps/pmt/blob/main/model_zoo/image/dinov3.md"
-_LICENCE = "MIT (the authors' code; what holds for the weights, their page says)"
+_LICENCE = "MIT (its code; of the weights see their page)"
 
 
 @dataclass(frozen=True)

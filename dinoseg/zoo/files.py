@@ -105,6 +105,6 @@ def _how_to_fetch(address: Address, why: str) -> str:
             wanted.append((f"{origin}/resolve/main/{_BACKBONE_FILE}", BACKBONE_FILES[0]))
     listed = "".join(f"\n  {url}\n    as {folder}/{file}" for url, file in wanted)
     return (
-        f"{address.text}: cannot be fetched: {why}. Fetch elsewhere:{listed}\nand give that folder, hf:{folder}, in its "
-        f"place; or copy the Hub's cache of a machine that has them to {os.fspath(constants.HF_HUB_CACHE)}"
+        f"{address.text}: cannot be fetched: {why}. Fetch elsewhere:{listed}\nand give that folder, hf:{folder}, in "
+        f"its place; or copy the Hub's cache of a machine that has them to {os.fspath(constants.HF_HUB_CACHE)}"
     )

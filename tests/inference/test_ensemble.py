@@ -15,12 +15,12 @@ from PIL import Image
 from rich.console import Console
 
 import dinoseg
-from dinoseg.inference import opening
 from dinoseg.inference.chosen_runs import choose_runs
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.ray_engine import PredictionActor, RayJob, _absolute
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.report.html import build_report
+from dinoseg.run_folder import run_source
 from dinoseg.system.files import file_sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation")
@@ -324,7 +324,7 @@ def test_other_classes_are_refused_before_weights_are_loaded(
         run_cli(["train", *tiny_settings(finished / "data", other, classes, "scheduler.total_iter=1")], monkeypatch)
         == 0
     )
-    monkeypatch.setattr(opening, "load_segmenter", lambda *given: pytest.fail("weights are loaded"))
+    monkeypatch.setattr(run_source, "load_segmenter", lambda *given: pytest.fail("weights are loaded"))
     slide = finished / "slide"
     with pytest.raises(ValueError) as raised:
         dinoseg.load([slide, other])

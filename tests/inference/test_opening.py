@@ -10,7 +10,7 @@ from helpers.tiny import run_cli, tiny_settings, train_tiny_run
 from safetensors.torch import load_file, save_file
 
 import dinoseg
-from dinoseg.inference import opening
+from dinoseg.run_folder import run_source
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def weightless(monkeypatch: pytest.MonkeyPatch) -> None:
     def loading(*arguments: Any) -> Any:
         raise AssertionError("weights are loaded")
 
-    monkeypatch.setattr(opening, "load_segmenter", loading)
+    monkeypatch.setattr(run_source, "load_segmenter", loading)
 
 
 VERBS: dict[str, Callable[[Path, Path, Path], list[str]]] = {

@@ -1,0 +1,48 @@
+"""``load_from=hf:...``: a training that starts from a published head."""
+
+from dinoseg.labels import LabelSpace
+from dinoseg.models.pmt_head import PmtHead
+from dinoseg.models.segmenter import Segmenter
+from dinoseg.training.class_rows import ClassRows
+from dinoseg.zoo.address import Address
+from dinoseg.zoo.files import head_file
+from dinoseg.zoo.pmt_state import PmtSizes, load_decoder, read_decoder
+from dinoseg.zoo.published import published_labels
+
+
+def load_published(segmenter: Segmenter, address: Address, label_space: LabelSpace) -> str:
+    """Loads a published head into one of the same sizes; returns what was done, in words.
+
+    Queries and decoder are kept. A class keeps its row of the class layer where the head is known by name and has a
+    class of that name; for other classes, and of another head, the layer stays as it was initialised.
+
+    Args:
+        segmenter: freshly built; unchanged on error.
+        label_space: of the training that starts.
+
+    Raises:
+        ValueError: the file is not to be had, holds no such head, or one of other sizes or for another backbone.
+    """
+    source = f"load_from={address.text}"
+    state = read_decoder(head_file(address), source)
+    sizes, head = PmtSizes.of(state, source), segmenter.head
+    sizes.refuse_other_backbone(segmenter.backbone.spec, source)
+    if not isinstance(head, PmtHead) or _sizes_of(head) != sizes.settings():
+        raise ValueError(f"{source}: a head of other sizes than the one that is trained; add {_needed(sizes, head)}")
+    theirs = None if address.head is None else published_labels(address, ()).class_names
+    rows = ClassRows(theirs, label_space.class_names, sizes.num_classes)
+    ours = head.state_dict()
+    names = [f"{layer}.{part}" for layer in head.class_layers for part in ("weight", "bias")]
+    carried = {name: rows.carry_over(ours[name], state[name]) for name in names if name in state}
+    load_decoder(head, {**state, **carried}, source)
+    return f"{source}: {len(state)} tensors of the head loaded, {sizes.queries} queries among them; {rows}"
+
+
+def _sizes_of(head: PmtHead) -> list[str]:
+    return PmtSizes.of(head.state_dict(), "").settings()
+
+
+def _needed(sizes: PmtSizes, head: object) -> str:
+    """The settings that a training lacks for a head of these sizes."""
+    given = _sizes_of(head) if isinstance(head, PmtHead) else []
+    return " ".join(setting for setting in sizes.settings() if setting not in given)
