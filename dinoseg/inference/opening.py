@@ -134,6 +134,10 @@ class ModelSource(Protocol):
         """Names the weights. Raises ValueError when they are damaged."""
 
     @property
+    def all_weights_sha256(self) -> str:
+        """Names the weights of head and backbone, wherever these lie. Raises ValueError when they are damaged."""
+
+    @property
     def metadata(self) -> dict[str, str]:
         """What a checkpoint says of them."""
 
@@ -204,4 +208,4 @@ class OpenedRun:
     def fingerprint(self) -> str:
         """Names what decides its predictions beside the image. Raises ValueError when the weights are damaged."""
         window = window_policy(self.config)
-        return settings_fingerprint(self.source.weights_sha256, self.label_space, self.config, window)
+        return settings_fingerprint(self.source.all_weights_sha256, self.label_space, self.config, window)

@@ -36,6 +36,11 @@ class RunSource:
         return self.checkpoint.weights_sha256
 
     @property
+    def all_weights_sha256(self) -> str:
+        """The same: its metadata has the hash of the backbone. Raises ValueError when the file is damaged."""
+        return self.weights_sha256
+
+    @property
     def metadata(self) -> dict[str, str]:
         """That of the weights file. Raises ValueError when it is damaged."""
         return self.checkpoint.metadata

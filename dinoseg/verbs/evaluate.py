@@ -21,6 +21,7 @@ from dinoseg.data.sampler import spread_subset
 from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from dinoseg.evaluation.settings import EvaluationSettings, evaluation_settings
 from dinoseg.evaluation.shards import Shard, merge_shards, write_shard
+from dinoseg.inference.chosen_head import ChosenHead
 from dinoseg.inference.chosen_runs import Chosen, Opened, OpenedEnsemble, choose_runs
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.bars import image_progress
@@ -262,7 +263,8 @@ def run_request(request: EvaluationRequest, console: Console) -> None:
     split = "val" if request.split is None else request.split
     if request.merge:
         _refuse("--merge takes everything from the shards", request, ("shard", "checkpoint"))
-        if request.settings:
+        # Those of a published head may say what it is.
+        if request.settings and not isinstance(run, ChosenHead):
             raise ValueError(f"--merge takes everything from the shards; leave out {', '.join(request.settings)}")
         merge_run(run, split, console, request.out)
     elif request.shard is not None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dinoseg.backbone.timm_models import find_or_describe
+from dinoseg.backbone.weights import weight_files
 from dinoseg.config import Config
 from dinoseg.config.loading import is_given, load_config
 from dinoseg.config.overriding import Trained, override
@@ -52,16 +53,21 @@ class PublishedSource:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Names the weights of head and backbone: of the latter the file, where one was given."""
-        head = file_sha256(self.file)
-        if self.backbone in _NO_FILES or not Path(self.backbone).is_file():
-            return head
-        return hashlib.sha256(f"{head} {file_sha256(Path(self.backbone))}".encode()).hexdigest()
+        """Of the file with the head's weights."""
+        return file_sha256(self.file)
+
+    @property
+    def all_weights_sha256(self) -> str:
+        """Names the weights of head and backbone: of the latter the files, where some were given."""
+        if self.backbone in _NO_FILES:
+            return self.weights_sha256
+        backbone = file_sha256(*weight_files(Path(self.backbone)))
+        return hashlib.sha256(f"{self.weights_sha256} {backbone}".encode()).hexdigest()
 
     @property
     def metadata(self) -> dict[str, str]:
         """What a checkpoint of this head says of where it comes from."""
-        return {"format": "dinoseg 1", "source": self.words, "source_sha256": file_sha256(self.file)}
+        return {"format": "dinoseg 1", "source": self.words, "source_sha256": self.weights_sha256}
 
     def load(self, config: Config, label_space: LabelSpace) -> Segmenter:
         """The segmenter in evaluation mode, on the CPU.
