@@ -30,6 +30,10 @@ NOT_RUN = {
     "pip install": "needs the network; the extra must be there",
     "export FIRST_HOST=": "asks Slurm",
     "python benchmarks/": "minutes to hours of measuring; the script must be there",
+    "dinoseg predict hf:": "needs the network; its own tests have a Hub of their own",
+    "dinoseg eval hf:": "needs the network; its own tests have a Hub of their own",
+    "dinoseg export hf:": "needs the network; its own tests have a Hub of their own",
+    "dinoseg train datasets.root=data/retina output_dir=runs/from-ade20k": "needs the network; its own tests do not",
     "accelerate launch": "its settings are placeholders",
     "dinoseg predict runs/retina photos/ --out predictions/ --engine ray": "starts a Ray cluster; its own tests do",
 }

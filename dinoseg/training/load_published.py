@@ -1,12 +1,13 @@
 """``load_from=hf:...``: a training that starts from a published head."""
 
+from dinoseg.backbone import BackboneSpec
 from dinoseg.labels import LabelSpace
 from dinoseg.models.pmt_head import PmtHead
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.training.class_rows import ClassRows
 from dinoseg.zoo.address import Address
 from dinoseg.zoo.files import head_file
-from dinoseg.zoo.pmt_state import PmtSizes, load_decoder, read_decoder
+from dinoseg.zoo.pmt_state import FFN_RATIO, PmtSizes, load_decoder, read_decoder
 from dinoseg.zoo.published import published_labels
 
 
@@ -26,9 +27,10 @@ def load_published(segmenter: Segmenter, address: Address, label_space: LabelSpa
     source = f"load_from={address.text}"
     state = read_decoder(head_file(address), source)
     sizes, head = PmtSizes.of(state, source), segmenter.head
-    sizes.refuse_other_backbone(segmenter.backbone.spec, source)
-    if not isinstance(head, PmtHead) or _sizes_of(head) != sizes.settings():
-        raise ValueError(f"{source}: a head of other sizes than the one that is trained; add {_needed(sizes, head)}")
+    spec = segmenter.backbone.spec
+    if not isinstance(head, PmtHead) or spec.embed_dim != sizes.width or _sizes_of(head) != sizes.settings():
+        needed = " ".join(_needed(sizes, address, spec, head))
+        raise ValueError(f"{source}: a head of other sizes than the one that is trained; add {needed}")
     theirs = None if address.head is None else published_labels(address, ()).class_names
     rows = ClassRows(theirs, label_space.class_names, sizes.num_classes)
     ours = head.state_dict()
@@ -42,7 +44,13 @@ def _sizes_of(head: PmtHead) -> list[str]:
     return PmtSizes.of(head.state_dict(), "").settings()
 
 
-def _needed(sizes: PmtSizes, head: object) -> str:
+def _needed(sizes: PmtSizes, address: Address, spec: BackboneSpec, head: object) -> list[str]:
     """The settings that a training lacks for a head of these sizes."""
-    given = _sizes_of(head) if isinstance(head, PmtHead) else []
-    return " ".join(setting for setting in sizes.settings() if setting not in given)
+    settings, given = sizes.settings(), _sizes_of(head) if isinstance(head, PmtHead) else []
+    if sizes.ffn_dim == FFN_RATIO * sizes.width:
+        # What it is when left out.
+        settings = [setting for setting in settings if not setting.startswith("decoder_head.decoder_ffn_dim=")]
+    if spec.embed_dim != sizes.width:
+        fitting = sizes.fitting_backbones() if address.head is None else [address.head.backbone]
+        settings.insert(0, f"model.dino_hub={fitting[0] if fitting else '(the one it was trained on)'}")
+    return [setting for setting in settings if setting not in given]

@@ -16,6 +16,8 @@ from dinoseg.system.messages import list_names
 from dinoseg.system.state_dicts import named_tensors, read_state, refuse_not_finite, show_name
 
 PREFIX = "network."
+# Of the FFNs to the width, in what is published.
+FFN_RATIO = 4
 _PARTS = ("bn.", "decoder.")
 _NAMES_SHOWN = 4
 _REMEDY = "give the file of a Plain Mask Transformer's decoder (network.decoder.*)"
@@ -73,11 +75,15 @@ class PmtSizes:
             f"decoder_head.decoder_ffn_dim={self.ffn_dim}",
         ]
 
+    def fitting_backbones(self) -> list[str]:
+        """Names of the ViTs of its width."""
+        return [known.name for known in list_backbones() if known.kind == "vit" and known.embed_dim == self.width]
+
     def refuse_other_backbone(self, spec: BackboneSpec, source: str) -> None:
         """Raises ValueError for a backbone of another width; names those that would fit."""
         if spec.embed_dim == self.width:
             return
-        fitting = [known.name for known in list_backbones() if known.kind == "vit" and known.embed_dim == self.width]
+        fitting = self.fitting_backbones()
         advice = f"model.dino_hub={fitting[0]}" if fitting else f"a ViT of {self.width} channels as model.dino_hub"
         more = f" (or {list_names(fitting[1:])})" if len(fitting) > 1 else ""
         raise ValueError(

@@ -101,6 +101,7 @@ SIZES = {
     "ade20k": (150, [0, 255]),
     "coco_stuff": (171, [255]),
     "coco_stuff_train_ids": (171, [255]),
+    "coco_panoptic": (133, [0, 255]),
     "camvid": (11, [11]),
     "camvid_colours": (31, ["#000000"]),
     "loveda": (7, [0]),
@@ -130,6 +131,15 @@ def test_coco_stuff_ids_leave_out_what_the_data_set_never_labels() -> None:
     assert set(ids) == set(range(182)) - missing
     assert (ids[0], ids[89], ids[91], ids[181]) == ("person", "toothbrush", "banner", "wood")
     assert list(ids.values()) == list(read_classes("coco_stuff_train_ids").classes.values())
+
+
+def test_the_things_and_the_unmerged_stuff_of_coco_panoptic_are_those_of_coco_stuff() -> None:
+    """COCO-Stuff's pixels hold the category id less one; what panoptic merges has ids of its own, from 183 on."""
+    panoptic, stuff = read_classes("coco_panoptic").classes, read_classes("coco_stuff").classes
+    own = {label_id: name for label_id, name in panoptic.items() if label_id >= 183}
+    assert len(own) == 17 and all(name.endswith("-merged") for name in own.values())
+    assert all(stuff[label_id - 1] == name for label_id, name in panoptic.items() if label_id not in own)
+    assert sum(label_id <= 90 for label_id in panoptic) == 80
 
 
 def test_the_colours_of_pascal_voc_are_those_of_its_formula() -> None:

@@ -138,6 +138,9 @@ def test_classes_of_a_known_head_are_kept_by_name_and_others_begin_anew(
     fresh = segmenter.head.state_dict()["decoder.class_head.weight"].clone()
     text = load_published(segmenter, Address.parse(f"hf:{SMALL}"), space)
     assert "2 of 3 kept by name (car, person); the class layer STARTS ANEW for 1: drusen" in text
+    other = build_segmenter(head_config("tiny_vit8", "decoder_head.num_queries=4"), 3)
+    with pytest.raises(ValueError, match=r"add model\.dino_hub=dinov3_vits16 decoder_head\.num_queries=5"):
+        load_published(other, Address.parse(f"hf:{SMALL}"), space)
     theirs = decoder_state("dinov3_vits16", 133)
     layer = segmenter.head.state_dict()["decoder.class_head.weight"]
     rows = theirs["network.decoder.class_head.weight"]
