@@ -14,8 +14,10 @@ from helpers.published import (
     write_decoder,
     write_hub_cache,
 )
+from safetensors.torch import save_file
 
 import dinoseg
+from dinoseg.backbone import build_backbone
 from dinoseg.config.class_files import read_classes
 from dinoseg.inference.chosen_runs import choose_runs
 from dinoseg.inference.opening import OpenedRun
@@ -140,13 +142,30 @@ def test_other_weights_of_either_part_are_another_fingerprint(tmp_path: Path) ->
     assert opened(f"hf:{second}", *DESCRIBED).fingerprint != prints[0]
 
 
-def test_a_panoptic_head_says_what_it_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_parts_from_the_cache_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panoptic head, which says what it gives; its backbone is the cached one, to the bit."""
     use_hub(monkeypatch, tmp_path / "hub", offline=True)
     small = write_decoder(tmp_path / "pytorch_model.bin", "dinov3_vits16", 133)
     write_hub_cache(tmp_path / "hub", SMALL, {"pytorch_model.bin": small})
-    sizes = ["transforms.eval.img_size=32", "eval.crop_size=32", "eval.stride=32", "model.weights=none"]
+    backbone = build_backbone("dinov3_vits16", weights="none").model
+    save_file(backbone.state_dict(), tmp_path / "model.safetensors")
+    timm_name = "timm/vit_small_patch16_dinov3_qkvb.lvd1689m"
+    write_hub_cache(tmp_path / "hub", timm_name, {"model.safetensors": tmp_path / "model.safetensors"})
+    sizes = ["transforms.eval.img_size=32", "eval.crop_size=32", "eval.stride=32"]
     with pytest.warns(UserWarning, match="a panoptic head; what is predicted are the classes of pixels, without inst"):
         predictor = dinoseg.load(f"hf:{SMALL}", device="cpu", overrides=sizes)
+    loaded = predictor.model.backbone.model.state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in backbone.state_dict().items())
     image = np.random.default_rng(0).integers(0, 256, (20, 50, 3), dtype=np.uint8)
     found = predictor.predict(image)
     assert found.labels.shape == (20, 50) and set(np.unique(found.labels)) <= set(read_classes("coco_panoptic").classes)
+
+
+def test_a_backbone_beside_a_known_head_is_taken(ade_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ADE
+    folder.mkdir(parents=True)
+    ade_file.rename(folder / "pytorch_model.bin")
+    assert opened(f"hf:{folder}").config.model.weights == "hub"
+    (folder / "backbone.pth").touch()
+    assert opened(f"hf:{folder}").config.model.weights == str(folder / "backbone.pth")
+    assert opened(f"hf:{folder}", "model.weights=none").config.model.weights == "none"
