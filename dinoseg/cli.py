@@ -201,7 +201,7 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="[RUN]... [KEY=VALUE]...",
-            help="Run folder; several: the mean of their probabilities; settings, any order.",
+            help="Run folder, or published head (hf:owner/name); several: the mean of their probabilities; settings.",
         ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; val when left out.")] = None,
@@ -278,7 +278,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="RUN... IMAGES... [KEY=VALUE]...",
-            help="Run folders (several: the mean of their probabilities); files, folders, quoted globs; settings.",
+            help="Run folders or published heads, hf:owner/name (several: the mean of their probabilities); files, "
+            "folders, quoted globs; settings.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for labels/, overlays/ and predictions.json.")] = Path(
@@ -322,7 +323,9 @@ def predict(
 def export(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="RUN... OUT [KEY=VALUE]...", help="Run folders, then a new folder; and settings."),
+        typer.Argument(
+            metavar="RUN... OUT [KEY=VALUE]...", help="Run folders or published heads, then a new folder; settings."
+        ),
     ],
     checkpoint: CheckpointOption = "best",
 ) -> None:

@@ -28,15 +28,16 @@ def evaluate(
     """Evaluates a run at native size, as ``dinoseg eval`` does; or several, whose probabilities are averaged.
 
     Args:
-        run: a run folder, the ``Run`` that ``train`` returned, a folder that ``export`` wrote, or a list of such. Of
-            several the first says where the data lies and what is measured.
+        run: a run folder, the ``Run`` that ``train`` returned, a folder that ``export`` wrote, a published head
+            (``hf:owner/name``, with ``datasets.root`` among the overrides), or a list of such. Of several the first
+            says where the data lies and what is measured.
         split: ``train``, ``val`` or ``test`` of the run's data.
         data: a data set of your own in place of a split; see ``OwnDataset``. It holds label ids of the run.
         checkpoint: ``best`` or ``last``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         overrides: changes of the run's config, e.g. ``{"datasets.root": "elsewhere", "eval.use_tta": True}``.
         write: writes ``eval/<split>/`` into the run folder, where ``dinoseg report`` and ``compare`` find it; or into
-            this folder, which a list of runs needs.
+            this folder, which a list of runs and a published head need.
         console: shows a progress bar, and the table with ``write``; nothing is shown when left out.
 
     Returns:

@@ -265,15 +265,16 @@ def load(
     """Opens a run folder for prediction, or several, whose probabilities are averaged.
 
     Args:
-        run: folder that a training wrote, the ``Run`` that ``train`` returned, a folder that ``export`` wrote, or a
-            list of such. Several must have the same classes.
+        run: folder that a training wrote, the ``Run`` that ``train`` returned, a folder that ``export`` wrote, a
+            published head (``hf:owner/name``, ``hf:FOLDER``; see docs/published.md), or a list of such. Several must
+            have the same classes.
         checkpoint: ``best`` or ``last``; of each.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         overrides: ``key=value`` changes of the config of each run, e.g. ``eval.mode=whole`` or ``model.weights=PATH``;
             ``device=cpu`` among them says the same as ``device``.
 
     Raises:
-        ValueError: not a run folder, a damaged checkpoint, the backbone's weights are not to be had, or two devices;
-            of several, one is given twice or has other classes.
+        ValueError: not a run folder, a damaged checkpoint, weights that are not to be had, or two devices; of several,
+            one is given twice or has other classes.
     """
     return Predictor.load(choose_runs(run, checkpoint, device, tuple(overrides)).open())

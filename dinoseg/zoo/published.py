@@ -18,7 +18,7 @@ from dinoseg.models.segmenter import Segmenter, build_segmenter
 from dinoseg.system.files import file_sha256
 from dinoseg.zoo.address import Address
 from dinoseg.zoo.catalogue import PublishedHead, nearest_head
-from dinoseg.zoo.files import backbone_file
+from dinoseg.zoo.files import BACKBONE_FILES, backbone_file
 from dinoseg.zoo.pmt_state import PmtSizes, load_decoder, read_decoder
 
 # What has to be said of a head that is not known.
@@ -77,17 +77,26 @@ class PublishedSource:
         Raises:
             ValueError: a file that does not fit, or the backbone's weights are not to be had.
         """
+        tensors = read_decoder(self.file, self.words)
+        segmenter = self._build(config, label_space)
+        assert isinstance(segmenter.head, PmtHead)  # the config of ``published_config``
+        load_decoder(segmenter.head, tensors, self.words)
         known = self.address.head
         if known is not None and known.task != "semantic":
             warnings.warn(
                 f"{self.words}: a {known.task} head; what is predicted are the classes of pixels, without instances",
                 stacklevel=2,
             )
-        tensors = read_decoder(self.file, self.words)
-        segmenter = build_segmenter(config, label_space.num_classes)
-        assert isinstance(segmenter.head, PmtHead)  # the config of ``published_config``
-        load_decoder(segmenter.head, tensors, self.words)
         return segmenter.eval()
+
+    def _build(self, config: Config, label_space: LabelSpace) -> Segmenter:
+        try:
+            return build_segmenter(config, label_space.num_classes)
+        except ValueError as error:
+            folder = self.address.path
+            if config.model.weights != "hub" or folder is None or not folder.is_dir():
+                raise
+            raise ValueError(f"{error} It may lie beside the head, too, as {folder / BACKBONE_FILES[0]}.") from error
 
 
 def published_config(address: Address, file: Path, overrides: Sequence[str]) -> Config:

@@ -169,3 +169,10 @@ def test_a_backbone_beside_a_known_head_is_taken(ade_file: Path, tmp_path: Path)
     (folder / "backbone.pth").touch()
     assert opened(f"hf:{folder}").config.model.weights == str(folder / "backbone.pth")
     assert opened(f"hf:{folder}", "model.weights=none").config.model.weights == "none"
+
+
+def test_a_backbone_that_is_missing_may_lie_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_hub(monkeypatch, tmp_path / "hub", offline=True)
+    file = write_decoder(tmp_path / SMALL / "pytorch_model.bin", "dinov3_vits16", 133)
+    with pytest.raises(ValueError, match=r"weights=hub: .*these would do: .* too, as .*/backbone\.safetensors\."):
+        dinoseg.load(f"hf:{file.parent}", device="cpu")
