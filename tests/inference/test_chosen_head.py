@@ -15,6 +15,7 @@ from helpers.published import (
     write_hub_cache,
 )
 from safetensors.torch import save_file
+from torch.nn import functional
 
 import dinoseg
 from dinoseg.backbone import build_backbone
@@ -53,6 +54,24 @@ def test_it_predicts_what_its_decoder_says_on_its_backbone(tmp_path: Path) -> No
     assert predictor.class_names == ("sky", "road", "tree")
     assert np.array_equal(found.labels, np.array([4, 7, 9])[expected.argmax(0).numpy()])
     assert predictor.fingerprint is not None
+
+
+def test_windows_are_laid_and_averaged_as_its_authors_do(tmp_path: Path) -> None:
+    """The short side becomes the window, two windows cover the long one, what they share is their mean."""
+    folder = tiny_head(tmp_path / "head")
+    windows = ["transforms.eval.img_size=32", "eval.mode=slide", "eval.crop_size=32", "eval.stride=32"]
+    predictor = dinoseg.load(f"hf:{folder}", device="cpu", overrides=[*DESCRIBED[:2], *windows])
+    image = np.random.default_rng(2).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    found = torch.tensor(predictor.scores(image))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    small = functional.interpolate(
+        ((torch.tensor(image).permute(2, 0, 1) / 255 - mean) / std)[None], (32, 48), mode="bilinear", antialias=True
+    )
+    with torch.no_grad():
+        left, right = (predictor.model.semantic_logits(small[..., start : start + 32]) for start in (0, 16))
+    both = torch.cat([left[..., :16], (left[..., 16:] + right[..., :16]) / 2, right[..., 16:]], dim=-1)
+    expected = functional.interpolate(both, (64, 96), mode="bilinear")[0]
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture
