@@ -23,6 +23,7 @@ _NAMES_SHOWN = 4
 _REMEDY = "give the file of a Plain Mask Transformer's decoder (network.decoder.*)"
 _BLOCK = re.compile(r"decoder\.blocks\.(\d+)\.")
 _DOUBLING = re.compile(r"decoder\.upscale\.(\d+)\.")
+_CLASS_WEIGHT = "decoder.class_head.weight"
 _QUERIES, _CLASSES, _FFN = "decoder.q.weight", "decoder.class_head.bias", "decoder.blocks.0.mlp.up_proj.bias"
 
 
@@ -56,6 +57,12 @@ class PmtSizes:
         for name, axes in ((_QUERIES, 2), (_CLASSES, 1), (_FFN, 1)):
             if name not in state or state[name].ndim != axes or not state[name].numel():
                 raise ValueError(f"{source}: not a whole decoder: {PREFIX}{name} is missing or no weight; {_REMEDY}")
+        rows, weight = len(state[_CLASSES]), state.get(_CLASS_WEIGHT)
+        if weight is not None and weight.shape != (rows, state[_QUERIES].shape[1]):
+            raise ValueError(
+                f"{source}: not a whole decoder: {PREFIX}{_CLASS_WEIGHT} is {tuple(weight.shape)}, where "
+                f"{(rows, state[_QUERIES].shape[1])} is expected; {_REMEDY}"
+            )
         return PmtSizes(
             width=state[_QUERIES].shape[1],
             layers=sum(name.startswith("bn.") and name.endswith(".weight") for name in state),
@@ -63,7 +70,7 @@ class PmtSizes:
             blocks=_count(_BLOCK, state),
             ffn_dim=len(state[_FFN]),
             doublings=_count(_DOUBLING, state),
-            num_classes=len(state[_CLASSES]) - 1,
+            num_classes=rows - 1,
         )
 
     def settings(self) -> list[str]:

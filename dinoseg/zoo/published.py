@@ -112,16 +112,22 @@ def published_config(address: Address, file: Path, overrides: Sequence[str]) -> 
     _refuse_unknown(address, overrides)
     sizes = PmtSizes.of(read_decoder(file, address.text), address.text)
     recorded = load_config([*_described(address, overrides), *sizes.settings()])
-    sizes.refuse_other_backbone(find_or_describe(recorded.model.dino_hub), address.text)
-    label_space = _label_space(recorded)
-    if label_space.num_classes != sizes.num_classes:
-        raise ValueError(
-            f"{address.text}: a decoder for {sizes.num_classes} classes, and {label_space.num_classes} are named; give "
-            "datasets.classes as it was trained"
-        )
+    spec, count = find_or_describe(recorded.model.dino_hub), _label_space(recorded).num_classes
     if address.head is None:
         _refuse_sizes(overrides, address)
+        sizes.refuse_other_backbone(spec, address.text)
+        if count != sizes.num_classes:
+            raise ValueError(
+                f"{address.text}: a decoder for {sizes.num_classes} classes, and {count} are named; give "
+                "datasets.classes as it was trained"
+            )
         return recorded
+    if (sizes.width, sizes.num_classes) != (spec.embed_dim, count):
+        raise ValueError(
+            f"{address.text}: not the file of {address.head.name}, but a decoder for {sizes.width} channels and "
+            f"{sizes.num_classes} classes, where {spec.embed_dim} and {count} are expected; fetch it again from "
+            f"{address.head.page}, or put it into a folder of another name and say what it was trained on"
+        )
     advice = f"train on others with load_from={address.text}"
     return override(recorded, overrides, Trained("published head", address.text, address.head.page, advice))
 

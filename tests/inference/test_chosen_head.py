@@ -149,7 +149,8 @@ def test_a_decoder_of_another_width_under_a_known_name(tmp_path: Path, monkeypat
     use_hub(monkeypatch, tmp_path / "hub", offline=True)
     tiny = write_decoder(tmp_path / "pytorch_model.bin", "tiny_vit8", 133)
     write_hub_cache(tmp_path / "hub", SMALL, {"pytorch_model.bin": tiny})
-    with pytest.raises(ValueError, match=r"for a backbone of 96 channels, and model.dino_hub=dinov3_vits16 has 384"):
+    said = rf"not the file of {SMALL}, but a decoder for 96 channels and 133 classes, where 384 and 133 are expected"
+    with pytest.raises(ValueError, match=said):
         opened(f"hf:{SMALL}")
 
 

@@ -60,6 +60,13 @@ def test_other_models_are_no_decoders(tmp_path: Path) -> None:
         PmtSizes.of(read_decoder(tmp_path / "part.bin", "hf:x"), "hf:x")
 
 
+def test_a_class_layer_whose_parts_disagree_is_refused() -> None:
+    state = {name.removeprefix("network."): value for name, value in decoder_state("tiny_vit8", 3).items()}
+    state["decoder.class_head.bias"] = torch.zeros(9)
+    with pytest.raises(ValueError, match=r"hf:x: .*class_head\.weight is \(4, 96\), where \(9, 96\) is expected"):
+        PmtSizes.of(state, "hf:x")
+
+
 def test_a_decoder_says_which_backbones_it_is_for() -> None:
     sizes = PmtSizes(width=1024, layers=4, queries=100, blocks=6, ffn_dim=4096, doublings=2, num_classes=150)
     sizes.refuse_other_backbone(find_backbone("dinov3_vitl16"), "hf:x")
