@@ -130,11 +130,10 @@ def _load_file(segmenter: Segmenter, source: Path, names: tuple[str, ...]) -> st
         except ValueError as error:
             raise ValueError(f"{said}: {error}") from None
         return f"{report}; {ClassRows(None, names, report.classes_in_state)}"
-    is_pmt = isinstance(segmenter.head, PmtHead)
-    head = decoder_tensors(state) if is_pmt else _published_head(state)
+    head = _published_head(segmenter.head, state)
     if not head:
         shown = list_names((show_name(name) for name in state), _NAMES_SHOWN)
-        whose = f"PMT's code ({PREFIX}*)" if is_pmt else f"DINOv3's code ({_DINOV3_HEAD}*)"
+        whose = f"PMT's code ({PREFIX}*)" if isinstance(segmenter.head, PmtHead) else f"DINOv3's code ({_DINOV3_HEAD}*)"
         raise ValueError(f"{said}: holds no head of {whose}, but {shown}; {_REMEDY}")
     refuse_not_finite(head, said, _REMEDY)
     bias = head.get(f"{segmenter.head.class_layers[-1]}.bias")
@@ -142,8 +141,10 @@ def _load_file(segmenter: Segmenter, source: Path, names: tuple[str, ...]) -> st
     return _load_own(segmenter.head, head, source, ClassRows(None, names, count))
 
 
-def _published_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _published_head(head: Head[Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The entries of the head's own, under its names."""
+    if isinstance(head, PmtHead):
+        return decoder_tensors(state)
     named = {name.split(_DINOV3_HEAD, 1)[1]: value for name, value in state.items() if _DINOV3_HEAD in name}
     named.pop("batchnorm_layer.num_batches_tracked", None)
     return named
