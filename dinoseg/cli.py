@@ -188,10 +188,10 @@ def train(
     config = load_config(given) if all(map(is_setting, given)) else None
     from dinoseg.run_folder.folder import settings_of_run
     from dinoseg.system.processes import leaving_together
-    from dinoseg.verbs.train import train as run_training
+    from dinoseg.verbs.train_folds import train_as_asked
 
     with leaving_together():
-        run_training(config or load_config(settings_of_run(given)), Console(), resume)
+        train_as_asked(config or load_config(settings_of_run(given)), Console(), resume)
 
 
 @app.command("eval", cls=CommandWithKeys)
@@ -226,7 +226,7 @@ def evaluate(
 ) -> None:
     """Evaluate a run, or several as one, on one split at native size; or label maps of any tool."""
     from dinoseg.system.processes import leaving_together
-    from dinoseg.verbs.evaluate import EvaluationRequest, run_request
+    from dinoseg.verbs.evaluation_request import EvaluationRequest, run_request
 
     request = EvaluationRequest(arguments or [], split, checkpoint, shard, merge, predictions, masks, out)
     with leaving_together():

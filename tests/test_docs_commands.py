@@ -51,6 +51,9 @@ WORDS = {
 # A part of an evaluation makes sense with the others: each is run.
 SHARDS = {"2/8": 8, "$SLURM_ARRAY_TASK_ID/8": 8}
 
+# Likewise a fold, of five.
+ARRAY_FOLD, FOLDS = "$SLURM_ARRAY_TASK_ID", 5
+
 # Sizes of model, pictures and training: these keys get these values, given or not.
 SMALL = {
     "model.dino_hub": "tiny_vit8",
@@ -141,6 +144,8 @@ def rewritten(arguments: list[str]) -> list[list[str]]:
     if words[0] == "train" and any(word.startswith("output_dir=") for word in words):
         given = {word.partition("=")[0] for word in words}
         words += [f"{key}={value}" for key, value in SMALL.items() if key not in given]
+    if f"datasets.fold={ARRAY_FOLD}" in words:
+        return [[word.replace(ARRAY_FOLD, str(fold)) for word in words] for fold in range(FOLDS)]
     part = next((word for word in words if word in SHARDS), None)
     if part is None:
         return [words]

@@ -11,7 +11,8 @@ from dinoseg.api.settings import key_values
 from dinoseg.data.items import OwnDataset
 from dinoseg.evaluation.evaluate import Evaluation
 from dinoseg.inference.chosen_runs import Runs, choose_runs
-from dinoseg.verbs.evaluate import evaluate_own_data, evaluate_run, evaluate_split
+from dinoseg.verbs.evaluate import evaluate_own_data
+from dinoseg.verbs.evaluate_folds import count_chosen, evaluate_chosen
 
 
 def evaluate(
@@ -30,7 +31,8 @@ def evaluate(
     Args:
         run: a run folder, the ``Run`` that ``train`` returned, a folder that ``export`` wrote, a published head
             (``hf:owner/name``, with ``datasets.root`` among the overrides), or a list of such. Of several the first
-            says where the data lies and what is measured.
+            says where the data lies and what is measured. ``val`` of the folder of a cross-validation is scored out of
+            fold.
         split: ``train``, ``val`` or ``test`` of the run's data.
         data: a data set of your own in place of a split; see ``OwnDataset``. It holds label ids of the run.
         checkpoint: ``best`` or ``last``.
@@ -54,5 +56,5 @@ def evaluate(
             raise ValueError("write is for a split of the run's own data; leave it out with data")
         return evaluate_own_data(chosen, data, shown)
     if write is False:
-        return evaluate_split(chosen, split, shown)
-    return evaluate_run(chosen, split, shown, None if write is True else Path(write))
+        return count_chosen(chosen, split, shown)
+    return evaluate_chosen(chosen, split, shown, None if write is True else Path(write))

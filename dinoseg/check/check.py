@@ -10,6 +10,7 @@ from rich.console import Console
 
 from dinoseg.check.class_names import named_by_layout
 from dinoseg.check.file_findings import Finding, SplitScan, file_findings, same_image_findings
+from dinoseg.check.folding import Folding, fold_findings
 from dinoseg.check.label_findings import (
     mask_kind_findings,
     presence_findings,
@@ -20,11 +21,10 @@ from dinoseg.check.label_findings import (
 from dinoseg.check.measured_form import MeasuredForm, measure_form
 from dinoseg.check.misfit_findings import misfit_findings
 from dinoseg.check.own_data import scan_own_data
-from dinoseg.check.scan import scan_pairs
-from dinoseg.check.scan_cache import ScanCache, default_cache_path
+from dinoseg.check.scan_splits import scan_splits
 from dinoseg.check.slice_findings import slice_findings
 from dinoseg.check.split_summary import SplitSummary, label_counts, label_rows, summarise
-from dinoseg.check.splitting import MADE_SPLITS, cut, list_data
+from dinoseg.check.splitting import MADE_SPLITS
 from dinoseg.check.tile_findings import counted_pairs, tile_findings
 from dinoseg.check.white_level import dropped_channel_findings, find_white_level
 from dinoseg.check.wrapper_findings import wrapper_findings
@@ -48,6 +48,7 @@ class CheckReport:
     ``white_level`` is what the settings or the scan say is white in pictures with 16 bits, None where there are none.
     ``measured``: what it says of the values of bands, and of the range that becomes black to white.
     ``made_splits``: the images of every split by their path below the root, where the data has no splits of its own.
+    ``folds``: what each fold of a cross-validation holds.
     """
 
     kind: Kind
@@ -60,6 +61,7 @@ class CheckReport:
     white_level: int | None = None
     measured: MeasuredForm = field(default_factory=MeasuredForm)
     made_splits: Mapping[Split, tuple[str, ...]] | None = None
+    folds: tuple[SplitSummary, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -88,6 +90,7 @@ class CheckReport:
             "ok": self.ok,
             "findings": [finding.to_dict() for finding in self.findings],
             "splits": [self._split_to_dict(summary) for summary in self.splits],
+            "folds": [self._split_to_dict(summary) | {"name": f"fold {i}"} for i, summary in enumerate(self.folds)],
             "label_space": self.label_space.to_dict() if self.label_space else None,
             "decision": self.decision.to_dict() if self.decision else None,
             "white_level": self.white_level,
@@ -136,8 +139,9 @@ def check_dataset(
     datasets = named_by_layout(datasets, findings)
     findings += wrapper_findings(datasets)
     kind, _ = _declared_kind(datasets)
-    scans = _scan(datasets, splits, kind, findings, console, use_cache)
-    report = _judge(scans, datasets, num_classes, findings)
+    scanned = scan_splits(datasets, splits, kind, console, use_cache)
+    findings += scanned.findings
+    report = _judge(scanned.scans, datasets, num_classes, findings, scanned.folding)
     if not any(finding.code == MADE_SPLITS for finding in findings):
         return report
     root = data_root(datasets)
@@ -163,7 +167,11 @@ def check_own_data(
 
 
 def _judge(
-    scans: Sequence[SplitScan], datasets: DatasetsConfig, num_classes: int | None, findings: list[Finding]
+    scans: Sequence[SplitScan],
+    datasets: DatasetsConfig,
+    num_classes: int | None,
+    findings: list[Finding],
+    folding: Folding | None = None,
 ) -> CheckReport:
     """Adds to the findings all that the scans give."""
     kind, declared = _declared_kind(datasets)
@@ -182,7 +190,7 @@ def _judge(
     space = _label_space(datasets, num_classes, counts, findings) if fit else None
     if space is not None:
         findings += unknown_label_findings(scans, space)
-        findings += presence_findings(scans, space, _is_ade20k(datasets))
+        findings += fold_findings(presence_findings(scans, space, _is_ade20k(datasets)), folding, space)
     findings += _ade20k_zero(datasets, counts)
     order = ("error", "warning", "note")
     return CheckReport(
@@ -201,6 +209,7 @@ def _judge(
         {scan.name: counted_pairs(scan, space) for scan in scans},
         white.value,
         measured,
+        folds=tuple(summarise(fold, kind) for fold in folding.folds) if folding else (),
     )
 
 
@@ -224,39 +233,6 @@ def _declared_kind(datasets: DatasetsConfig) -> tuple[Kind, bool]:
 
 def _is_ade20k(datasets: DatasetsConfig) -> bool:
     return is_descriptor(datasets.train) or is_descriptor(datasets.val)
-
-
-def _scan(
-    datasets: DatasetsConfig,
-    splits: Sequence[Split],
-    kind: Kind,
-    findings: list[Finding],
-    console: Console | None,
-    use_cache: bool,
-) -> list[SplitScan]:
-    data = list_data(datasets, splits)
-    findings += data.findings
-    cache = ScanCache(default_cache_path(datasets.root) if use_cache else None)
-    pairs, form = [pair for listing in data.listings for pair in listing.pairs], PictureForm.before_measuring(datasets)
-    facts = scan_pairs(pairs, kind, cache, console, form)
-    scans = []
-    for name, listing in data.splits.items():
-        count = len(listing.pairs)
-        scans.append(SplitScan(name, listing, tuple(facts[:count])))
-        facts = facts[count:]
-    if data.to_cut is None:
-        return scans
-    try:
-        made, finding = cut(data, facts, datasets)
-    except ValueError as error:
-        findings += [
-            Finding("error", "bad_layout", str(error)),
-            *misfit_findings(SplitScan("train", data.to_cut, ())),
-        ]
-        return scans
-    findings.append(finding)
-    order = ("train", "val", "test")
-    return sorted([*(scan for scan in made if scan.name in splits), *scans], key=lambda scan: order.index(scan.name))
 
 
 def _masks_with_zero(scans: Sequence[SplitScan], kind: Kind) -> int:

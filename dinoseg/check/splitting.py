@@ -121,28 +121,46 @@ def cut(data: ListedData, facts: Sequence[PairFacts], datasets: DatasetsConfig) 
         ValueError: a pattern of groups that does not fit, or fewer groups than splits.
     """
     assert data.to_cut is not None
-    listing, root = data.to_cut, data_root(datasets)
-    group = _groups(facts, [group_of(recorded_name(p.image, root), datasets.group) for p in listing.pairs])
-    classes: dict[str, frozenset[int]] = {}
-    for key, fact in zip(group, facts, strict=True):
-        classes[key] = classes.get(key, frozenset()) | {label_id for label_id, _ in fact.mask.counts}
+    listing = data.to_cut
     if not listing.pairs:
         raise ValueError(_no_pairs(listing))
-    if len(classes) < len(data.shares):
-        noun = "groups (datasets.group)" if datasets.group else "different images with masks"
-        raise ValueError(
-            f"{len(classes)} {noun} for {len(data.shares)} splits; give more, or lists of your own"
-            f"{_of_parts(listing.pairs)}"
-        )
-    split_of = assign_splits([Member(*item) for item in classes.items()], data.shares, datasets.split_seed)
-    members: dict[Split, list[int]] = {split: [] for split in data.shares}
-    for index, key in enumerate(group):
-        members[split_of[key]].append(index)
+    keys, members = members_of(facts, datasets)
+    refuse_too_few(members, listing.pairs, len(data.shares), "splits", datasets)
+    split_of = assign_splits(members, data.shares, datasets.split_seed)
+    rows_of: dict[Split, list[int]] = {split: [] for split in data.shares}
+    for index, key in enumerate(keys):
+        rows_of[split_of[key]].append(index)
     scans = [
         SplitScan(split, _part(listing, rows, split == "train"), tuple(facts[row] for row in rows))
-        for split, rows in members.items()
+        for split, rows in rows_of.items()
     ]
-    return scans, _split_finding(scans, datasets, len(classes))
+    return scans, _split_finding(scans, datasets, len(members))
+
+
+def members_of(facts: Sequence[PairFacts], datasets: DatasetsConfig) -> tuple[list[str], list[Member]]:
+    """What goes into one split, or one fold, as one: the group of each image, and all groups.
+
+    Raises:
+        ValueError: a pattern of groups that does not fit.
+    """
+    root = data_root(datasets)
+    keys = _groups(facts, [group_of(recorded_name(fact.pair.image, root), datasets.group) for fact in facts])
+    classes: dict[str, frozenset[int]] = {}
+    for key, fact in zip(keys, facts, strict=True):
+        classes[key] = classes.get(key, frozenset()) | {label_id for label_id, _ in fact.mask.counts}
+    images = Counter(keys)
+    return keys, [Member(key, found, images[key]) for key, found in classes.items()]
+
+
+def refuse_too_few(
+    members: Sequence[Member], pairs: Sequence[Pair], wanted: int, noun: str, datasets: DatasetsConfig
+) -> None:
+    """Raises ValueError where there are more splits, or folds, than there is to give to them."""
+    if len(members) >= wanted:
+        return
+    what = "groups (datasets.group)" if datasets.group else "different images with masks"
+    remedy = "or lists of your own" if noun == "splits" else "or fewer datasets.folds"
+    raise ValueError(f"{len(members)} {what} for {wanted} {noun}; give more, {remedy}{_of_parts(pairs)}")
 
 
 def _no_pairs(listing: SplitListing) -> str:

@@ -39,7 +39,20 @@ class DatasetsConfig(Section):
         "group stands in one split only",
         verbs=READS_DATA,
     )
-    split_seed: int = option(0, "another number, another split", least=0, most=2**31 - 1, verbs=READS_DATA)
+    split_seed: int = option(0, "another number, another split, other folds", least=0, most=2**31 - 1, verbs=READS_DATA)
+    folds: int | None = option(
+        None,
+        "cross-validation: train and val are pooled and dealt into so many folds of like size and classes; test stays",
+        least=2,
+        most=1000,
+        verbs=("check",),
+    )
+    fold: str | None = option(
+        None,
+        "the fold that is held out as val, 0 to folds - 1; all, the default with folds: one training after the other, "
+        "into output_dir/fold_0, fold_1 and so on, and then an evaluation out of fold",
+        verbs=("check",),
+    )
     images: Any = option(
         None,
         "glob of images relative to root, with {split} in it or as {train: glob, val: glob}; without, of data to split",

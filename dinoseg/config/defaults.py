@@ -4,6 +4,7 @@ from typing import Any
 
 from dinoseg.config.bands import check_bands, parse_range
 from dinoseg.config.class_files import read_classes
+from dinoseg.config.folds import settled_fold
 from dinoseg.config.model_options import LoraConfig
 from dinoseg.config.schema import Config, get_key
 
@@ -141,6 +142,7 @@ def _left_out(config: Config) -> dict[str, Any]:
             "model.train_bands": len(config.datasets.bands) != 3,
         }
     changes = {key: value for key, value in values.items() if get_key(config, key) is None}
+    changes["datasets.fold"] = settled_fold(config.datasets.folds, config.datasets.fold)
     options, total = config.scheduler.constructor_kwargs, config.scheduler.total_iter
     if pmt and "warmup_iters" not in options:
         # As published: 6,000 of 20,200 steps.

@@ -13,6 +13,7 @@ from dinoseg.check.file_findings import Finding, plural
 from dinoseg.check.split_summary import SplitSummary
 from dinoseg.check.zero_decision import Decision
 from dinoseg.console.band_table import band_table
+from dinoseg.console.fold_table import fold_table
 from dinoseg.console.label_table import label_id_table
 from dinoseg.system.messages import valid_text
 
@@ -25,6 +26,8 @@ def render_report(report: CheckReport) -> Group:
     parts: list[RenderableType] = [_split_table(report.splits)] if report.splits else []
     if any(summary.label_pixels for summary in report.splits):
         parts += ["", label_id_table(report)]
+    if report.folds:
+        parts += ["", fold_table(report)]
     if report.measured.profiles:
         parts += ["", band_table(report.measured)]
     if report.decision:

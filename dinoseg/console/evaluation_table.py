@@ -6,7 +6,13 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from dinoseg.console.policy_words import ABSENT_CLASSES, constant_in_words, images_in_words, percent
+from dinoseg.console.policy_words import (
+    ABSENT_CLASSES,
+    constant_in_words,
+    images_in_words,
+    out_of_fold_in_words,
+    percent,
+)
 
 # Columns beside IoU, by the names of evaluation/metrics.py; and those that are there when they were measured.
 _COLUMNS = ("Dice", "precision", "recall")
@@ -47,7 +53,7 @@ def _caption(contents: dict[str, Any]) -> str:
     others = {name: value for name, value in contents["mIoU_by_policy"].items() if value != contents["mIoU"]}
     if others:
         lines.append(f"other policies: mIoU {', '.join(f'{percent(v)} ({name})' for name, v in others.items())}")
-    lines.append(f"{images_in_words(policy)} Native size.")
+    lines += [f"{images_in_words(policy)} Native size.", *out_of_fold_in_words(policy)]
     if any(row["IoU"] is None for row in contents["per_class"]):
         lines.append(f"n/a: {ABSENT_CLASSES[absent]}")
     return "\n".join(lines)

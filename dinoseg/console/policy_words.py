@@ -20,7 +20,8 @@ def policy_in_words(policy: dict[str, Any], kind: Kind = "ids") -> list[str]:
         kind: what the masks store, for the spelling of ignored labels.
     """
     absent = str(policy.get("absent_classes", ""))
-    sentences = [images_in_words(policy), _members(policy), _resolution(policy), *_window(policy.get("window") or {})]
+    origin = [*out_of_fold_in_words(policy), _members(policy), _resolution(policy)]
+    sentences = [images_in_words(policy), *origin, *_window(policy.get("window") or {})]
     sentences += [
         ABSENT_CLASSES.get(absent, f"Absent classes: {absent}." if absent else ""),
         *_measures(policy),
@@ -60,6 +61,18 @@ def images_in_words(policy: dict[str, Any]) -> str:
     if images == available:
         return f"{images} {noun}, each counted once."
     return f"{images} of {available} {noun}: an evenly spread, fixed subset (eval.max_val_samples)."
+
+
+def out_of_fold_in_words(policy: dict[str, Any]) -> list[str]:
+    """Which run scored which image, and what chose their checkpoints; nothing where there are no folds."""
+    folds = policy.get("out_of_fold") or []
+    if not folds:
+        return []
+    figures = ", ".join(percent(fold["mIoU"]) for fold in folds)
+    sentences = [f"Out of {len(folds)} folds: each by the run that held it out.", f"mIoU by fold: {figures}."]
+    if any(fold["checkpoint"] == "best" for fold in folds):
+        sentences.append("Best was chosen on these images; --checkpoint last was not.")
+    return sentences
 
 
 def constant_in_words(contents: dict[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 import glob
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -18,11 +20,11 @@ from dinoseg.data.found_files import (
 )
 from dinoseg.data.layouts import find_layout, what_lies_there
 from dinoseg.data.missing_split import MissingSplitError, UnsplitError
-from dinoseg.data.name_lists import is_list_file, read_name_list
-from dinoseg.data.pairs import SPLITS, Split, SplitListing, pair_files
+from dinoseg.data.name_lists import ListEntry, is_list_file, read_name_list
+from dinoseg.data.pairs import SPLITS, Pair, Split, SplitListing, pair_files
 from dinoseg.data.parts import in_parts
 from dinoseg.data.places import Layout, Places, card_file, class_file
-from dinoseg.data.regions import attach_regions
+from dinoseg.data.regions import attach_regions, regions_by_split
 from dinoseg.data.selection import NameList, select_matching, select_named
 from dinoseg.data.suggestion import suggest_globs
 from dinoseg.data.table_folders import find_tables
@@ -40,9 +42,32 @@ def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
         MissingSplitError: (a ValueError) there is no such split; names what was looked for and what exists.
         UnsplitError: (a MissingSplitError) there are pairs, but of no split.
         ValueError: a missing ``images`` or ``masks`` folder, two images or two masks of one name, a bad glob or list,
-            an image without a region, a volume that does not lie where its mask lies.
+            an image without a region, a volume that does not lie where its mask lies; a fold whose images are not
+            recorded.
     """
-    return in_parts(attach_regions(_list_split(datasets, split), datasets, split), datasets)
+    if datasets.folds is not None:
+        raise ValueError(
+            f"datasets.folds={datasets.folds}: the images of fold {datasets.fold} stand in the splits.json of its run, "
+            "and there is none; copy the whole folder of the run again"
+        )
+    return in_parts(_with_regions(_list_split(datasets, split), datasets, split), datasets)
+
+
+def _with_regions(listing: SplitListing, datasets: DatasetsConfig, split: Split) -> SplitListing:
+    """The pairs with their regions: those of the split whose folder they lie in, wherever a list has put them."""
+    listed = datasets.split is not None and is_list_file(datasets.split)
+    if not listed or not regions_by_split(datasets):
+        return attach_regions(listing, datasets, split)
+    own: dict[Path, Pair] = {}
+    for each in SPLITS:
+        with suppress(MissingSplitError):
+            found = _list_split(datasets.model_copy(update={"split": None}), each)
+            own |= {pair.image: pair for pair in attach_regions(found, datasets, each).pairs}
+    rest = attach_regions(
+        replace(listing, pairs=tuple(pair for pair in listing.pairs if pair.image not in own)), datasets, split
+    )
+    by_image = own | {pair.image: pair for pair in rest.pairs}
+    return replace(listing, pairs=tuple(replace(pair, region=by_image[pair.image].region) for pair in listing.pairs))
 
 
 def _list_split(datasets: DatasetsConfig, split: Split) -> SplitListing:
@@ -98,6 +123,21 @@ def find_pool(datasets: DatasetsConfig) -> SplitListing:
     if not every:
         raise ValueError(f"{root}: no images with masks found; there are {what_lies_there(root)}")
     return _places_listing(every)
+
+
+def find_recorded(datasets: DatasetsConfig, names: Sequence[str], split: Split) -> SplitListing:
+    """The pairs of a split by the names that a run records, just as they are found again by its ``splits.json``.
+
+    Args:
+        names: paths of images below the root.
+
+    Raises:
+        ValueError: an image that is not among the pairs below the root, or what ``find_pairs`` raises.
+    """
+    entries = [ListEntry(name, None, f"{split}[{index}]") for index, name in enumerate(names)]
+    listed = select_named(NameList(Path("splits.json"), entries), find_pool(datasets), data_root(datasets))
+    recorded = datasets.model_copy(update={"split": "splits.json"})
+    return in_parts(_with_regions(listed, recorded, split), datasets)
 
 
 def layout_of(datasets: DatasetsConfig) -> Layout:

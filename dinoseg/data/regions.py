@@ -41,6 +41,11 @@ def attach_regions(listing: SplitListing, datasets: DatasetsConfig, split: Split
     return replace(listing, pairs=_with_regions(listing.pairs, find_regions(datasets, place), place))
 
 
+def regions_by_split(datasets: DatasetsConfig) -> bool:
+    """Whether each split has regions of its own, in another folder or by another glob."""
+    return isinstance(datasets.regions, Mapping) or "{split}" in str(datasets.regions)
+
+
 def find_regions(datasets: DatasetsConfig, place: str) -> FoundFiles:
     """The region masks of a folder or glob, by name.
 

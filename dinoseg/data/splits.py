@@ -26,10 +26,12 @@ class Member:
     Attributes:
         key: the group, or the image's name.
         classes: label ids in its masks.
+        images: how many it has; folds are made alike by them.
     """
 
     key: str
     classes: frozenset[int] = frozenset()
+    images: int = 1
 
 
 def parse_shares(text: str) -> dict[Split, float]:
@@ -95,7 +97,7 @@ class _Draft:
 
     def __init__(self, members: Sequence[Member], shares: Mapping[Split, float], seed: int) -> None:
         self.members = members
-        self.position = {member.key: _unit_hash(f"{seed}:{member.key}") for member in members}
+        self.position = {member.key: unit_hash(f"{seed}:{member.key}") for member in members}
         self.interval: dict[Split, tuple[float, float]] = {}
         end = 0.0
         for split, share in shares.items():
@@ -160,6 +162,6 @@ class _Draft:
         return max(start - place, place - end, 0.0)
 
 
-def _unit_hash(text: str) -> float:
+def unit_hash(text: str) -> float:
     """A number in 0..1 that looks random and is the same everywhere."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big") / (1 << 56)

@@ -45,6 +45,9 @@ def policy_differences(first: RecordedEvaluation, second: RecordedEvaluation) ->
         # Of several runs each has a resolution and a window of its own.
         keys = [key for key in keys if key not in _OF_MEMBERS]
         found += _member_differences(first, second)
+    if "out_of_fold" in keys:
+        keys.remove("out_of_fold")
+        found += _fold_differences(first, second)
     for key in keys:
         values = first.policy.get(key), second.policy.get(key)
         # Key by key where both state something; otherwise each as a whole.
@@ -81,6 +84,13 @@ def _member_differences(first: RecordedEvaluation, second: RecordedEvaluation) -
             if told[0].get(name) != told[1].get(name)
         ]
     return lines
+
+
+def _fold_differences(first: RecordedEvaluation, second: RecordedEvaluation) -> list[str]:
+    """How many folds each was scored out of, where that differs; their runs always do."""
+    folds = [recorded.policy.get("out_of_fold") or [] for recorded in (first, second)]
+    counts = [f"{len(listed)} folds" if listed else "none, one run scored all" for listed in folds]
+    return [f"out_of_fold: {counts[0]} | {counts[1]}"] if counts[0] != counts[1] else []
 
 
 def _same_classes(first: RecordedEvaluation, second: RecordedEvaluation, names: Names) -> None:

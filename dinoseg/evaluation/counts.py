@@ -1,6 +1,6 @@
 """All that an evaluation counts: integers by image that add up over processes, shards and images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +86,18 @@ class Counts:
                 f"counts of different images, classes or measures do not add up: {_shapes(first)} and {_shapes(second)}"
             )
         return _from_tensors({key: value + second[key] for key, value in first.items()})
+
+    @staticmethod
+    def joined(parts: Sequence["Counts"], order: Sequence[int]) -> "Counts":
+        """Counts of different images, by the same measures, as those of one data set.
+
+        Args:
+            parts: one at least.
+            order: the rows of all parts, one after the other, in the order wanted.
+        """
+        tensors = [part._tensors() for part in parts]
+        rows = {key: torch.cat([part[key] for part in tensors])[list(order)] for key in tensors[0] if key != "matrix"}
+        return _from_tensors(rows | {"matrix": torch.stack([part.matrix for part in parts]).sum(dim=0)})
 
     def over_processes(self) -> "Counts":
         """The sum over processes, on the CPU of every process."""

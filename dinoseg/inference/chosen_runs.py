@@ -205,7 +205,10 @@ def choose_runs(
             chosen.append(ChosenHead(Address.parse(os.fspath(path)), device, overrides))
         elif is_ensemble(Path(path)):
             members = EnsembleFolder(Path(path)).members()
-            chosen += [ChosenRun(folder, checkpoint, device, overrides, digest) for folder, digest in members]
+            # The file names the weights of the best checkpoint of each.
+            digests = [digest if checkpoint == "best" else None for _, digest in members]
+            listed = zip(members, digests, strict=True)
+            chosen += [ChosenRun(folder, checkpoint, device, overrides, digest) for (folder, _), digest in listed]
         else:
             chosen.append(ChosenRun(path, checkpoint, device, overrides))
     if len(chosen) == 1:

@@ -52,7 +52,7 @@ class EnsembleFolder:
         Raises:
             ValueError: ``ensemble.json`` is damaged, or names a folder that is not there.
         """
-        record = read_json(self.file, EnsembleRecord, _REMEDY)
+        record = self._read()
         for index, member in enumerate(record.members):
             if not is_run(self.path / member.folder):
                 raise ValueError(
@@ -60,6 +60,13 @@ class EnsembleFolder:
                     f"labels.json); {_REMEDY}"
                 )
         return [(self.path / member.folder, member.weights_sha256) for member in record.members]
+
+    def names(self) -> list[str]:
+        """The folders that are members, whether they are there or not. Raises ValueError for a damaged file."""
+        return [member.folder for member in self._read().members]
+
+    def _read(self) -> EnsembleRecord:
+        return read_json(self.file, EnsembleRecord, _REMEDY)
 
     def write(self, members: Sequence[tuple[str, str]]) -> None:
         """Writes ``ensemble.json`` for subfolders and hashes that lie there already."""

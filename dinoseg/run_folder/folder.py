@@ -26,6 +26,12 @@ ENSEMBLE_FILE = "ensemble.json"
 CHECKPOINTS = ("best", "last", PREVIOUS)
 
 
+def names_other_images(overrides: Iterable[str]) -> bool:
+    """Whether ``key=value`` changes of a run's config name other images than those of its training."""
+    overrides = list(overrides)
+    return any(is_given(key, overrides) for key in _SPLIT_KEYS)
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths of one run."""
@@ -103,6 +109,9 @@ class RunFolder:
             if os.path.lexists(self.path / ENSEMBLE_FILE):
                 what = f"several runs as one ({ENSEMBLE_FILE}), where one is wanted"
                 other = ", or one of the folders in it"
+            elif any(self.path.glob("fold_*/config.yaml")):
+                what = "runs of folds that are not one yet (their training with datasets.fold=all ends with that)"
+                other = ", or one of the folders in it"
             raise ValueError(f"{self.path}: {what}; give the output_dir of a training{other}")
         trained = Trained("run", labels=self.labels.name, settings=str(self.config))
         return override(self._recorded_config(), list(overrides), trained)
@@ -120,10 +129,12 @@ class RunFolder:
         Args:
             overrides: where they name other splits, those are meant.
         """
-        elsewhere = any(is_given(key, overrides) for key in _SPLIT_KEYS)
-        if elsewhere or not self.splits.exists():
-            return config
-        return with_changes(config, {"datasets.split": str(self.splits.absolute())})
+        undealt = {"datasets.folds": None, "datasets.fold": None}
+        if names_other_images(overrides):
+            return with_changes(config, undealt)
+        if self.splits.exists():
+            return with_changes(config, undealt | {"datasets.split": str(self.splits.absolute())})
+        return config
 
     def _recorded_config(self) -> Config:
         remedy = "copy the whole folder of the run again"
@@ -194,6 +205,12 @@ def _no_run_in_words(path: Path) -> str:
         return (
             f"{path}: neither key=value nor a run folder: no such folder; to go on, give the folder (output_dir) of a "
             f"run; to start one, give dinoseg train datasets.root=DATA output_dir={path}"
+        )
+    fold = next(iter(sorted(path.glob("fold_*/config.yaml"))), None)
+    if fold is not None:
+        return (
+            f"{path}: holds the runs of folds; the command that began it goes on with all of them, with --resume; one "
+            f"alone goes on by dinoseg train {fold.parent} --resume"
         )
     return (
         f"{path}: neither key=value nor a run folder (no config.yaml in it): nothing to resume; start with: dinoseg "

@@ -89,6 +89,16 @@ class MemberPolicy(Record):
     window: Window | None = None
 
 
+class FoldPolicy(Record):
+    """One run of a cross-validation: how many images it held out, and what it scored on them."""
+
+    run: str
+    checkpoint: str
+    weights_sha256: Sha256
+    images: Annotated[int, Field(ge=0, le=_LARGEST_COUNT)]
+    mIoU: Figure
+
+
 class ShardPolicy(Record):
     """How images were predicted, and which were counted. ``members`` stands in place of resolution and window."""
 
@@ -109,6 +119,7 @@ class Policy(ShardPolicy):
     beta: Annotated[float, Field(gt=0)] = 1.0
     boundary_width: Annotated[float, Field(gt=0)] = 1.0
     cldice: list[str] = Field(default_factory=list)
+    out_of_fold: Annotated[list[FoldPolicy], Field(min_length=2)] | None = None
 
 
 class Confidence(Record):

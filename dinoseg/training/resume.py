@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import torch
 
-from dinoseg.config import Config, all_keys, get_key
+from dinoseg.config import Config, all_keys, get_key, with_changes
+from dinoseg.config.bands import Percentiles, parse_range
 from dinoseg.config.option import show_value
 from dinoseg.data.pairs import Pair
 from dinoseg.run_folder.checkpoint import PREVIOUS, TRAINER_FILE, Checkpoint
@@ -17,6 +18,8 @@ from dinoseg.tracking.trackers import refuse_damaged_state
 from dinoseg.training.loop import Trainer
 from dinoseg.training.progress import Progress
 
+# Options that, left out, are settled by the data when a run begins.
+_FOUND_AT_START = ("datasets.white_level", "train.cache_features", "transforms.mean", "transforms.std")
 RESUME_CHOICES = ("last", "auto", PREVIOUS, "best")
 
 
@@ -51,6 +54,31 @@ def find_resume_point(run: RunFolder, resume: str | None) -> Checkpoint | None:
         f"{run.path}: nothing to resume there ({why}); leave --resume out to start, or use --resume auto, "
         "which starts when there is nothing to go on with"
     )
+
+
+def resume_point(run: RunFolder, config: Config, resume: str | None) -> tuple[Checkpoint | None, Progress, Config]:
+    """The checkpoint to go on from, None to start; where the training stands; the config, settled as the run's.
+
+    Config and folder are checked.
+
+    Raises:
+        ValueError: see ``find_resume_point``, ``refuse_changed_config`` and ``read_resume_progress``.
+    """
+    checkpoint = find_resume_point(run, resume)
+    if checkpoint is None:
+        return None, Progress(), config
+    # Found when the run began; what was added to the data since does not change it.
+    recorded = run.read_config()
+    found = {key: get_key(recorded, key) for key in _FOUND_AT_START if get_key(config, key) is None}
+    if recorded.datasets.range is not None and isinstance(parse_range(config.datasets.range), Percentiles):
+        found["datasets.range"] = recorded.datasets.range
+    config = with_changes(config, found)
+    refuse_changed_config(run, config)
+    run.refuse_other_training(checkpoint, resumed=True)
+    if config.train.cache_features is None:
+        # A run from before there was a cache.
+        config = with_changes(config, {"train.cache_features": False})
+    return checkpoint, read_resume_progress(checkpoint), config
 
 
 def read_resume_progress(checkpoint: Checkpoint) -> Progress:

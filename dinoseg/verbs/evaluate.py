@@ -1,15 +1,14 @@
 """Evaluation of a run folder, or of several as one, whole or in shards: what ``dinoseg eval RUN`` does."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from dinoseg.config import Config
-from dinoseg.config.loading import is_given, is_setting
-from dinoseg.config.unused_keys import note_unused_keys
+from dinoseg.config.loading import is_given
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.console.volume_table import volume_table
 from dinoseg.data.dataset import EvaluationDataset
@@ -21,15 +20,13 @@ from dinoseg.data.sampler import spread_subset
 from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from dinoseg.evaluation.settings import EvaluationSettings, evaluation_settings
 from dinoseg.evaluation.shards import Shard, merge_shards, write_shard
-from dinoseg.inference.chosen_head import ChosenHead
-from dinoseg.inference.chosen_runs import Chosen, Opened, OpenedEnsemble, choose_runs
+from dinoseg.inference.chosen_runs import Chosen, Opened, OpenedEnsemble
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.bars import image_progress
 from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.processes import process_rank
 from dinoseg.verbs.figures_folder import refuse_other_figures
 from dinoseg.verbs.learned_images import warn_of_learned_images
-from dinoseg.verbs.score import evaluate_label_maps
 
 WHOLE = Shard(1, 1)
 
@@ -48,7 +45,7 @@ def evaluate_run(run: Chosen, split: str, console: Console, out: Path | None = N
     target = _target(run, split, out)
     evaluation = _evaluate_split(opened, run, name, console, WHOLE)
     if process_rank() == 0:
-        _write(evaluation, target, _extra(run, split), console)
+        write_and_show(evaluation, target, extra_of(run, split), console)
     return evaluation
 
 
@@ -66,7 +63,7 @@ def evaluate_shard(run: Chosen, split: str, shard: Shard, console: Console, out:
     evaluation = _evaluate_split(opened, run, name, console, shard)
     if process_rank() == 0:
         # Of the weights that were loaded, whatever lies there by now.
-        path = write_shard(evaluation, target, shard, opened.weights_sha256, _extra(run, split))
+        path = write_shard(evaluation, target, shard, opened.weights_sha256, extra_of(run, split))
         counted, every = len(shard.rows(len(evaluation.names))), len(evaluation.names)
         said = f"shard {shard}: {counted} of {every} images counted\nwritten: {path}"
         console.print(said, soft_wrap=True, markup=False)
@@ -93,7 +90,7 @@ def merge_run(run: Chosen, split: str, console: Console, out: Path | None = None
             f"the shards are of another checkpoint ({merged.checkpoint_sha256[:12]}) than {checkpoint} of {run.words} "
             f"is now ({digest[:12]}); make the shards again"
         )
-    _write(merged.evaluation, target, merged.extra, console)
+    write_and_show(merged.evaluation, target, merged.extra, console)
     return merged.evaluation
 
 
@@ -122,10 +119,10 @@ def evaluate_split(run: Chosen, split: str, console: Console) -> Evaluation:
 
 
 def _evaluate_split(opened: Opened, run: Chosen, split: Split, console: Console, shard: Shard) -> Evaluation:
-    pairs = _find_pairs(opened.config, split)
+    pairs = find_scored_pairs(opened.config, split)
     if isinstance(opened, OpenedEnsemble) and process_rank() == 0:
         warn_of_learned_images(opened.members, pairs, split)
-    return evaluate_pairs(opened, _settings(opened, run), pairs, split, console, shard=shard)
+    return evaluate_pairs(opened, settings_of(opened, run), pairs, split, console, shard=shard)
 
 
 def evaluate_own_data(run: Chosen, data: OwnDataset, console: Console) -> Evaluation:
@@ -137,7 +134,7 @@ def evaluate_own_data(run: Chosen, data: OwnDataset, console: Console) -> Evalua
     opened, items = run.open(), list_items(data, "data")
     if not items:
         raise ValueError("data holds no item: nothing to evaluate")
-    return evaluate_pairs(opened, _settings(opened, run), items, "data", console)
+    return evaluate_pairs(opened, settings_of(opened, run), items, "data", console)
 
 
 def evaluate_pairs(
@@ -167,7 +164,8 @@ def evaluate_pairs(
         )
 
 
-def _settings(opened: Opened, run: Chosen) -> EvaluationSettings:
+def settings_of(opened: Opened, run: Chosen) -> EvaluationSettings:
+    """How a run is evaluated when it is asked for by hand."""
     settings = evaluation_settings(opened.config, opened.label_space)
     # A subset is for validation during training; a figure asked for by hand is of all images.
     return settings if is_given("eval.max_val_samples", run.overrides) else replace(settings, max_samples=None)
@@ -183,7 +181,8 @@ def _checked(split: str, out: Path | None) -> Split:
     return names[split]
 
 
-def _find_pairs(config: Config, split: Split) -> tuple[Pair, ...]:
+def find_scored_pairs(config: Config, split: Split) -> tuple[Pair, ...]:
+    """The images of a split. Raises ValueError where there are none, or one has no mask or does not fit it."""
     listing = find_pairs(config.datasets, split)
     if listing.images_without_mask:
         raise ValueError(
@@ -196,96 +195,18 @@ def _find_pairs(config: Config, split: Split) -> tuple[Pair, ...]:
     return listing.pairs
 
 
-def _extra(run: Chosen, split: str) -> dict[str, Any]:
+def extra_of(run: Chosen, split: str) -> dict[str, Any]:
     """What metrics.json says beside the figures."""
     return {"checkpoint": run.checkpoint, "split": split, "overrides": list(run.overrides)}
 
 
-def _write(evaluation: Evaluation, folder: Path, extra: dict[str, Any], console: Console) -> None:
+def write_and_show(evaluation: Evaluation, folder: Path, extra: dict[str, Any], console: Console) -> None:
+    """Writes the figures and prints the table."""
     contents = write_evaluation(evaluation, folder, extra)
-    members = evaluation.policy.get("members")
+    members, folds = evaluation.policy.get("members"), evaluation.policy.get("out_of_fold")
     mean = f"mean of {len(members)} runs, " if members else ""
-    console.print(evaluation_table(contents, f"{extra['split']}, {mean}checkpoint {extra['checkpoint']}"))
+    title = f"out of fold, {len(folds)} runs" if folds else str(extra["split"])
+    console.print(evaluation_table(contents, f"{title}, {mean}checkpoint {extra['checkpoint']}"))
     if "per_volume" in contents:
         console.print(volume_table(contents["per_volume"]))
     console.print(f"written: {folder}", soft_wrap=True, markup=False)
-
-
-@dataclass(frozen=True)
-class EvaluationRequest:
-    """The options as they were given; None where one was left out.
-
-    Attributes:
-        arguments: run folders and ``key=value`` settings, in any order.
-    """
-
-    arguments: Sequence[str]
-    split: str | None = None
-    checkpoint: str | None = None
-    shard: str | None = None
-    merge: bool = False
-    predictions: Path | None = None
-    masks: Path | None = None
-    out: Path | None = None
-
-    @property
-    def settings(self) -> list[str]:
-        """The ``key=value`` arguments."""
-        return [argument for argument in self.arguments if is_setting(argument)]
-
-    @property
-    def runs(self) -> list[str]:
-        """The other arguments."""
-        settings = self.settings
-        return [argument for argument in self.arguments if argument not in settings]
-
-
-def run_request(request: EvaluationRequest, console: Console) -> None:
-    """Does what was asked for.
-
-    Raises:
-        ValueError: options that do not go together (names them), or whatever the work itself finds wrong.
-    """
-    if request.predictions is not None or request.masks is not None:
-        _score(request, console)
-        return
-    if not request.runs:
-        raise ValueError(
-            "no run is given; give one or more run folders, or label maps with --predictions DIR --masks DIR"
-        )
-    checkpoint = "best" if request.checkpoint is None else request.checkpoint
-    run = choose_runs(request.runs, checkpoint, None, request.settings)
-    if request.out is not None and run.keeps_figures:
-        raise ValueError(
-            "--out goes with several runs, a published head, or --predictions; a run is evaluated into its own folder, "
-            "eval/<split>"
-        )
-    split = "val" if request.split is None else request.split
-    if request.merge:
-        _refuse("--merge takes everything from the shards", request, ("shard", "checkpoint"))
-        # Those of a published head may say what it is.
-        if request.settings and not isinstance(run, ChosenHead):
-            raise ValueError(f"--merge takes everything from the shards; leave out {', '.join(request.settings)}")
-        merge_run(run, split, console, request.out)
-    elif request.shard is not None:
-        evaluate_shard(run, split, Shard.parse(request.shard), console, request.out)
-    else:
-        evaluate_run(run, split, console, request.out)
-    # Not before: of a key that is refused it would be the wrong thing to say.
-    note_unused_keys(request.settings, "eval")
-
-
-def _score(request: EvaluationRequest, console: Console) -> None:
-    if request.predictions is None or request.masks is None:
-        given, missing = ("--masks", "--predictions") if request.predictions is None else ("--predictions", "--masks")
-        raise ValueError(f"{given} is given without {missing}; give both, to score label maps against masks")
-    _refuse("--predictions scores label maps without a run", request, ("split", "checkpoint", "shard", "merge"))
-    if request.runs:
-        raise ValueError(f"--predictions scores label maps without a run; leave out {', '.join(request.runs)}")
-    evaluate_label_maps(request.predictions, request.masks, request.settings, request.out, console)
-
-
-def _refuse(reason: str, request: EvaluationRequest, options: Sequence[str]) -> None:
-    given = [f"--{option}" for option in options if getattr(request, option)]
-    if given:
-        raise ValueError(f"{reason}; leave out {', '.join(given)}")

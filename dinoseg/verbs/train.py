@@ -12,8 +12,8 @@ from rich.console import Console
 
 from dinoseg.check.check import CheckReport, check_dataset, check_own_data
 from dinoseg.check.file_findings import Finding
-from dinoseg.config import Config, get_key, with_changes
-from dinoseg.config.bands import Percentiles, parse_range
+from dinoseg.config import Config, with_changes
+from dinoseg.config.folds import ALL_FOLDS
 from dinoseg.config.loading import save_config
 from dinoseg.console.check_report import render_findings
 from dinoseg.data.items import OwnDataset
@@ -26,7 +26,7 @@ from dinoseg.run_folder.lock import locked_run
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device, refuse_sharded_weights
 from dinoseg.system.messages import list_names
-from dinoseg.system.processes import failing_together, process_count, process_rank
+from dinoseg.system.processes import any_process, failing_together, process_count, process_rank
 from dinoseg.tracking.trackers import refuse_missing_packages
 from dinoseg.training.feature_cache import fill_feature_cache
 from dinoseg.training.interruption import Interruption
@@ -37,13 +37,11 @@ from dinoseg.training.loop import Trainer
 from dinoseg.training.pace import Estimate
 from dinoseg.training.plan import describe_plan, estimate_time
 from dinoseg.training.progress import Progress
-from dinoseg.training.resume import find_resume_point, read_resume_progress, refuse_changed_config, restore
+from dinoseg.training.resume import restore, resume_point
 from dinoseg.training.setup import build_trainer
 from dinoseg.training.verdict import verdict
 from dinoseg.zoo.address import Address, is_address
 
-# Options that, left out, are settled by the data when a run begins.
-_FOUND_AT_START = ("datasets.white_level", "train.cache_features", "transforms.mean", "transforms.std")
 # Notes of the check that belong into the log of a training: what is done to the pictures.
 _TOLD = ("white_level", "dropped_channel", "made_splits", "bands", "range", "no_data")
 
@@ -83,6 +81,14 @@ def train(config: Config, console: Console, resume: str | None = None, own_data:
             that of the run to go on with. A tracker cannot be started, or a checkpoint cannot be read or written. The
             loss became not finite.
     """
+    train_unless_stopped(config, console, resume, own_data)
+    return RunFolder(Path(config.output_dir))
+
+
+def train_unless_stopped(
+    config: Config, console: Console, resume: str | None = None, own_data: OwnData | None = None
+) -> bool:
+    """As ``train``; returns whether a signal asked to stop meanwhile, in any process, be the training done or not."""
     _refuse_what_cannot_be(config, own_data)
     accelerator = start_accelerator(pick_device(config.device))
     refuse_sharded_weights(accelerator.distributed_type.name)
@@ -94,8 +100,7 @@ def train(config: Config, console: Console, resume: str | None = None, own_data:
             if accelerator.is_main_process:
                 held.enter_context(locked_run(run.path))
                 held.enter_context(unchanged_without_a_step(run))
-        _train_in(run, config, console, accelerator, resume=resume, own_data=own_data)
-    return run
+        return _train_in(run, config, console, accelerator, resume=resume, own_data=own_data)
 
 
 def _train_in(
@@ -106,14 +111,14 @@ def _train_in(
     *,
     resume: str | None,
     own_data: OwnData | None,
-) -> None:
+) -> bool:
     with failing_together():
-        checkpoint, progress, config = _resume_point(run, config, resume)
+        checkpoint, progress, config = resume_point(run, config, resume)
         if progress.is_finished(config.scheduler.total_iter, config.train.early_stopping):
             if accelerator.is_main_process:
                 console.print("nothing left to train", highlight=False)
                 console.print(_last_words(run, config, progress), soft_wrap=True, markup=False, highlight=False)
-            return
+            return False
         if accelerator.is_local_main_process and process_count() > 1 and own_data is None:
             # It reads every mask; all processes then take what it found from the cache.
             check_dataset(config.datasets, config.decoder_head.num_classes, console=console)
@@ -139,7 +144,7 @@ def _train_in(
             console.print(part, soft_wrap=isinstance(part, str), markup=not isinstance(part, str))
     fill_feature_cache(trainer, console)
     _start(trainer, console, checkpoint, beginning)
-    _run(trainer, report)
+    return any_process(_run(trainer, report))
 
 
 def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:
@@ -151,9 +156,20 @@ def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:
         raise ValueError(
             f"datasets.root={config.datasets.root} and data sets of your own are both given; give one of them"
         )
+    _refuse_folds(config, own_data)
     refuse_missing_packages(config.trackers)
     if config.load_from and is_address(config.load_from):
         Address.parse(config.load_from)
+
+
+def _refuse_folds(config: Config, own_data: OwnData | None) -> None:
+    folds, fold = config.datasets.folds, config.datasets.fold
+    if own_data is not None and folds is not None:
+        raise ValueError(
+            f"datasets.folds={folds} deals files, and data sets of your own are given; deal these yourself"
+        )
+    if fold == ALL_FOLDS:
+        raise ValueError(f"datasets.fold=all: {folds} trainings, and this is one; name a fold, 0 to {(folds or 0) - 1}")
 
 
 def _start(trainer: Trainer, console: Console, checkpoint: Checkpoint | None, beginning: _Beginning) -> None:
@@ -172,7 +188,8 @@ def _start(trainer: Trainer, console: Console, checkpoint: Checkpoint | None, be
                 trainer.journal.note(part)
 
 
-def _run(trainer: Trainer, report: CheckReport) -> None:
+def _run(trainer: Trainer, report: CheckReport) -> bool:
+    """Trains to the end, or until a signal asks to stop; returns whether one did."""
     try:
         with Interruption() as interruption, warnings.catch_warnings():
             # The check named those pictures.
@@ -183,31 +200,10 @@ def _run(trainer: Trainer, report: CheckReport) -> None:
             if finished and (remark := verdict(trainer, report.class_pixels("train"))):
                 trainer.journal.say(remark)
             trainer.journal.say(_last_words(trainer.run_folder, trainer.config, trainer.progress))
+        return interruption.requested
     finally:
         if trainer.journal:
             trainer.journal.close()
-
-
-def _resume_point(run: RunFolder, config: Config, resume: str | None) -> tuple[Checkpoint | None, Progress, Config]:
-    """The checkpoint to go on from, None to start; where the training stands; the config, settled as the run's.
-
-    Config and folder are checked.
-    """
-    checkpoint = find_resume_point(run, resume)
-    if checkpoint is None:
-        return None, Progress(), config
-    # Found when the run began; what was added to the data since does not change it.
-    recorded = run.read_config()
-    found = {key: get_key(recorded, key) for key in _FOUND_AT_START if get_key(config, key) is None}
-    if recorded.datasets.range is not None and isinstance(parse_range(config.datasets.range), Percentiles):
-        found["datasets.range"] = recorded.datasets.range
-    config = with_changes(config, found)
-    refuse_changed_config(run, config)
-    run.refuse_other_training(checkpoint, resumed=True)
-    if config.train.cache_features is None:
-        # A run from before there was a cache.
-        config = with_changes(config, {"train.cache_features": False})
-    return checkpoint, read_resume_progress(checkpoint), config
 
 
 def _refuse_read_only(folder: Path) -> None:

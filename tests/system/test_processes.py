@@ -88,6 +88,17 @@ def test_no_thread_of_the_process_group_outlives_a_verb(tmp_path: Path) -> None:
             assert json.loads((tmp_path / f"{verb}{rank}.json").read_text()) == {"joined": 1, "gloo": []}
 
 
+def test_two_processes_train_one_fold_after_the_other(tmp_path: Path) -> None:
+    data = write_tiny_dataset(tmp_path / "data", {"train": 3, "val": 2})
+    settings = tiny_settings(data, tmp_path / "cv", "datasets.folds=2", "decoder_head.type=linear", "trackers=[]")
+    # The second time the folds are finished, and no training joins the processes before they are asked.
+    for _ in range(2):
+        in_two_processes(_run_verb, "train", settings, str(tmp_path), 29500 + os.getpid() % 1000)
+        metrics = json.loads((tmp_path / "cv" / "eval" / "val" / "metrics.json").read_text())
+        assert [fold["images"] for fold in metrics["policy"]["out_of_fold"]] in ([2, 3], [3, 2])
+        assert sum(row["truth"] for row in metrics["per_class"]) == 5 * 40 * 56
+
+
 def _losses(run: Path) -> list[float]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines if line["kind"] == "train"]

@@ -1,0 +1,87 @@
+"""Evaluations of folds as one: each image counted once, by the run that has not learned from it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dinoseg.evaluation.counts import Counts
+from dinoseg.evaluation.evaluate import Evaluation
+from dinoseg.inference.ensemble import Origin
+
+# Of a policy, what is of the images of a fold, and adds up.
+_COUNTED = ("images", "images_available", "regions", "tiles", "slices", "volumes")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a run scored on the fold that it held out."""
+
+    origin: Origin
+    evaluation: Evaluation
+
+
+def join_folds(folds: Sequence[HeldOut]) -> Evaluation:
+    """One evaluation of all images, in the order of their names; its policy names the runs and their figures.
+
+    Names that two folds share have the folder of the fold before them.
+
+    Args:
+        folds: one at least, of disjoint images, in the same label space.
+
+    Raises:
+        ValueError: the runs predict in different ways.
+    """
+    first = folds[0].evaluation
+    for fold in folds[1:]:
+        _refuse_other_policy(folds[0], fold)
+    names, volumes = _told_apart(folds, "names"), _told_apart(folds, "volumes")
+    order = sorted(range(len(names)), key=lambda row: names[row])
+    counts = Counts.joined([fold.evaluation.counts for fold in folds], order)
+    return Evaluation(
+        counts,
+        tuple(names[row] for row in order),
+        _policy(folds),
+        first.label_space,
+        first.measures,
+        tuple(volumes[row] for row in order) if any(volumes) else (),
+    )
+
+
+def _policy(folds: Sequence[HeldOut]) -> dict[str, Any]:
+    """That of the first, with the images of all added up, and where each image was scored."""
+    policy = dict(folds[0].evaluation.policy)
+    for key in _COUNTED:
+        found = [fold.evaluation.policy[key] for fold in folds if key in fold.evaluation.policy]
+        policy |= {key: sum(found)} if found else {}
+    return policy | {"out_of_fold": [_described(fold) for fold in folds]}
+
+
+def _described(fold: HeldOut) -> dict[str, Any]:
+    """Of metrics.json: the run, how many images it held out, and its mIoU on them."""
+    evaluation = fold.evaluation
+    return vars(fold.origin) | {"images": len(evaluation.names), "mIoU": evaluation.metrics.means["mIoU"]}
+
+
+def _told_apart(folds: Sequence[HeldOut], attribute: str) -> list[str]:
+    """Names, or volumes, of all images, one fold after the other."""
+    named = [list(getattr(fold.evaluation, attribute) or [""] * len(fold.evaluation.names)) for fold in folds]
+    shared = Counter(name for names in named for name in set(names))
+    return [
+        f"{fold.origin.run.rstrip('/').rpartition('/')[2]}/{name}" if name and shared[name] > 1 else name
+        for fold, names in zip(folds, named, strict=True)
+        for name in names
+    ]
+
+
+def _refuse_other_policy(first: HeldOut, other: HeldOut) -> None:
+    one, two = (
+        {key: value for key, value in fold.evaluation.policy.items() if key not in _COUNTED} for fold in (first, other)
+    )
+    differing = [key for key in {**one, **two} if one.get(key) != two.get(key)]
+    if differing:
+        key = differing[0]
+        raise ValueError(
+            f"{first.origin.run} and {other.origin.run} do not predict alike: {key} is {one.get(key)} and "
+            f"{two.get(key)}; train the folds with one config"
+        )
