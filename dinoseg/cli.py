@@ -324,15 +324,23 @@ def export(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN... OUT [KEY=VALUE]...", help="Run folders or published heads, then a new folder; settings."
+            metavar="RUN... OUT [KEY=VALUE]...", help="Runs (or hf:HEAD), then a new folder, FILE.onnx or FILE.pt2; settings."
         ),
     ],
     checkpoint: CheckpointOption = "best",
+    images: Annotated[
+        Path | None, typer.Option(help="Of a file: pictures that prove it; of the run's validation split otherwise.")
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Of a file: half precision.")] = False,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Of a file: largest difference of a score, as a share of their range.")
+    ] = None,
 ) -> None:
-    """Write a run, or several as one, as a folder that needs nothing else: whole backbone, LoRA adapters merged."""
+    """Write a run, or several as one, as a folder that needs nothing else; or one run as an ONNX file, with proof."""
     from dinoseg.verbs.export import export_arguments
+    from dinoseg.verbs.export_file import FileOptions
 
-    export_arguments(arguments, checkpoint, Console())
+    export_arguments(arguments, checkpoint, FileOptions(images, fp16, tolerance), Console())
 
 
 @app.command()

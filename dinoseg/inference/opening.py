@@ -12,6 +12,7 @@ import torch
 
 from dinoseg.config import Config
 from dinoseg.config.loading import is_given
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.inference.ensemble import Ensemble, Member, Origin
 from dinoseg.inference.fingerprint import settings_fingerprint
 from dinoseg.inference.policy import window_policy
@@ -181,6 +182,22 @@ class OpenedRun:
             ValueError: a damaged checkpoint, or the backbone's weights are not to be had.
         """
         return self.source.load(self.config, self.label_space)
+
+    def load_merged(self) -> Segmenter:
+        """The same with its adapters merged into the backbone's weights.
+
+        Raises:
+            ValueError: see ``load_segmenter``.
+        """
+        segmenter = self.load_segmenter()
+        if segmenter.backbone.mode == "lora":
+            segmenter.backbone.merge_adapters()
+        return segmenter
+
+    @property
+    def picture_form(self) -> PictureForm:
+        """How it reads pictures."""
+        return PictureForm.of(self.config.datasets)
 
     def load_ensemble(self, device: torch.device) -> Ensemble:
         """The run alone, on a device.

@@ -43,7 +43,45 @@ def sample_levels(
         steering: of each sample, how many cells of its level it lies right of and below the reference, and the
             logit of its weight. The weights of a query and head are the softmax over levels and points.
     """
+    if torch.compiler.is_compiling():
+        return plain_samples(values, shapes, references, steering)
     return _WeightedSamples.apply(values, shapes, references, steering)
+
+
+def plain_samples(
+    values: Float[Tensor, "batch tokens heads channels"],
+    shapes: Shapes,
+    references: Float[Tensor, "queries 2"],
+    steering: Float[Tensor, "batch queries heads 3 levels points"],
+) -> Float[Tensor, "batch queries heads_times_channels"]:
+    """The same in gathers and sums alone, for graphs that other engines run.
+
+    Not by ``grid_sample``, which engines get wrong at borders and in fp16.
+    """
+    batch, tokens, heads, channels = values.shape
+    levels, points = steering.shape[-2:]
+    # Width and height of each level, and where its cells begin among the tokens of an image.
+    sizes = torch.tensor([[width, height] for height, width in shapes], dtype=values.dtype, device=values.device)
+    begins = torch.tensor([0, *(height * width for height, width in shapes[:-1])], device=values.device).cumsum(0)
+    begins = begins[:, None] + tokens * torch.arange(batch * heads, device=values.device).view(batch, 1, heads, 1, 1)
+    centres = references[:, :, None] * sizes.t() - 0.5
+    places = steering[:, :, :, :2] + centres[:, None, :, :, None]
+    weights = steering[:, :, :, 2].flatten(3).softmax(dim=-1).unflatten(3, (levels, points))
+    low = places.floor()
+    high_shares = places - low
+    table = values.transpose(1, 2).reshape(-1, channels)
+    total = values.new_zeros(batch, steering.shape[1], heads, channels)
+    for corner in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        cells, share = [], weights
+        for axis, step in enumerate(corner):
+            side, cell = sizes[:, axis, None], low[:, :, :, axis] + step
+            part = high_shares[:, :, :, axis] if step else 1 - high_shares[:, :, :, axis]
+            share = share * part * ((cell >= 0) & (cell < side)).to(values.dtype)
+            cells.append(torch.minimum(cell.clamp(min=0), side - 1))
+        rows = begins + (cells[1] * sizes[:, 0, None] + cells[0]).long()
+        gathered = table.index_select(0, rows.flatten()).view(batch, -1, heads, levels * points, channels)
+        total = total + (gathered * share.flatten(3)[..., None]).sum(dim=3)
+    return total.flatten(2)
 
 
 class _WeightedSamples(torch.autograd.Function):

@@ -146,10 +146,10 @@ class Fusion(nn.Module):
         """
         grid = _cell_positions((coarse.shape[-2], coarse.shape[-1]), size, coarse.device)
         # Sampling is linear: what has one shape is summed first, and sampled once.
-        sums: dict[torch.Size, Tensor] = {}
+        sums: dict[tuple[int, int], Tensor] = {}
         for project, feature in zip(self.projections, features, strict=True):
             projected = project(feature)
-            shape = projected.shape
+            shape = (projected.shape[-2], projected.shape[-1])
             sums[shape] = sums[shape] + projected if shape in sums else projected
         seen = [_sample(projected, grid) for projected in sums.values()]
         known = functional.gelu(self.norm(torch.stack(seen).sum(dim=0) if len(seen) > 1 else seen[0]))
@@ -212,7 +212,7 @@ def _cell_positions(
 
 def _sample(projected: Map, grid: Float[Tensor, "1 rows columns 2"]) -> Map:
     """The map at these places, bilinearly; beyond its border the border goes on."""
-    grid = grid.expand(len(projected), -1, -1, -1)
+    grid = grid.expand(projected.shape[0], -1, -1, -1)
     return functional.grid_sample(projected.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from dinoseg.models.bilinear import upsample_rows
 
@@ -44,6 +45,10 @@ def semantic_map(output: MaskOutput, size: tuple[int, int]) -> Float[Tensor, "ba
     """
     probabilities = output.class_logits[-1].float().softmax(dim=-1)[..., :-1].transpose(1, 2)
     masks = output.mask_logits(-1).float()
+    if torch.compiler.is_compiling():
+        # An engine plans its own memory, and knows no loop over a batch of unknown size.
+        whole = functional.interpolate(masks, size=size, mode="bilinear", align_corners=False)
+        return torch.einsum("bcq,bqhw->bchw", probabilities, whole.sigmoid())
     batch, queries = masks.shape[:2]
     scores = masks.new_empty(batch, probabilities.shape[1], *size)
     rows = max(1, _STRIPE_LOGITS // (batch * queries * size[1]))

@@ -140,7 +140,7 @@ class PlainMaskDecoder(nn.Module):
 
     def _sequence(self, layers: Sequence[Float[Tensor, "batch tokens dim"]]) -> Float[Tensor, "batch more_tokens dim"]:
         """The queries, and behind them the sum of all layers, each with its own small residual network and scale."""
-        queries = self.q.weight.expand(len(layers[0]), -1, -1)
+        queries = self.q.weight.expand(layers[0].shape[0], -1, -1)
         scaled = [
             (tokens + project(tokens)) * scale
             for tokens, project, scale in zip(layers, self.lateral_projections, self.scalers, strict=True)

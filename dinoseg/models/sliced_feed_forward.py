@@ -23,7 +23,7 @@ def feed_forward(
 ) -> Float[Tensor, "batch tokens dim"]:
     """``second(relu(first(tokens)))``; differentiable once with respect to tokens and parameters."""
     device = tokens.device.type
-    if device != "cpu" or torch.is_autocast_enabled(device):
+    if device != "cpu" or torch.is_autocast_enabled(device) or torch.compiler.is_compiling():
         return second(functional.relu(first(tokens)))
     arguments: tuple[Tensor, ...] = (tokens, first.weight, first.bias, second.weight, second.bias)
     if not torch.is_grad_enabled():

@@ -1,4 +1,4 @@
-"""``dinoseg export``: a run, or several as one, as one folder that needs nothing else to predict."""
+"""``dinoseg export``: a run, or several as one, as one folder that needs nothing else to predict; or as a file."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -22,20 +22,29 @@ from dinoseg.system.files import refuse_unwritable, refused_folder
 from dinoseg.system.messages import OUT_OF_ROOM
 from dinoseg.system.whole_folder import whole_folder
 from dinoseg.zoo.address import is_address
+from dinoseg.verbs.export_file import FILE_SUFFIXES, FileOptions, export_file
 
 
-def export_arguments(arguments: Sequence[str], checkpoint: str, console: Console) -> None:
-    """What the command line asks for: run folders, then the new folder; and ``key=value``, in any order.
+def export_arguments(arguments: Sequence[str], checkpoint: str, options: FileOptions, console: Console) -> None:
+    """What the command line asks for: run folders, then the new folder or file; and ``key=value``, in any order.
+
+    Args:
+        options: of a file.
 
     Raises:
-        ValueError: see ``export_run``; or there are fewer than two folders.
+        ValueError: see ``export_run`` and ``export_file``; or there are fewer than two paths.
     """
     settings = [argument for argument in arguments if is_setting(argument)]
     places = [argument for argument in arguments if argument not in settings]
     if len(places) < 2:
         found = f"found {places[0]} alone" if places else "found none"
-        raise ValueError(f"give one or more run folders, and then a new folder ({found})")
-    export_run(choose_runs(places[:-1], checkpoint, None, settings), Path(places[-1]), console)
+        raise ValueError(f"give one or more run folders, and then a new folder or file ({found})")
+    run, out = choose_runs(places[:-1], checkpoint, None, settings), Path(places[-1])
+    if out.suffix.lower() in FILE_SUFFIXES:
+        export_file(run, out, options, console)
+    else:
+        options.refuse_given(out)
+        export_run(run, out, console)
     note_unused_keys(settings, "export")
 
 
@@ -60,7 +69,7 @@ def export_run(run: Chosen, out: Path, console: Console) -> None:
     opened = run.open()
     if isinstance(opened, OpenedRun):
         said = f"the whole model of {opened.source.words} (checkpoint {opened.source.version})"
-        segmenter = _load_merged(opened)
+        segmenter = opened.load_merged()
         with _written(out) as folder:
             _write_run(opened, segmenter, RunFolder(folder))
     else:
@@ -96,13 +105,6 @@ def _written(out: Path) -> Iterator[Path]:
         raise ValueError(f"{out}: {_why_unwritten(out, error)}") from error
 
 
-def _load_merged(opened: OpenedRun) -> Segmenter:
-    segmenter = opened.load_segmenter()
-    if segmenter.backbone.mode == "lora":
-        segmenter.backbone.merge_adapters()
-    return segmenter
-
-
 def _write_run(opened: OpenedRun, segmenter: Segmenter, target: RunFolder) -> None:
     config = _config_of_export(opened.config)
     metadata = opened.source.metadata | {
@@ -123,7 +125,7 @@ def _write_members(opened: OpenedEnsemble, target: EnsembleFolder) -> None:
         # A name may have 255 bytes at most.
         name = f"{number}_{_last_name(member.source.words)[:50]}".replace("\\", "_")
         folder = RunFolder(target.path / name)
-        _write_run(member, _load_merged(member), folder)
+        _write_run(member, member.load_merged(), folder)
         listed.append((name, folder.open_checkpoint("best").weights_sha256))
     target.write(listed)
 

@@ -1,0 +1,120 @@
+"""A segmenter as a graph of one window size: an ONNX file, or a program of ``torch.export``."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dinoseg.models.segmenter import Segmenter
+from dinoseg.onnx.description import IMAGES, KEY, LOGITS, OnnxDescription
+
+# What exporters of PyTorch 2.6 and later write; every engine of the last years reads it.
+OPSET = 18
+_MOST_WINDOWS = 256
+
+
+class WindowGraph(nn.Module):
+    """Normalised windows to scores, both fp32, whatever the arithmetic between."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+
+    def forward(self, images: Float[Tensor, "batch bands height width"]) -> Float[Tensor, "batch classes height width"]:
+        """One score a class and pixel."""
+        dtype = next(self.segmenter.parameters()).dtype
+        return self.segmenter.semantic_logits(images.to(dtype)).float()
+
+
+def write_onnx(segmenter: Segmenter, description: OnnxDescription, file: Path) -> None:
+    """Writes the graph, its weights and its description as one ONNX file; the batch may have any number of windows.
+
+    Args:
+        segmenter: in evaluation mode, on the CPU; in the description's precision afterwards.
+
+    Raises:
+        ValueError: onnxscript is not installed, or PyTorch cannot write this model as a graph.
+    """
+    refuse_without_onnxscript()
+    program = traced(segmenter, description)
+    with _quietly():
+        written = torch.onnx.export(
+            program, dynamo=True, opset_version=OPSET, input_names=[IMAGES], output_names=[LOGITS], verbose=False
+        )
+    assert written is not None
+    written.model.metadata_props[KEY] = description.model_dump_json()
+    written.model.producer_name = "dinoseg"
+    # Weights beyond 2 GB do not fit into the file, and lie beside it as FILE.data.
+    written.save(str(file), external_data=_bytes_of(segmenter) > _LARGEST_FILE)
+
+
+_LARGEST_FILE = 1_900_000_000
+
+
+def write_program(segmenter: Segmenter, description: OnnxDescription, file: Path) -> None:
+    """Writes a program of ``torch.export``, with the description as an extra file named ``dinoseg``.
+
+    Raises:
+        ValueError: see ``write_onnx``.
+    """
+    torch.export.save(traced(segmenter, description), file, extra_files={KEY: description.model_dump_json()})
+
+
+def traced(segmenter: Segmenter, description: OnnxDescription) -> Any:
+    """The graph of the segmenter at the description's window size, with a batch of any size.
+
+    Raises:
+        ValueError: PyTorch cannot trace the model.
+    """
+    if description.precision == "fp16":
+        segmenter.half()
+    bands = len(description.picture.mean)
+    # Two windows: the numbers 0 and 1 would become part of the graph.
+    example = torch.zeros(2, bands, *description.window.size)
+    batch = torch.export.Dim("batch", min=1, max=_MOST_WINDOWS)
+    try:
+        with torch.no_grad(), _quietly():
+            return torch.export.export(
+                WindowGraph(segmenter).eval(), (example,), dynamic_shapes={IMAGES: {0: batch}}, strict=False
+            )
+    except Exception as error:  # torch.export raises of many kinds
+        raise ValueError(
+            f"{description.origin.head} on {description.origin.backbone}: PyTorch {torch.__version__} cannot trace it "
+            f"({type(error).__name__}: {str(error).splitlines()[0][:200]}); a newer PyTorch may"
+        ) from error
+
+
+def refuse_without_onnxscript() -> None:
+    """Raises ValueError where what PyTorch writes ONNX with is not installed."""
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise ValueError(
+            "onnxscript, which PyTorch writes ONNX files with, is missing: pip install 'dinoseg[onnx]'"
+        ) from None
+
+
+def _bytes_of(segmenter: Segmenter) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in segmenter.state_dict().values())
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the exporter's own remarks, which are for who writes exporters."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,106 @@
+"""What an ONNX file says of itself, beside its graph: all that prediction needs."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from dinoseg.labels.labels_json import LabelSpaceRecord
+from dinoseg.system.json_files import Record, check_document, parse_json
+
+# The key of the file's metadata.
+KEY = "dinoseg"
+IMAGES, LOGITS, LABELS = "images", "logits", "labels"
+_REMEDY = "export the run anew"
+
+Side = Annotated[int, Field(ge=1)]
+
+
+class WindowRecord(Record):
+    """How an image is cut: height and width of the graph's input, the step of windows, and their blending.
+
+    Attributes:
+        img_size: short side that an image is resized to first; None keeps its size.
+    """
+
+    size: Annotated[list[Side], Field(min_length=2, max_length=2)]
+    stride: Annotated[list[Side], Field(min_length=2, max_length=2)]
+    blend: Literal["uniform", "gaussian", "hann"]
+    img_size: Side | None
+
+
+class PictureRecord(Record):
+    """What becomes of a file's values: 0..1 by white or range, then less the mean and over the deviation.
+
+    Attributes:
+        white_level: what is white in pictures with 16 bits; None for 65535.
+        bands: of the file, counted from 1; None for RGB.
+        ranges: low and high, one pair for all bands or one each; None for 0 to 255, or to white.
+    """
+
+    mean: Annotated[list[float], Field(min_length=1)]
+    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    white_level: Side | None
+    bands: list[Side] | None
+    ranges: list[Annotated[list[float], Field(min_length=2, max_length=2)]] | None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "PictureRecord":
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"std: {len(self.std)} numbers found, {len(self.mean)} expected, as in mean")
+        return self
+
+
+class OriginRecord(Record):
+    """Where the weights come from.
+
+    Attributes:
+        dinoseg: version that wrote the file.
+        torch: version that traced the graph.
+        weights_sha256: of the checkpoint.
+    """
+
+    dinoseg: str
+    torch: str
+    checkpoint: str
+    weights_sha256: str
+    backbone: str
+    head: str
+
+
+class OnnxDescription(Record):
+    """The whole of it.
+
+    Attributes:
+        format: of this description; 1.
+        precision: of the arithmetic. Input and scores are fp32 always.
+        scores_are_probabilities: whether scores are to be divided by their sum, or want a softmax, to be probabilities.
+    """
+
+    format: Literal[1]
+    precision: Literal["fp32", "fp16"]
+    scores_are_probabilities: bool
+    window: WindowRecord
+    picture: PictureRecord
+    labels: LabelSpaceRecord
+    origin: OriginRecord
+
+    @staticmethod
+    def parse(text: str | None, source: str) -> "OnnxDescription":
+        """What the metadata of a file says.
+
+        Args:
+            text: the value of ``KEY``; None where there is none.
+
+        Raises:
+            ValueError: none, or one that does not fit; named after ``source``.
+        """
+        if text is None:
+            raise ValueError(
+                f"{source}: holds no description by dinoseg, so classes and windows are not known; give a file that "
+                "`dinoseg export RUN FILE.onnx` wrote"
+            )
+        try:
+            document = parse_json(text.encode())
+        except ValueError as error:
+            raise ValueError(f"{source}: its description is damaged ({error}); {_REMEDY}") from None
+        return check_document(document, OnnxDescription, source, _REMEDY)

@@ -1,0 +1,140 @@
+"""An ONNX file as a predictor: picture in, label ids out, equal to ``dinoseg predict`` but for ties of rounding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Integer
+from PIL import Image
+
+from dinoseg.data.bands import BandPicture, Picture, shown_picture
+from dinoseg.data.picture_form import PictureForm
+from dinoseg.labels import LabelSpace
+from dinoseg.onnx.description import IMAGES, KEY, LOGITS, OnnxDescription
+from dinoseg.onnx.windows import Windows
+
+ImageSource = str | Path | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class OnnxPrediction:
+    """The label map of one image.
+
+    Attributes:
+        image: the input as RGB, upright.
+        class_map: class indices at native size.
+        label_space: turns class indices into label ids and names.
+    """
+
+    image: Image.Image
+    class_map: Integer[np.ndarray, "height width"]
+    label_space: LabelSpace
+
+    @property
+    def labels(self) -> Integer[np.ndarray, "height width"]:
+        """Label ids, as in the masks that the model was trained with."""
+        return self.label_space.decode(self.class_map)
+
+
+class OnnxSegmenter:
+    """A file that ``dinoseg export RUN FILE.onnx`` wrote, opened.
+
+    Args:
+        file: the ONNX file.
+        providers: onnxruntime's execution providers, in order of preference; the CPU when left out.
+
+    Raises:
+        ValueError: onnxruntime is not installed; no ONNX file, or none of ours.
+    """
+
+    def __init__(self, file: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",)) -> None:
+        self._session = _open(Path(file), providers)
+        said = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+        self.description = OnnxDescription.parse(said, str(file))
+        self.label_space = LabelSpace.from_record(self.description.labels)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class index."""
+        return self.label_space.class_names
+
+    def predict(self, image: ImageSource) -> OnnxPrediction:
+        """Segments one image at its native size.
+
+        Args:
+            image: a path, a PIL image of any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16 (of
+                any numbers and bands where the run has ``datasets.bands`` or ``datasets.range``).
+
+        Raises:
+            ValueError: the file cannot be read as an image, or the array has another shape or type.
+        """
+        picture = self._picture(image)
+        bands = self._windows().scores(self._scores, self._normalised(picture))
+        dtype = np.uint8 if self.label_space.ignore_index <= 255 else np.uint16
+        class_map = np.concatenate([scores.argmax(axis=0).astype(dtype) for scores in bands])
+        return OnnxPrediction(shown_picture(picture), class_map, self.label_space)
+
+    def scores(self, image: ImageSource) -> Float[np.ndarray, "classes height width"]:
+        """One score a class and pixel at native size; the largest is the class.
+
+        Raises:
+            ValueError: see ``predict``.
+        """
+        picture = self._picture(image)
+        return np.concatenate(list(self._windows().scores(self._scores, self._normalised(picture))), axis=1)
+
+    def _picture(self, image: ImageSource) -> Picture:
+        said = self.description.picture
+        ranges = None if said.ranges is None else tuple((low, high) for low, high in said.ranges)
+        form = PictureForm(said.white_level, None if said.bands is None else tuple(said.bands), ranges)
+        return form.read(Path(image)) if isinstance(image, str | Path) else form.of_values(image)
+
+    def _normalised(self, picture: Picture) -> Float[np.ndarray, "bands height width"]:
+        if isinstance(picture, BandPicture):
+            values = picture.pixels(0, 0, picture.size[1], picture.size[0])
+        else:
+            values = np.asarray(picture, np.float32).transpose(2, 0, 1) / np.float32(255)
+        mean, std = (
+            np.array(numbers, np.float32)[:, None, None]
+            for numbers in (self.description.picture.mean, self.description.picture.std)
+        )
+        return (values - mean) / std
+
+    def _windows(self) -> Windows:
+        window = self.description.window
+        return Windows(
+            (window.size[0], window.size[1]), (window.stride[0], window.stride[1]), window.blend, window.img_size
+        )
+
+    def _scores(self, windows: Float[np.ndarray, "batch bands height width"]) -> np.ndarray:
+        found: list[Any] = self._session.run([LOGITS], {IMAGES: windows})
+        return np.asarray(found[0])
+
+
+def load(file: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",)) -> OnnxSegmenter:
+    """Opens a file for prediction; see ``OnnxSegmenter``."""
+    return OnnxSegmenter(file, providers)
+
+
+def predict(file: str | Path, image: ImageSource) -> OnnxPrediction:
+    """The label map of one image; whoever has several opens the file once, with ``load``.
+
+    Raises:
+        ValueError: see ``OnnxSegmenter`` and ``OnnxSegmenter.predict``.
+    """
+    return load(file).predict(image)
+
+
+def _open(file: Path, providers: Sequence[str]) -> Any:
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; give one that `dinoseg export RUN FILE.onnx` wrote")
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ValueError("onnxruntime, which runs ONNX files, is missing: pip install 'dinoseg[onnx]'") from None
+    try:
+        return onnxruntime.InferenceSession(str(file), providers=list(providers))
+    except Exception as error:  # onnxruntime's own classes, which share no base but this
+        raise ValueError(f"{file}: onnxruntime cannot open it ({str(error).splitlines()[0]})") from None

@@ -1,0 +1,165 @@
+"""``dinoseg export RUN FILE``: one run as an ONNX file or a program of ``torch.export``, proved before it appears."""
+
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from dinoseg.config import Config
+from dinoseg.data.folders import find_pairs
+from dinoseg.data.found_files import is_volume
+from dinoseg.data.pairs import Pair
+from dinoseg.exporting.describe import description_of
+from dinoseg.exporting.graph import refuse_without_onnxscript, write_onnx, write_program
+from dinoseg.exporting.parity import TOLERANCES, ExportedModel, Parity, ProgramModel, TorchScores, compare
+from dinoseg.inference.chosen_runs import Chosen
+from dinoseg.inference.files import list_inputs
+from dinoseg.inference.opening import OpenedRun
+from dinoseg.inference.policy import WindowPolicy, window_policy
+from dinoseg.onnx import load
+from dinoseg.onnx.description import OnnxDescription
+from dinoseg.system.files import refuse_unwritable
+
+FILE_SUFFIXES = (".onnx", ".pt2")
+_MOST_IMAGES = 3
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """Options of a file.
+
+    Attributes:
+        images: file or folder of pictures that prove it; None takes those of the run's validation split.
+        fp16: half precision.
+        tolerance: largest difference of a score, as a share of the range that scores have; None for the usual one.
+    """
+
+    images: Path | None = None
+    fp16: bool = False
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.tolerance is not None and not 0 < self.tolerance <= 1:
+            raise ValueError(f"--tolerance {self.tolerance:g}: give a share above 0 and at most 1, such as 0.001")
+
+    @property
+    def precision(self) -> str:
+        """``fp32`` or ``fp16``."""
+        return "fp16" if self.fp16 else "fp32"
+
+    @property
+    def allowed(self) -> float:
+        """The tolerance that applies."""
+        return self.tolerance or TOLERANCES[self.precision]
+
+    def refuse_given(self, out: Path) -> None:
+        """Raises ValueError for options of a file where a folder is written."""
+        given = {"--images": self.images is not None, "--fp16": self.fp16, "--tolerance": self.tolerance is not None}
+        for option in (name for name, is_given in given.items() if is_given):
+            raise ValueError(
+                f"{option} is of files: {out} will be a folder; end its name in {' or '.join(FILE_SUFFIXES)}"
+            )
+
+
+def export_file(run: Chosen, out: Path, options: FileOptions, console: Console) -> None:
+    """Writes the run's segmenter as a file, and beside it ``FILE.json`` with how far it is from the run.
+
+    Both predict a few pictures. Where they differ by more than the tolerance, there is no file.
+
+    Args:
+        out: ``FILE.onnx`` or ``FILE.pt2``; must not exist.
+
+    Raises:
+        ValueError: not a run folder, several runs, a damaged checkpoint, no pictures, a missing extra, ``out`` exists
+            or cannot be written, a model that cannot be traced, or a file that does not say what the run says.
+    """
+    if out.exists():
+        raise ValueError(f"{out}: exists, and is kept; give a new name, or remove it")
+    refuse_unwritable(out.parent, "")
+    if out.suffix.lower() == ".onnx":
+        refuse_without_onnxscript()
+    opened = run.open()
+    if not isinstance(opened, OpenedRun):
+        raise ValueError(f"{out}: a file holds one model; export each run on its own, or all of them as a folder")
+    images = _pictures(opened.config, options)
+    policy = _file_policy(opened, images)
+    description = description_of(opened, policy, options.precision)
+    segmenter = opened.load_merged().eval()
+    reading = opened.member(segmenter).reading
+    run_says = TorchScores(segmenter, reading, policy)
+    expected = [run_says.scores(image) for image in images]
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
+        written = Path(name) / out.name
+        file_says: ExportedModel
+        if out.suffix.lower() == ".onnx":
+            write_onnx(segmenter, description, written)
+            file_says = load(written)
+        else:
+            write_program(segmenter, description, written)
+            program = torch.export.load(written).module()
+            model = ProgramModel(program, segmenter.num_classes, segmenter.scores_are_probabilities)
+            file_says = TorchScores(model, reading, policy)
+        parity = compare(expected, file_says, images)
+        _refuse_beyond(parity, options, out)
+        parity_file = Path(name) / f"{out.name}.json"
+        parity_file.write_text(json.dumps(parity.describe() | {"tolerance": options.allowed}, indent=2) + "\n")
+        for file in sorted(Path(name).iterdir()):
+            shutil.move(file, out.parent / file.name)
+    _say(out, description, parity, console)
+
+
+def _pictures(config: Config, options: FileOptions) -> list[Path]:
+    """Those that prove the file."""
+    if options.images is not None:
+        return [image.path for image in list_inputs([str(options.images)]) if image.row is None][:_MOST_IMAGES]
+    try:
+        pairs = find_pairs(config.datasets, "val").pairs
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"no pictures to prove the file with: the run's validation split is not there ({error}); give some with "
+            "--images FOLDER"
+        ) from None
+    # Slices, tiles and rows of tables are no files of their own.
+    images = [pair.image for pair in pairs if type(pair) is Pair and not is_volume(pair.image)]
+    if not images:
+        raise ValueError(
+            "no picture of the run's validation split is a file of its own; give some with --images FOLDER"
+        )
+    return images[:_MOST_IMAGES]
+
+
+def _file_policy(opened: OpenedRun, images: Sequence[Path]) -> WindowPolicy:
+    """The run's windows; for a run that sees images in one piece, one window of the size that most of these have."""
+    policy = replace(window_policy(opened.config), tta=None, batch_size=1)
+    if policy.mode == "slide":
+        return policy
+    sizes = Counter(policy.view_sizes(opened.picture_form.read(image).size[::-1])[0] for image in images)
+    size = sizes.most_common(1)[0][0]
+    return replace(policy, mode="slide", crop=size, stride=size)
+
+
+def _refuse_beyond(parity: Parity, options: FileOptions, out: Path) -> None:
+    if parity.share_of_range > options.allowed:
+        raise ValueError(
+            f"{out}: not written. Its scores differ from the run's by up to {parity.largest_difference:.3g}, "
+            f"{parity.share_of_range:.2g} of their range, and {options.allowed:g} is allowed "
+            f"({parity.pixels_that_differ} of {parity.pixels} pixels would change their class); --tolerance allows more"
+        )
+
+
+def _say(out: Path, description: OnnxDescription, parity: Parity, console: Console) -> None:
+    height, width = description.window.size
+    console.print(
+        f"{out}: {out.stat().st_size / 1e6:.1f} MB, windows of {height} x {width} px, {description.precision}\n"
+        f"proved on {len(parity.images)} pictures: scores differ by up to {parity.largest_difference:.2g} "
+        f"({parity.share_of_range:.1g} of their range), {parity.pixels_that_differ} of {parity.pixels} pixels are of "
+        "another class",
+        soft_wrap=True,
+        markup=False,
+    )

@@ -1,0 +1,214 @@
+"""Exported files: what they predict is what the run predicts, and a file that does not is never there."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny import run_cli, train_tiny_run
+from PIL import Image
+
+import dinoseg
+import dinoseg.onnx
+from dinoseg.exporting import parity
+from dinoseg.models.deformable_sampling import plain_samples, sample_levels
+from dinoseg.models.mask_output import MaskOutput, semantic_map
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*random initialisation.*"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+HEADS = {
+    "linear": [],
+    "dense": ["decoder_head.stem_widths=[8,8,8,8]", "model.backbone_scale=1.5"],
+    "pmt": ["decoder_head.decoder_layers=1", "decoder_head.num_queries=4"],
+    "m2f": [
+        "decoder_head.decoder_layers=1",
+        "decoder_head.encoder_layers=1",
+        "decoder_head.num_queries=4",
+        "decoder_head.hidden_dim=32",
+    ],
+}
+WINDOWS = ["eval.crop_size=32", "eval.stride=20"]
+
+
+@pytest.fixture(scope="module", params=sorted(HEADS))
+def run_of_head(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    head = request.param
+    return train_tiny_run(tmp_path_factory, {"train": 2, "val": 2}, f"decoder_head.type={head}", *HEADS[head], *WINDOWS)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return train_tiny_run(tmp_path_factory, {"train": 2, "val": 2}, "decoder_head.type=linear", *WINDOWS)
+
+
+def test_a_file_predicts_the_label_ids_of_its_run(
+    run_of_head: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, folder = run_of_head
+    file = tmp_path / "model.onnx"
+    assert run_cli(["export", folder, file], monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert "windows of 32 x 32 px, fp32" in printed and "proved on 2 pictures" in printed
+    beside = json.loads((tmp_path / "model.onnx.json").read_text())
+    assert beside["share_of_range"] < 1e-4 and beside["pixels"] == 2 * 40 * 56
+    picture = next((data / "val" / "images").iterdir())
+    found, expected = dinoseg.onnx.load(file).predict(picture), dinoseg.load(folder, device="cpu").predict(picture)
+    assert found.labels.dtype == expected.labels.dtype
+    assert (found.labels != expected.labels).mean() < 1e-3
+    assert found.label_space == expected.label_space
+
+
+def test_pytorch_is_not_needed_to_predict(
+    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, folder = run
+    assert run_cli(["export", folder, tmp_path / "model.onnx"], monkeypatch) == 0
+    picture = next((data / "val" / "images").iterdir())
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from dinoseg import onnx\n"
+        f"print(onnx.predict({str(tmp_path / 'model.onnx')!r}, {str(picture)!r}).labels.shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("(40, 56)", 0), done.stderr
+
+
+def test_a_run_that_sees_images_in_one_piece_gets_a_window_of_their_size(
+    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = run
+    file = tmp_path / "model.onnx"
+    assert run_cli(["export", folder, file, "eval.mode=whole"], monkeypatch) == 0
+    opened = dinoseg.onnx.load(file)
+    assert opened.description.window.size == [40, 56]
+    # Of any other size it is cut, and padded where it is smaller.
+    for size in ((90, 33), (20, 30), (41, 57)):
+        image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+        assert opened.predict(image).labels.shape == size
+
+
+def test_half_precision_and_programs_are_proved_too(
+    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, folder = run
+    assert run_cli(["export", folder, tmp_path / "half.onnx", "--fp16"], monkeypatch) == 0
+    assert "fp16" in capsys.readouterr().out
+    half = dinoseg.onnx.load(tmp_path / "half.onnx")
+    assert half.scores(next((data / "val" / "images").iterdir())).dtype == np.float32
+    assert run_cli(["export", folder, tmp_path / "model.pt2"], monkeypatch) == 0
+    said = {"dinoseg": ""}
+    program = torch.export.load(tmp_path / "model.pt2", extra_files=said)
+    assert json.loads(said["dinoseg"])["labels"]["num_classes"] == 3
+    assert program.module()(torch.zeros(3, 3, 32, 32)).shape == (3, 3, 32, 32)
+
+
+def test_a_file_that_differs_from_its_run_is_not_there(
+    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    honest = dinoseg.onnx.OnnxSegmenter.scores
+    monkeypatch.setattr(dinoseg.onnx.OnnxSegmenter, "scores", lambda self, image: honest(self, image) * 1.5)
+    assert run_cli(["export", run[1], tmp_path / "model.onnx"], monkeypatch) == 1
+    printed = capsys.readouterr().err
+    assert "not written. Its scores differ from the run's by up to" in printed and "0.001 is allowed" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_score_that_is_no_number_is_far_away() -> None:
+    class Broken:
+        def scores(self, image: Path) -> np.ndarray:
+            return np.full((2, 3, 3), np.nan, np.float32)
+
+    found = parity.compare([np.zeros((2, 3, 3), np.float32)], Broken(), [Path("a.png")])
+    assert found.largest_difference == np.inf
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{run}", "{run}", "{out}"], "is given twice"),
+        (["{run}", "{out}", "--tolerance", "0"], "--tolerance 0: give a share above 0 and at most 1"),
+        (["{run}", "{folder}", "--fp16"], "--fp16 is of files, and"),
+        (["{run}", "{there}"], "exists, and is kept; give a new name, or remove it"),
+        (["{run}", "{out}", "datasets.root=/nowhere"], "give some with --images FOLDER"),
+    ],
+)
+def test_mistakes_are_named(
+    run: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    there = tmp_path / "there.onnx"
+    there.write_text("mine")
+    places = {"run": run[1], "out": tmp_path / "a.onnx", "folder": tmp_path / "folder", "there": there}
+    assert run_cli(["export", *(argument.format(**places) for argument in arguments)], monkeypatch) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert there.read_text() == "mine"
+
+
+def test_a_missing_extra_is_named(
+    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert run_cli(["export", run[1], tmp_path / "a.onnx"], monkeypatch) == 1
+    assert "pip install 'dinoseg[onnx]'" in capsys.readouterr().err
+
+
+def test_files_that_are_none_of_ours_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such file"):
+        dinoseg.onnx.load(tmp_path / "none.onnx")
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(ValueError, match="onnxruntime cannot open it"):
+        dinoseg.onnx.load(tmp_path / "text.onnx")
+
+
+def test_deformable_samples_in_gathers_alone_equal_the_fused_ones() -> None:
+    torch.manual_seed(0)
+    shapes = ((3, 5), (6, 9))
+    values, references = torch.randn(2, 69, 4, 8, dtype=torch.float64), torch.rand(11, 2, dtype=torch.float64)
+    steering = torch.randn(2, 11, 4, 3, 2, 4, dtype=torch.float64) * 4
+    fused = sample_levels(values, shapes, references, steering)
+    torch.testing.assert_close(plain_samples(values, shapes, references, steering), fused, rtol=0, atol=1e-12)
+
+
+def test_the_semantic_map_of_a_graph_equals_that_of_stripes(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    output = MaskOutput(torch.randn(1, 2, 5, 4), torch.randn(1, 2, 5, 6), torch.randn(1, 2, 5), torch.randn(2, 6, 7, 9))
+    striped = semantic_map(output, (30, 41))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    torch.testing.assert_close(semantic_map(output, (30, 41)), striped)
+
+
+def test_pictures_of_other_bands_are_read_as_the_run_reads_them(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, folder = train_tiny_run(
+        tmp_path_factory,
+        {"train": 2, "val": 1},
+        "decoder_head.type=linear",
+        "datasets.bands=[3,1]",
+        "transforms.mean=[0.5,0.4]",
+        "transforms.std=[0.2,0.3]",
+        *WINDOWS,
+    )
+    assert run_cli(["export", folder, tmp_path / "model.onnx"], monkeypatch) == 0
+    picture = next((data / "val" / "images").iterdir())
+    values = np.asarray(Image.open(picture))
+    opened = dinoseg.onnx.load(tmp_path / "model.onnx")
+    assert opened.description.picture.bands == [3, 1]
+    np.testing.assert_array_equal(
+        opened.predict(values).labels, dinoseg.load(folder, device="cpu").predict(picture).labels
+    )
