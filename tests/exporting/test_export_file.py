@@ -1,6 +1,7 @@
 """Exported files: what they predict is what the run predicts, and a file that does not is never there."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -212,3 +213,18 @@ def test_pictures_of_other_bands_are_read_as_the_run_reads_them(
     np.testing.assert_array_equal(
         opened.predict(values).labels, dinoseg.load(folder, device="cpu").predict(picture).labels
     )
+
+
+def test_the_example_that_needs_no_dinoseg_predicts_the_same(
+    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, folder = run
+    assert run_cli(["export", folder, tmp_path / "model.onnx"], monkeypatch) == 0
+    page = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text(encoding="utf-8")
+    (example,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def predict" in block)
+    assert "dinoseg" not in [line.split()[1] for line in example.splitlines() if line.startswith(("import", "from"))]
+    (tmp_path / "example.py").write_text(example)
+    picture = next((data / "val" / "images").iterdir())
+    out = tmp_path / "labels.png"
+    subprocess.run([sys.executable, "example.py", "model.onnx", picture, out], cwd=tmp_path, check=True)
+    np.testing.assert_array_equal(Image.open(out), dinoseg.onnx.predict(tmp_path / "model.onnx", picture).labels)
