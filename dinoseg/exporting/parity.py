@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from dinoseg.inference.windows import infer_scores
 TOLERANCES = {"fp32": 1e-3, "fp16": 3e-2}
 
 
+@runtime_checkable
 class ExportedModel(Protocol):
     """What is proved: a file, opened by the engine that it is for."""
 

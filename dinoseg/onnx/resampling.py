@@ -48,9 +48,11 @@ class Taps:
         assert total is not None
         return total
 
-    def rows(self, first: int, last: int, first_source: int) -> "Taps":
-        """Those of output pixels ``first`` to ``last`` (exclusive), of a source that begins at ``first_source``."""
-        return Taps(self.indices[first:last] - first_source, self.weights[first:last])
+    def part(self, first: int, last: int, first_source: int, sources: int) -> "Taps":
+        """Those of output pixels ``first`` to ``last`` (exclusive), of ``sources`` pixels from ``first_source`` on."""
+        # What has no weight may lie outside.
+        indices = (self.indices[first:last] - first_source).clip(0, sources - 1)
+        return Taps(indices, self.weights[first:last])
 
     @property
     def lowest(self) -> Int[np.ndarray, " output"]:

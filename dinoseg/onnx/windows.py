@@ -53,17 +53,18 @@ class Windows:
         if size == native:
             yield from self._bands(model, image)
             return
-        needed, lowest = rows.highest, rows.lowest
-        held, held_from, done = np.empty((0, 0, 0), np.float32), 0, 0
+        held: np.ndarray | None = None
+        held_from = done = 0
         for band in self._bands(model, resized(image, (size[0], size[1]))):
-            held = np.concatenate([held, band], axis=1) if held.size else band
-            ready = int(np.searchsorted(needed, held_from + held.shape[1]))
+            held = band if held is None else np.concatenate([held, band], axis=1)
+            ready = int(np.searchsorted(rows.highest, held_from + held.shape[1]))
             if ready > done:
-                known = rows.rows(done, ready, held_from)
+                known = rows.part(done, ready, held_from, held.shape[1])
                 yield columns.apply(known.apply(held, axis=1), axis=2)
                 done = ready
             if done < native[0]:
-                held, held_from = held[:, lowest[done] - held_from :], int(lowest[done])
+                unneeded = min(int(rows.lowest[done]) - held_from, held.shape[1])
+                held, held_from = held[:, unneeded:], held_from + unneeded
 
     def _bands(self, model: Model, image: Float[np.ndarray, "bands height width"]) -> Iterator[Scores]:
         """Scores of the image's own rows, each band once no window below reaches into it."""
