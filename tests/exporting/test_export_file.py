@@ -139,7 +139,7 @@ def test_a_score_that_is_no_number_is_far_away() -> None:
     [
         (["{run}", "{run}", "{out}"], "is given twice"),
         (["{run}", "{out}", "--tolerance", "0"], "--tolerance 0: give a share above 0 and at most 1"),
-        (["{run}", "{folder}", "--fp16"], "--fp16 is of files, and"),
+        (["{run}", "{folder}", "--fp16"], "--fp16 is of files:"),
         (["{run}", "{there}"], "exists, and is kept; give a new name, or remove it"),
         (["{run}", "{out}", "datasets.root=/nowhere"], "give some with --images FOLDER"),
     ],
