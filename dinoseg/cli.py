@@ -324,7 +324,8 @@ def export(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN... OUT [KEY=VALUE]...", help="Runs (or hf:HEAD), then a new folder, FILE.onnx or FILE.pt2; settings."
+            metavar="RUN... OUT [KEY=VALUE]...",
+            help="Runs (or hf:HEAD), then a new folder, FILE.onnx or FILE.pt2; settings.",
         ),
     ],
     checkpoint: CheckpointOption = "best",

@@ -21,8 +21,8 @@ from dinoseg.run_folder.trained_with import describe_training
 from dinoseg.system.files import refuse_unwritable, refused_folder
 from dinoseg.system.messages import OUT_OF_ROOM
 from dinoseg.system.whole_folder import whole_folder
-from dinoseg.zoo.address import is_address
 from dinoseg.verbs.export_file import FILE_SUFFIXES, FileOptions, export_file
+from dinoseg.zoo.address import is_address
 
 
 def export_arguments(arguments: Sequence[str], checkpoint: str, options: FileOptions, console: Console) -> None:
