@@ -26,6 +26,7 @@ from dinoseg.backbone.lora import (
     train_adapters,
     without_adapters,
 )
+from dinoseg.backbone.open_blocks import OpenBlocks
 from dinoseg.backbone.timm_models import create_model, find_or_describe, model_from_hub
 from dinoseg.backbone.weights import WeightsReport, load_weights
 from dinoseg.config import LoraConfig, settled_lora
@@ -47,6 +48,8 @@ class Backbone(nn.Module):
     last stage only: earlier stages come without.
 
     ``scale``: how much larger than it is given the model sees an image, so that what is thinner than a patch is not.
+
+    ``open_blocks``: how many of the last blocks a head runs itself (``open_last_blocks``); none for most heads.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Backbone(nn.Module):
         self.weights_report = weights_report
         self.gradient_checkpointing = gradient_checkpointing
         self.scale = scale
+        self.open_blocks = 0
         if isinstance(model, ConvNeXt):
             stages: Any = model.feature_info
             self.out_channels = tuple(int(stages[layer]["num_chs"]) for layer in self.layers)
@@ -113,6 +117,29 @@ class Backbone(nn.Module):
     def num_heads(self) -> int | None:
         """Attention heads of each block of a ViT; None for a ConvNeXt."""
         return int(self.model.blocks[0].attn.num_heads) if self.spec.kind == "vit" else None
+
+    def open_last_blocks(self, count: int) -> OpenBlocks:
+        """Leaves its last blocks to a head that runs them itself, among tokens of its own.
+
+        From now on ``forward`` gives what goes into them, without the final norm. What is trained stays the same: the
+        blocks are the backbone's.
+
+        Raises:
+            ValueError: several tapped layers, or fewer blocks than asked for.
+        """
+        if len(self.layers) != 1 or not 0 < count <= self.layers[0]:
+            raise ValueError(
+                f"{count} last blocks of layers {list(self.layers)} cannot be left to the head: it takes one layer, "
+                f"and at least one block before them; give decoder_head.decoder_layers between 1 and {self.layers[-1]}"
+                ", and decoder_head.backbone_out_layers=LAST"
+            )
+        self.open_blocks = count
+        return OpenBlocks(self.model, self.layers[0] - count + 1, self.layers[0], use_norm=self.use_norm)
+
+    @property
+    def feature_layers(self) -> tuple[int, ...]:
+        """The layers whose features ``forward`` gives: those that are tapped, before the blocks of the head's."""
+        return tuple(layer - self.open_blocks for layer in self.layers)
 
     def merge_adapters(self) -> None:
         """Makes one weight of every projection and its adapter: a frozen backbone of the same features."""
@@ -177,9 +204,9 @@ class Backbone(nn.Module):
         prefix_tokens = int(model.num_prefix_tokens)
         outputs = model.forward_intermediates(
             image,
-            indices=list(self.layers),
+            indices=list(self.feature_layers),
             return_prefix_tokens=prefix_tokens > 0,
-            norm=self.use_norm,
+            norm=self.use_norm and not self.open_blocks,
             stop_early=True,
             output_fmt="NLC",
             intermediates_only=True,

@@ -107,7 +107,7 @@ def _joined_spellings(config: Config) -> dict[str, Any]:
     return {
         "datasets.reduce_zero_label": zero,
         "eval.reduce_zero_label": zero,
-        "model.mode": mode or ("lora" if enabled else "freeze"),
+        "model.mode": mode or ("lora" if enabled else "full" if config.decoder_head.type == "eomt" else "freeze"),
         "lora": settled_lora(config.lora).model_dump() | {"enabled": None},
         "scheduler.constructor_kwargs": {name: value for name, value in options.items() if value is not None},
     }
@@ -115,8 +115,8 @@ def _joined_spellings(config: Config) -> dict[str, Any]:
 
 def _left_out(config: Config) -> dict[str, Any]:
     """Values for the keys that were left out: they follow from the head, the mode, the crop and the steps."""
-    mask2former, dense, pmt = (config.decoder_head.type == head for head in ("m2f", "dense", "pmt"))
-    masks = mask2former or pmt
+    mask2former, dense, pmt, eomt = (config.decoder_head.type == head for head in ("m2f", "dense", "pmt", "eomt"))
+    masks = predicts_masks(config)
     crop = config.transforms.train.crop_size if config.eval.crop_size is None else config.eval.crop_size
     values: dict[str, Any] = {
         "decoder_head.backbone_out_layers": (
@@ -126,14 +126,18 @@ def _left_out(config: Config) -> dict[str, Any]:
         "decoder_head.num_heads": 8 if mask2former else None,
         "decoder_head.decoder_layers": 9 if mask2former else 6 if pmt else None,
         "decoder_head.decoder_ffn_dim": 2048 if mask2former else None,
-        "optimizer.lr": 2e-4 if pmt else 1e-4 if mask2former else 1e-3,
+        "optimizer.lr": 2e-4 if pmt else 1e-4 if masks else 1e-3,
         "optimizer.weight_decay": 0.05 if masks else 0.01,
         "optimizer.gradient_clip": 0.01 if masks else 1.0 if dense else float("inf"),
         "train.diceloss_weight": 1.0 if dense else 0.0,
         "optimizer.backbone_lr_factor": _LR_FACTOR.get(config.model.mode or "", _band_lr_factor(config)),
+        "optimizer.layer_decay": 1.0,
         "eval.crop_size": crop,
         "eval.stride": [max(1, side * 2 // 3) for side in crop] if isinstance(crop, list) else max(1, crop * 2 // 3),
     }
+    if eomt and config.model.mode == "full":
+        # As published: each block learns a fifth slower than the one after it.
+        values |= {"optimizer.backbone_lr_factor": 1.0, "optimizer.layer_decay": 0.8}
     if config.datasets.bands is None:
         values |= {"transforms.mean": IMAGENET_MEAN, "transforms.std": IMAGENET_STD}
     else:
@@ -150,6 +154,11 @@ def _left_out(config: Config) -> dict[str, Any]:
     if config.eval.eval_interval == 0:
         changes["eval.eval_interval"] = max(1, config.scheduler.total_iter // 10)
     return changes
+
+
+def predicts_masks(config: Config) -> bool:
+    """Whether the head finds masks with a class each, and does not score pixels."""
+    return config.decoder_head.type in ("m2f", "pmt", "eomt")
 
 
 def trains_bands(config: Config) -> bool:
@@ -203,13 +212,14 @@ def _check_agreement(config: Config) -> None:
     if config.train.cache_features and config.model.mode != "freeze":
         raise ValueError(
             f"train.cache_features=true with model.mode={config.model.mode}: features of a backbone that is trained "
-            "change with every step; leave train.cache_features out, or set model.mode=freeze"
+            "change with every step; leave train.cache_features out"
+            + (", or set model.mode=freeze" if config.decoder_head.type != "eomt" else "")
         )
     if config.train.celoss_weight == config.train.diceloss_weight == 0:
         raise ValueError(
             "train.celoss_weight and train.diceloss_weight are both 0: nothing to learn; raise one of them"
         )
-    if config.train.cldice_weight and config.decoder_head.type in ("m2f", "pmt"):
+    if config.train.cldice_weight and predicts_masks(config):
         raise ValueError(
             f"train.cldice_weight={config.train.cldice_weight:g} is for heads that score pixels, and has no effect on "
             f"decoder_head.type={config.decoder_head.type}; leave it out"

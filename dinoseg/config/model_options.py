@@ -16,7 +16,7 @@ class ModelConfig(Section):
     )
     mode: str | None = option(
         None,
-        "what of the backbone is trained; freeze when left out",
+        "what of the backbone is trained; freeze when left out, full for the eomt head",
         choices=("freeze", "lora", "full"),
         first=True,
     )
@@ -74,11 +74,11 @@ class LoraConfig(Section):
 class DecoderHeadConfig(Section):
     """The head on the backbone's features."""
 
-    type: str = option("linear", "which head", choices=("linear", "dense", "m2f", "pmt"), first=True)
+    type: str = option("linear", "which head", choices=("linear", "dense", "m2f", "pmt", "eomt"), first=True)
     backbone_out_layers: str | list[int] | None = option(
         None,
-        "LAST | FOUR_LAST | FOUR_EVEN_INTERVALS | FOUR_QUARTERS | list of block indices; LAST for linear, the fourth "
-        "for pmt, else the third when left out",
+        "LAST | FOUR_LAST | FOUR_EVEN_INTERVALS | FOUR_QUARTERS | list of block indices; LAST for linear and "
+        "eomt, the fourth for pmt, else the third when left out",
     )
     use_batchnorm: bool = option(True, "linear: BatchNorm before the classifier")
     use_cls_token: bool = option(False, "linear: concatenate the class token to every patch feature")
@@ -102,10 +102,14 @@ class DecoderHeadConfig(Section):
         least=1,
         most=256,
     )
-    num_queries: int = option(100, "m2f, pmt: learned queries", least=1, most=65536)
+    num_queries: int = option(100, "m2f, pmt, eomt: learned queries", least=1, most=65536)
     encoder_layers: int = option(6, "m2f: deformable encoder layers", least=1, most=100)
     decoder_layers: int | None = option(
-        None, "m2f: mask decoder layers; pmt: blocks; 9 for m2f, 6 for pmt when left out", least=1, most=100
+        None,
+        "m2f: mask decoder layers; pmt: blocks; eomt: last blocks of the backbone, which queries join; 9 for m2f, 6 for "
+        "pmt, 3 (ViT-S and B), 4 (L) or 5 (40 blocks) for eomt when left out",
+        least=1,
+        most=100,
     )
     encoder_ffn_dim: int = option(1024, "m2f: FFN width of the pixel decoder", least=1, most=65536)
     decoder_ffn_dim: int | None = option(
@@ -117,5 +121,5 @@ class DecoderHeadConfig(Section):
     adapter_inplane: int = option(64, "m2f: channels of the adapter's spatial prior", least=1, most=4096)
     adapter_drop_path: float = option(0.3, "m2f: drop-path rate of the adapter", least=0, below=1)
     activation_checkpointing: bool = option(
-        False, "m2f, pmt: recompute activations in the backward pass to save memory", resume="free"
+        False, "m2f, pmt, eomt: recompute activations of the head in the backward pass to save memory", resume="free"
     )

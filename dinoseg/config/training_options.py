@@ -31,30 +31,31 @@ class OptimizerConfig(Section):
     """AdamW and its learning rates."""
 
     lr: float | None = option(
-        None, "1e-3 for linear and dense, 1e-4 for m2f, 2e-4 for pmt when left out", least=0, first=True
+        None, "1e-3 for linear and dense, 1e-4 for m2f and eomt, 2e-4 for pmt when left out", least=0, first=True
     )
     beta1: float = option(0.9, "AdamW beta 1", least=0, below=1)
     beta2: float = option(0.999, "AdamW beta 2", least=0, below=1)
     weight_decay: float | None = option(
         None,
-        "1e-2 for linear and dense, 5e-2 for m2f and pmt when left out; none on norms, biases, embeddings",
+        "1e-2 for linear and dense, 5e-2 for m2f, pmt and eomt when left out; none on norms, biases, embeddings",
         least=0,
     )
     gradient_clip: float | None = option(
         None,
-        "largest gradient norm, 0 for none; inf (none) for linear, 1 for dense, 0.01 for m2f and pmt when left out",
+        "largest gradient norm, 0 for none; inf (none) for linear, 1 for dense, 0.01 for m2f, pmt and eomt when left out",
         least=0,
         infinite=True,
     )
     backbone_lr_factor: float | None = option(
         None,
-        "the backbone's learning rate over the head's; 0.1 for model.mode=full, 1 for lora when left out",
+        "the backbone's learning rate over the head's; 0.1 for model.mode=full, 1 for lora and eomt when left out",
         least=0,
         most=1000,
     )
-    layer_decay: float = option(
-        1.0,
-        "the learning rate of a backbone block is this to the power of its distance from the head",
+    layer_decay: float | None = option(
+        None,
+        "the learning rate of a backbone block is this to the power of its distance from the head; 0.8 for eomt with "
+        "model.mode=full, else 1 when left out",
         above=0,
         most=1,
     )
@@ -117,7 +118,7 @@ class TrainConfig(Section):
 
 
 class Mask2FormerTrainConfig(Section):
-    """The loss of the m2f and pmt heads."""
+    """The loss of the m2f, pmt and eomt heads."""
 
     num_points: int = option(12544, "points per mask in the loss", least=1, most=10**7)
     oversample_ratio: float = option(3.0, "candidates per uncertain point", least=1, most=1000)

@@ -20,7 +20,7 @@ _TITLES = {
     "optimizer": "Optimiser",
     "transforms": "Images before the model",
     "train": "Training",
-    "m2f_train": "Loss of the m2f and pmt heads",
+    "m2f_train": "Loss of the m2f, pmt and eomt heads",
     "eval": "Evaluation and prediction",
 }
 

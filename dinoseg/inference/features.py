@@ -47,7 +47,7 @@ def image_features(
     with torch.no_grad(), precision:
         maps = segmenter.backbone(resized[None].to(device))
     found = []
-    for layer, feature in zip(segmenter.backbone.layers, maps, strict=True):
+    for layer, feature in zip(segmenter.backbone.feature_layers, maps, strict=True):
         plane = feature.map[0].float().cpu()
         stride = (height / plane.shape[-2], width / plane.shape[-1])
         token = None if feature.cls is None else feature.cls[0].float().cpu()

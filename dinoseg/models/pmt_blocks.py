@@ -1,4 +1,4 @@
-"""Parts of the Plain Mask Transformer (Cavagnero et al. 2026): transformer blocks, and the blocks that upscale patches.
+"""The transformer blocks of the Plain Mask Transformer (Cavagnero et al. 2026).
 
 Names of submodules are those of its published state dicts (``network.decoder.*``).
 """
@@ -110,23 +110,3 @@ class Block(nn.Module):
         """The tokens after the block; ``visible`` as in ``RotaryAttention``."""
         tokens = tokens + self.layer_scale1(self.attention(self.norm1(tokens), positions, visible))
         return tokens + self.layer_scale2(self.mlp(self.norm2(tokens)))
-
-
-class ScaleBlock(nn.Module):
-    """Twice the height and width: transposed 2x2 convolution, GELU, depth-wise 3x3 convolution, LayerNorm.
-
-    Channels lie last in memory throughout, where LayerNorm wants them and the patches of a sequence have them.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.conv1 = nn.ConvTranspose2d(dim, dim, kernel_size=2, stride=2)
-        self.conv2 = nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim, bias=False)
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
-
-    def forward(
-        self, patches: Float[Tensor, "batch dim height width"]
-    ) -> Float[Tensor, "batch dim double_height double_width"]:
-        """The upscaled patches."""
-        upscaled = self.conv2(functional.gelu(self.conv1(patches)))
-        return self.norm(upscaled.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

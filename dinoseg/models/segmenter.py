@@ -13,6 +13,7 @@ from dinoseg.backbone.input_bands import RGB, PictureBands
 from dinoseg.config import Config
 from dinoseg.config.defaults import trains_bands
 from dinoseg.models.dense_head import DenseHead
+from dinoseg.models.eomt_head import EomtHead
 from dinoseg.models.head import Head, PixelOutput
 from dinoseg.models.linear_head import LinearHead
 from dinoseg.models.mask2former_head import Mask2FormerHead
@@ -26,6 +27,7 @@ HEADS: Mapping[str, type[Head[Any]]] = MappingProxyType(
         "dense": DenseHead,
         "m2f": Mask2FormerHead,
         "pmt": PmtHead,
+        "eomt": EomtHead,
     }
 )
 

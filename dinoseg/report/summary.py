@@ -21,6 +21,7 @@ _HEADS = {
     "dense": "dense head",
     "m2f": "Mask2Former head",
     "pmt": "Plain Mask Transformer head",
+    "eomt": "Encoder-only Mask Transformer head",
 }
 
 

@@ -16,7 +16,7 @@ _TRAINING = (
     "a lower bs (raise train.accumulation_steps for it)",
     "a lower transforms.train.crop_size",
     "model_dtype=BFLOAT16",
-    "decoder_head.activation_checkpointing=true (m2f)",
+    "decoder_head.activation_checkpointing=true (m2f, pmt, eomt)",
     "model.gradient_checkpointing=true (model.mode=lora or full)",
     "if an evaluation needs it: a lower eval.batch_size, then eval.crop_size with eval.stride no larger",
     "if the machine's own memory ends: a lower num_workers",

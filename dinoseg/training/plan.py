@@ -60,7 +60,7 @@ def _bands_in_words(config: Config) -> list[str]:
 def _without_effect(config: Config) -> list[str]:
     given = {
         "model.gradient_checkpointing": config.model.gradient_checkpointing,
-        "optimizer.layer_decay": config.optimizer.layer_decay < 1,
+        "optimizer.layer_decay": config.optimizer.layer_decay not in (None, 1.0),
     }
     keys = [key for key, value in given.items() if value]
     if not keys or config.model.mode != "freeze" or trains_bands(config):

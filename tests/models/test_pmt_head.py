@@ -16,9 +16,10 @@ from dinoseg.config import Mask2FormerTrainConfig
 from dinoseg.config.loading import load_config
 from dinoseg.losses.mask_classification import MaskClassificationLoss
 from dinoseg.models import pmt_decoder
+from dinoseg.models.joint_decoder import Places, visible_tokens
 from dinoseg.models.mask_output import MaskOutput
 from dinoseg.models.pmt_blocks import RotaryAttention
-from dinoseg.models.pmt_decoder import Places, mask_shares, visible_tokens
+from dinoseg.models.pmt_decoder import mask_shares
 from dinoseg.models.pmt_head import PmtHead, PmtOptions
 from dinoseg.models.rotary import rotary_tables
 from dinoseg.models.segmenter import build_segmenter
