@@ -152,6 +152,11 @@ class Backbone(nn.Module):
         trained = {name for name, value in self.named_parameters() if value.requires_grad and self.mode != "full"}
         return {without_adapters(name): value for name, value in self.state_dict().items() if name not in trained}
 
+    def plain_state(self) -> dict[str, Tensor]:
+        """The state dict of the model without adapters, under the names of its own weight files."""
+        state = self.model.state_dict()
+        return {without_adapters(name): value for name, value in state.items() if not is_adapter(name)}
+
     def layer_of(self, parameter_name: str) -> int:
         """The layer that a parameter belongs to: -1 before the first block (embeddings), the number of layers that
         the output depends on after the last (final norm). ``parameter_name`` is one of ``named_parameters``."""

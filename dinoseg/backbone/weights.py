@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dinoseg.backbone.catalogue import BackboneSpec, list_backbones
 from dinoseg.backbone.dialects import Dialect, State, detect_dialect, to_timm
+from dinoseg.backbone.eomt_dialect import are_differences, split_eomt
 from dinoseg.system.files import file_sha256, special_kind
 from dinoseg.system.json_files import Record, read_json
 from dinoseg.system.messages import list_names, printable
@@ -60,32 +61,55 @@ def load_weights(model: nn.Module, path: str | Path, name: str) -> WeightsReport
             are missing, unexpected or of another shape. The model is unchanged then.
     """
     files = weight_files(Path(path))
-    state = _read(files)
+    source = f"model.weights={path}"
+    tensors, target = _read(files), model.state_dict()
+    whole = split_eomt(tensors)
+    state, dialect = fitted_state(tensors if whole is None else whole.backbone, target, source, name)
+    if whole is not None and are_differences(state, target):
+        raise ValueError(
+            f"{source}: holds the differences of an EoMT from the weights of its backbone, not weights; give it as "
+            "load_from, and those weights as model.weights"
+        )
+    model.load_state_dict(state)
+    return WeightsReport(len(state), len(target), dialect, str(path), file_sha256(*files))
+
+
+def fitted_state(
+    state: State, target: Mapping[str, Tensor], source: str, name: str, remedy: str = _REMEDY
+) -> tuple[State, Dialect]:
+    """Tensors of any dialect under the names of a timm model, all that it has and of its shapes; and the dialect.
+
+    Args:
+        target: the model's own.
+        source: names the file in messages, with the key it was given under.
+        name: of the backbone, for messages.
+        remedy: what to do about values that are not finite.
+
+    Raises:
+        ValueError: no known dialect, or tensors that are missing, unexpected, of another shape or not finite.
+    """
     dialect = detect_dialect(state)
     if dialect is None:
         raise ValueError(
-            f"model.weights={path}: no backbone weights in any known dialect (Meta's, transformers', timm's); "
+            f"{source}: no backbone weights in any known dialect (Meta's, transformers', timm's); "
             f"its first tensors are {list_names([show_name(key) for key in state], _NAMES_SHOWN)}; give the weights "
             f"of {name}"
         )
-    translated = _translate(state, dialect, path, name)
-    target = model.state_dict()
-    translated = _fit_optional(translated, target)
-    _refuse_partial(translated, target, path, name, dialect)
+    translated = _fit_optional(_translate(state, dialect, source, name), target)
+    _refuse_partial(translated, target, source, name, dialect)
     # Of what is loaded alone: the rest of a checkpoint may hold placeholders.
-    refuse_not_finite(translated, f"model.weights={path}", _REMEDY)
-    model.load_state_dict(translated)
-    return WeightsReport(len(translated), len(target), dialect, str(path), file_sha256(*files))
+    refuse_not_finite(translated, source, remedy)
+    return translated, dialect
 
 
-def _translate(state: State, dialect: Dialect, path: str | Path, name: str) -> State:
+def _translate(state: State, dialect: Dialect, source: str, name: str) -> State:
     try:
         return to_timm(state, dialect)
     except ValueError as error:
-        raise ValueError(f"model.weights={path}: {error}; give the weights of {name}") from error
+        raise ValueError(f"{source}: {error}; give the weights of {name}") from error
     except (KeyError, IndexError, RuntimeError, TypeError) as error:  # a tensor is missing, or of an odd shape
         raise ValueError(
-            f"model.weights={path}: its tensors have names of the {dialect} dialect, but not its shapes "
+            f"{source}: its tensors have names of the {dialect} dialect, but not its shapes "
             f"({(str(error).splitlines() or [type(error).__name__])[0]}); give the weights of {name}"
         ) from None
 
@@ -163,7 +187,7 @@ def _is_number_of(tensor: Tensor, target: Tensor) -> bool:
     return tensor.is_floating_point() or not target.is_floating_point()
 
 
-def _refuse_partial(state: State, target: Mapping[str, Tensor], path: str | Path, name: str, dialect: Dialect) -> None:
+def _refuse_partial(state: State, target: Mapping[str, Tensor], source: str, name: str, dialect: Dialect) -> None:
     missing = [key for key in target if key not in state]
     unexpected = [show_name(key) for key in state if key not in target]
     misshapen = [key for key in target if key in state and state[key].shape != target[key].shape]
@@ -184,7 +208,7 @@ def _refuse_partial(state: State, target: Mapping[str, Tensor], path: str | Path
     ]
     matched = len(target) - len(missing) - len({*misshapen, *whole})
     raise ValueError(
-        f"model.weights={path}: matched {matched} / {len(target)} tensors of {name}, nothing loaded. "
+        f"{source}: matched {matched} / {len(target)} tensors of {name}, nothing loaded. "
         f"Likely reason: {likely_reason(state, target)}. "
         f"In timm's names (the file is in the {dialect} dialect), {'; '.join(found)}. Give the weights of {name}, or "
         "the backbone of the file as model.dino_hub."

@@ -11,6 +11,7 @@ from dinoseg.config import Config
 from dinoseg.config.defaults import trains_bands
 from dinoseg.labels import LabelSpace
 from dinoseg.models.dinov3_state import load_dinov3_state
+from dinoseg.models.eomt_head import EomtHead
 from dinoseg.models.head import Head
 from dinoseg.models.mask2former_head import Mask2FormerHead
 from dinoseg.models.pmt_head import PmtHead
@@ -20,7 +21,9 @@ from dinoseg.run_folder.checkpoint_manifest import REMEDY
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.system.messages import list_names
 from dinoseg.system.state_dicts import named_tensors, read_state, refuse_not_finite, show_name
-from dinoseg.training.class_rows import ClassRows, fits
+from dinoseg.training.class_rows import ClassRows
+from dinoseg.training.head_state import classes_in, load_head
+from dinoseg.training.load_eomt import load_eomt
 from dinoseg.zoo.pmt_state import PREFIX, decoder_tensors
 
 # DINOv3's linear training saves the head as the second part of its model.
@@ -55,7 +58,8 @@ def load_from(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> st
 def _load_run(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> str:
     config, names, checkpoint, state = _read_run(source)
     head = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
-    text = _load_own(segmenter.head, head, source, ClassRows(names, label_space.class_names, len(names)))
+    classes = ClassRows(names, label_space.class_names, len(names))
+    text = load_head(segmenter.head, head, f"load_from={source}", classes)
     frozen_sha256 = checkpoint.metadata.get("backbone_sha256")
     if config.model.mode == "freeze" and not trains_bands(config):
         return text + _other_backbone(segmenter.backbone, frozen_sha256)
@@ -130,15 +134,15 @@ def _load_file(segmenter: Segmenter, source: Path, names: tuple[str, ...]) -> st
         except ValueError as error:
             raise ValueError(f"{said}: {error}") from None
         return f"{report}; {ClassRows(None, names, report.classes_in_state)}"
+    if isinstance(segmenter.head, EomtHead):
+        return load_eomt(segmenter, state, said, names)
     head = _published_head(segmenter.head, state)
     if not head:
         shown = list_names((show_name(name) for name in state), _NAMES_SHOWN)
         whose = f"PMT's code ({PREFIX}*)" if isinstance(segmenter.head, PmtHead) else f"DINOv3's code ({_DINOV3_HEAD}*)"
         raise ValueError(f"{said}: holds no head of {whose}, but {shown}; {_REMEDY}")
     refuse_not_finite(head, said, _REMEDY)
-    bias = head.get(f"{segmenter.head.class_layers[-1]}.bias")
-    count = 0 if bias is None or bias.ndim == 0 else len(bias) - _rows_after_classes(segmenter.head)
-    return _load_own(segmenter.head, head, source, ClassRows(None, names, count))
+    return load_head(segmenter.head, head, said, ClassRows(None, names, classes_in(segmenter.head, head)))
 
 
 def _published_head(head: Head[Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -148,32 +152,3 @@ def _published_head(head: Head[Any], state: Mapping[str, Tensor]) -> dict[str, T
     named = {name.split(_DINOV3_HEAD, 1)[1]: value for name, value in state.items() if _DINOV3_HEAD in name}
     named.pop("batchnorm_layer.num_batches_tracked", None)
     return named
-
-
-def _rows_after_classes(head: Head[Any]) -> int:
-    """Masks have a row more: "no object"."""
-    return 1 if head.predicts == "masks" else 0
-
-
-def _load_own(head: Head[Any], state: Mapping[str, Tensor], source: Path, classes: ClassRows) -> str:
-    ours = head.state_dict()
-    extra = _rows_after_classes(head)
-    class_tensors = [f"{layer}.{part}" for layer in head.class_layers for part in ("weight", "bias")]
-    unfit = [
-        name
-        for name, tensor in state.items()
-        if name not in ours
-        or (not fits(ours[name], tensor, extra) if name in class_tensors else ours[name].shape != tensor.shape)
-        or tensor.is_floating_point() != ours[name].is_floating_point()
-        or (name in class_tensors and len(tensor) != classes.their_count + extra)
-    ]
-    missing = [name for name in ours if name not in state and not name.endswith("num_batches_tracked")]
-    if unfit or missing:
-        raise ValueError(
-            f"load_from={source}: the head there does not fit: missing {missing[:3]}, not fitting "
-            f"{[show_name(name) for name in unfit[:3]]}; "
-            "give the same decoder_head options and backbone as it was trained with"
-        )
-    carried = {name: classes.carry_over(ours[name], state[name]) for name in class_tensors}
-    head.load_state_dict({**state, **carried}, strict=False)
-    return f"{len(state)} tensors of the head loaded; {classes}"
