@@ -1,6 +1,6 @@
 """Parameters of the heads of several backbones, counted on models without memory.
 
-python benchmarks/head_parameters.py [--classes 150] [--heads pmt m2f]
+python benchmarks/head_parameters.py [--classes 150] [--heads eomt pmt m2f]
 """
 
 import argparse
@@ -21,7 +21,7 @@ BACKBONES = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--classes", type=int, default=150)
-    parser.add_argument("--heads", nargs="+", choices=list(HEADS), default=["pmt", "m2f"])
+    parser.add_argument("--heads", nargs="+", choices=list(HEADS), default=["eomt", "pmt", "m2f"])
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*random.*")
     for backbone in BACKBONES:

@@ -106,8 +106,8 @@ class DecoderHeadConfig(Section):
     encoder_layers: int = option(6, "m2f: deformable encoder layers", least=1, most=100)
     decoder_layers: int | None = option(
         None,
-        "m2f: mask decoder layers; pmt: blocks; eomt: last blocks of the backbone, which queries join; 9 for m2f, 6 for "
-        "pmt, 3 (ViT-S and B), 4 (L) or 5 (40 blocks) for eomt when left out",
+        "m2f: mask decoder layers; pmt: blocks; eomt: last blocks of the backbone, which queries join; 9 for m2f, 6 "
+        "for pmt, 3 (ViT-S, B), 4 (L) or 5 (40 blocks) for eomt when left out",
         least=1,
         most=100,
     )

@@ -42,7 +42,7 @@ class OptimizerConfig(Section):
     )
     gradient_clip: float | None = option(
         None,
-        "largest gradient norm, 0 for none; inf (none) for linear, 1 for dense, 0.01 for m2f, pmt and eomt when left out",
+        "largest gradient norm, 0 for none; inf (none) for linear, 1 for dense, 0.01 for m2f, pmt, eomt when left out",
         least=0,
         infinite=True,
     )

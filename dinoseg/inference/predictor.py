@@ -46,8 +46,8 @@ class Prediction:
         label_space: turns class indices into label ids and names.
         ignored_hidden: whether pixels that a true mask ignores are marked as ignored.
         scores: one score a class and pixel, where they were asked for; the largest is the class. Probabilities where
-            the head gives such (``m2f``, ``pmt`` and ``eomt``, not normalised over classes), with test-time augmentation, and of
-            several runs; else raw scores whose softmax over classes are probabilities.
+            the head gives such (``m2f``, ``pmt`` and ``eomt``, not normalised over classes), with test-time
+            augmentation, and of several runs; else raw scores whose softmax over classes are probabilities.
     """
 
     image: Image.Image

@@ -59,9 +59,7 @@ class EncoderOnlyDecoder(JointDecoder):
         """As ``annealing_spans``."""
         return annealing_spans(len(self.blocks))
 
-    def forward(
-        self, image_tokens: Float[Tensor, "batch tokens dim"], grid: tuple[int, int]
-    ) -> tuple[MaskOutput, ...]:
+    def forward(self, image_tokens: Float[Tensor, "batch tokens dim"], grid: tuple[int, int]) -> tuple[MaskOutput, ...]:
         """In training the predictions of all stages, in evaluation those after the last block, without masks.
 
         Args:

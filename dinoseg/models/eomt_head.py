@@ -33,10 +33,10 @@ class EomtOptions(HeadOptions):
 class EomtHead(Head[tuple[MaskOutput, ...]]):
     """Finds masks with queries that join the tokens of the image in the last blocks of the backbone.
 
-    The features it takes are the tokens before those blocks, and it runs the blocks itself (``Backbone.open_last_blocks``):
-    queries and image attend to each other in them, so the backbone alone cannot. Their parameters stay the backbone's. So
-    ``model.mode`` decides what of them is trained, as for any head, and must not be "freeze": a frozen block never
-    learns what a query is.
+    The features it takes are the tokens before those blocks, and it runs the blocks itself
+    (``Backbone.open_last_blocks``): queries and image attend to each other in them, so the backbone alone cannot. Their
+    parameters stay the backbone's. So ``model.mode`` decides what of them is trained, as for any head, and must not be
+    "freeze" in a training: a frozen block never learns what a query is.
 
     Args:
         backbone: a ViT with one tapped layer; it stops before its last blocks from now on.
@@ -72,8 +72,8 @@ class EomtHead(Head[tuple[MaskOutput, ...]]):
         """
         if backbone.num_heads is None:
             raise ValueError(
-                f"decoder_head.type=eomt puts queries among the tokens of a ViT, and {backbone.spec.name} is a ConvNeXt, "
-                "which has none; give a ViT as model.dino_hub, or decoder_head.type=m2f, dense or linear"
+                f"decoder_head.type=eomt puts queries among the tokens of a ViT, and {backbone.spec.name} is a "
+                "ConvNeXt, which has none; give a ViT as model.dino_hub, or decoder_head.type=m2f, dense or linear"
             )
         return cls(backbone, num_classes=num_classes, options=EomtOptions.from_config(config))
 

@@ -37,8 +37,8 @@ class JointDecoder(nn.Module, ABC):
     """Learned queries through blocks in which they and the image's tokens attend to each other.
 
     Supervised before each block and after the last. In training a query sees, besides queries and prefix tokens, the
-    patches of its own mask (Kerssies et al. 2025, EoMT, section 3). ``attn_mask_probs`` holds the share of queries whose
-    mask counts, for each block; ``anneal`` sets it.
+    patches of its own mask (Kerssies et al. 2025, EoMT, section 3). ``attn_mask_probs`` holds the share of queries
+    whose mask counts, for each block; ``anneal`` sets it.
 
     A subclass makes the parts, in the order and under the names of its published state dicts.
 

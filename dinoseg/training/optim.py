@@ -44,7 +44,8 @@ def build_optimizer(segmenter: Segmenter, config: OptimizerConfig) -> torch.opti
 def _rate_factor(backbone: Backbone, name: str, config: OptimizerConfig) -> float:
     if not name.startswith("backbone."):
         return 1.0
-    assert config.backbone_lr_factor is not None and config.layer_decay is not None  # filled in when the config was loaded
+    # Filled in when the config was loaded.
+    assert config.backbone_lr_factor is not None and config.layer_decay is not None
     distance = backbone.layers[-1] + 1 - backbone.layer_of(name.removeprefix("backbone."))
     return config.backbone_lr_factor * config.layer_decay**distance
 

@@ -154,9 +154,9 @@ def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:
         )
     if config.decoder_head.type == "eomt" and config.model.mode == "freeze":
         raise ValueError(
-            "model.mode=freeze with decoder_head.type=eomt: its queries go through the backbone's own last blocks, which "
-            "never met such tokens and must learn to answer them; set model.mode=full, or lora where memory is short, "
-            "or decoder_head.type=pmt, which is made for a frozen backbone"
+            "model.mode=freeze with decoder_head.type=eomt: its queries go through the backbone's own last blocks, "
+            "which never met such tokens and must learn to answer them; set model.mode=full, or lora where memory is "
+            "short, or decoder_head.type=pmt, which is made for a frozen backbone"
         )
     if own_data is not None and config.datasets.root:
         raise ValueError(

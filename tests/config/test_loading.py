@@ -32,12 +32,29 @@ def test_written_config_reproduces_the_run(tmp_path: Path) -> None:
         ("linear", 1e-3, 0.01, float("inf"), "LAST"),
         ("m2f", 1e-4, 0.05, 0.01, "FOUR_EVEN_INTERVALS"),
         ("pmt", 2e-4, 0.05, 0.01, "FOUR_QUARTERS"),
+        ("eomt", 1e-4, 0.05, 0.01, "LAST"),
     ],
 )
 def test_what_is_left_out_follows_the_head(head: str, rate: float, decay: float, clip: float, layers: str) -> None:
     config = load_config([f"decoder_head.type={head}"])
     assert (config.optimizer.lr, config.optimizer.weight_decay, config.optimizer.gradient_clip) == (rate, decay, clip)
     assert config.decoder_head.backbone_out_layers == layers
+
+
+@pytest.mark.parametrize(
+    ("given", "mode", "factor", "decay"),
+    [
+        ([], "full", 1.0, 0.8),
+        (["model.mode=full", "optimizer.layer_decay=0.9"], "full", 1.0, 0.9),
+        (["model.mode=lora"], "lora", 1.0, 1.0),
+        (["lora.enabled=true"], "lora", 1.0, 1.0),
+        (["decoder_head.type=m2f", "model.mode=full"], "full", 0.1, 1.0),
+    ],
+)
+def test_the_eomt_head_trains_the_backbone_by_layers(given: list[str], mode: str, factor: float, decay: float) -> None:
+    config = load_config(["decoder_head.type=eomt", *given])
+    found = (config.model.mode, config.optimizer.backbone_lr_factor, config.optimizer.layer_decay)
+    assert found == (mode, factor, decay)
 
 
 def test_window_follows_the_training_crop() -> None:
@@ -61,7 +78,7 @@ def test_window_follows_the_training_crop() -> None:
         (["optimizer.lr=fast"], ["optimizer.lr is 'fast'", "a number"]),
         (["transforms.train.random_img_size_ratio_range=5"], ["random_img_size_ratio_range is 5", "a list of numbers"]),
         (["eval=3"], ["eval is 3", "a section"]),
-        (["decoder_head.type=unet"], ["decoder_head.type='unet'", "linear, dense, m2f, pmt"]),
+        (["decoder_head.type=unet"], ["decoder_head.type='unet'", "linear, dense, m2f, pmt, eomt"]),
         (["bs=0"], ["bs=0", "from 1 to 65536"]),
         (["optimizer.lr=nan"], ["optimizer.lr=nan"]),
         (["eval.max_val_samples=0"], ["eval.max_val_samples=0"]),

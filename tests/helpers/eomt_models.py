@@ -74,9 +74,7 @@ class TinyEomt:
         torch.manual_seed(0)
         spec = BackboneSpec("tiny", "", "vit", self.patch, DIM, DEPTH, 0.1, "none", "none")
         backbone = Backbone(self.vit(), spec, (DEPTH - 1,), mode=options.pop("mode", "full"), **options)
-        head = EomtHead(
-            backbone, num_classes=CLASSES, options=EomtOptions(num_queries=QUERIES, decoder_layers=BLOCKS)
-        )
+        head = EomtHead(backbone, num_classes=CLASSES, options=EomtOptions(num_queries=QUERIES, decoder_layers=BLOCKS))
         return Segmenter(backbone, head, CLASSES)
 
 

@@ -12,6 +12,7 @@ from dinoseg.models.segmenter import HEADS, build_segmenter
 SMALL = {
     "dense": ["decoder_head.stem_widths=[8,8,16,16]", "model.backbone_scale=1.5"],
     "pmt": ["decoder_head.num_queries=6", "decoder_head.decoder_layers=2"],
+    "eomt": ["decoder_head.num_queries=6", "decoder_head.decoder_layers=2"],
 }
 
 

@@ -1,4 +1,4 @@
-"""The Encoder-only Mask Transformer head: equal to transformers' on random weights, at any size, trainable throughout."""
+"""The Encoder-only Mask Transformer head: equal to transformers' on random weights, at any size."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -42,8 +42,8 @@ def _lines(folder: Path, *more: str) -> list[dict[str, Any]]:
 
 CE, DICE, QUERIES = (
     "linear head, `train.celoss_weight` above 0",
-    "m2f or pmt head, or `train.diceloss_weight` above 0",
-    "m2f or pmt head",
+    "m2f, pmt or eomt head, or `train.diceloss_weight` above 0",
+    "m2f, pmt or eomt head",
 )
 BOUNDARY = "defined, `eval.boundary_iou=true`"
 

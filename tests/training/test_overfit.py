@@ -38,6 +38,15 @@ SETTINGS = {
         "decoder_head.decoder_ffn_dim=64",
         "m2f_train.num_points=256",
     ],
+    "eomt": [
+        "model.dino_hub=tiny_vit8",
+        "scheduler.total_iter=60",
+        "optimizer.lr=2e-3",
+        "optimizer.gradient_clip=1.0",
+        "decoder_head.num_queries=6",
+        "decoder_head.decoder_layers=2",
+        "m2f_train.num_points=256",
+    ],
 }
 
 

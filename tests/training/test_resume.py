@@ -57,6 +57,14 @@ HEADS = {
         "train.ema_decay=0.5",
         "m2f_train.num_points=64",
     ],
+    "eomt": [
+        "decoder_head.type=eomt",
+        "decoder_head.num_queries=6",
+        "decoder_head.decoder_layers=2",
+        "model.drop_path=0.2",
+        "train.ema_decay=0.5",
+        "m2f_train.num_points=64",
+    ],
 }
 LAST_STEP = [
     "scheduler.total_iter=6",
@@ -157,6 +165,7 @@ ENDS: dict[str, tuple[str, Callable[..., bool], Callable[[], None], int]] = {
         *(("dense, cached", end) for end in ("SIGTERM in a step", "kill in a step", "kill between best and last")),
         *(("m2f", end) for end in ("SIGTERM in a step", "SIGTERM in an evaluation", "kill between best and last")),
         ("pmt, cached", "SIGTERM in an evaluation"),
+        ("eomt", "kill in a step"),
     ],
 )
 def test_ended_and_resumed_equals_uninterrupted(
