@@ -1,14 +1,11 @@
 """The backbone: a DINO ViT or ConvNeXt by name, its weights, the layers that are tapped, and what of it is trained."""
 
 import hashlib
-import itertools
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
@@ -16,7 +13,9 @@ from torch import Tensor, nn
 from dinoseg.backbone.attention import quick_attention
 from dinoseg.backbone.catalogue import BackboneSpec
 from dinoseg.backbone.feature_map import FeatureMap
+from dinoseg.backbone.fitting import fit_to_patches
 from dinoseg.backbone.input_bands import RGB, PictureBands, embedding_name, picture_bands, widen
+from dinoseg.backbone.layer_sets import layer_indices
 from dinoseg.backbone.lora import (
     adapted_layers,
     add_lora,
@@ -27,12 +26,12 @@ from dinoseg.backbone.lora import (
     without_adapters,
 )
 from dinoseg.backbone.open_blocks import OpenBlocks
+from dinoseg.backbone.patch_size import set_patch_size
 from dinoseg.backbone.timm_models import create_model, find_or_describe, model_from_hub
 from dinoseg.backbone.weights import WeightsReport, load_weights
 from dinoseg.config import LoraConfig, settled_lora
 
 MODES = ("freeze", "lora", "full")
-LAYER_SETS = ("LAST", "FOUR_LAST", "FOUR_EVEN_INTERVALS", "FOUR_QUARTERS")
 
 
 class Backbone(nn.Module):
@@ -238,58 +237,6 @@ class Backbone(nn.Module):
         return features
 
 
-def fit_to_patches(
-    image: Float[Tensor, "batch channels height width"], patch_size: int, scale: float = 1.0
-) -> Float[Tensor, "batch channels height2 width2"]:
-    """Bilinear resize by ``scale`` to the next multiples of ``patch_size``; the image itself where it fits already."""
-    height, width = fitted_size((image.shape[-2], image.shape[-1]), patch_size, scale)
-    if (height, width) == tuple(image.shape[-2:]):
-        return image
-    # An image that shrinks a lot would alias; one that grows by less than a patch is as it always was.
-    return F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=scale < 1)
-
-
-def fitted_size(size: tuple[int, int], patch_size: int, scale: float = 1.0) -> tuple[int, int]:
-    """Height and width in pixels at which the model sees an image of ``size``: multiples of ``patch_size``."""
-    # Rounded first: 1.1 times 140 px are 154, not 155 patches of one pixel.
-    height, width = (max(1, math.ceil(round(side * scale, 6) / patch_size)) * patch_size for side in size)
-    return height, width
-
-
-def layer_indices(layers: str | Sequence[int], depth: int) -> tuple[int, ...]:
-    """Indices of the tapped layers of a backbone with ``depth`` layers.
-
-    ``layers`` is one of ``LAYER_SETS``, or a strictly increasing list of indices from 0. FOUR_QUARTERS are the ends of
-    the four quarters, and so are FOUR_EVEN_INTERVALS, but for 4, 11, 17, 23 of depth 24, as in the DINOv3 configs.
-
-    Raises:
-        ValueError: unknown set, or indices out of range or out of order.
-    """
-    if isinstance(layers, str):
-        name = layers.upper()
-        if name not in LAYER_SETS:
-            raise ValueError(
-                f"decoder_head.backbone_out_layers: {layers!r} is not one of {', '.join(LAYER_SETS)}, "
-                "nor a list of indices"
-            )
-        if name == "LAST":
-            return (depth - 1,)
-        if depth < 4:
-            raise ValueError(f"decoder_head.backbone_out_layers: {name} needs 4 layers, the backbone has {depth}")
-        if name == "FOUR_LAST":
-            return tuple(range(depth - 4, depth))
-        if name == "FOUR_EVEN_INTERVALS" and depth == 24:
-            return (4, 11, 17, 23)
-        return tuple(quarter * depth // 4 - 1 for quarter in range(1, 5))
-    indices = tuple(layers)
-    increasing = all(first < second for first, second in itertools.pairwise(indices))
-    if not indices or not increasing or indices[0] < 0 or indices[-1] >= depth:
-        raise ValueError(
-            f"decoder_head.backbone_out_layers: {list(indices)} must be increasing indices between 0 and {depth - 1}"
-        )
-    return indices
-
-
 def build_backbone(
     name: str,
     weights: str = "hub",
@@ -302,6 +249,7 @@ def build_backbone(
     gradient_checkpointing: bool = False,
     scale: float = 1.0,
     bands: PictureBands = RGB,
+    patch_size: int | None = None,
 ) -> Backbone:
     """A backbone by catalogue name, alias or ``timm:<model name>``.
 
@@ -310,6 +258,7 @@ def build_backbone(
     in mode "full" only. ``lora``: the adapters of mode "lora", defaults when left out. ``gradient_checkpointing``:
     the blocks are computed a second time in the backward pass, which saves memory; in training, where there is one.
     ``scale``: how much larger than it is given the model sees an image. ``bands``: of the pictures it takes.
+    ``patch_size``: pixels a patch, where they are to be others than those of its weights.
 
     Raises:
         ValueError: unknown name, layers or mode; weights that cannot be had, read, or matched in full; adapters that
@@ -318,6 +267,7 @@ def build_backbone(
     spec = find_or_describe(name)
     tapped = layer_indices(layers, spec.depth)
     model, report = _model_with_weights(spec, weights, drop_path)
+    spec = set_patch_size(model, spec, patch_size)
     return Backbone(
         model,
         spec,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dinoseg.backbone.catalogue import BackboneSpec, list_backbones
 from dinoseg.backbone.dialects import Dialect, State, detect_dialect, to_timm
 from dinoseg.backbone.eomt_dialect import are_differences, split_eomt
+from dinoseg.backbone.patch_size import with_positions_of
 from dinoseg.system.files import file_sha256, special_kind
 from dinoseg.system.json_files import Record, read_json
 from dinoseg.system.messages import list_names, printable
@@ -64,7 +65,10 @@ def load_weights(model: nn.Module, path: str | Path, name: str) -> WeightsReport
     source = f"model.weights={path}"
     tensors, target = _read(files), model.state_dict()
     whole = split_eomt(tensors)
-    state, dialect = fitted_state(tensors if whole is None else whole.backbone, target, source, name)
+    if whole is None:
+        state, dialect = fitted_state(tensors, target, source, name)
+    else:
+        state, dialect = fitted_state(whole.backbone, target, source, name, any_grid=True)
     if whole is not None and are_differences(state, target):
         raise ValueError(
             f"{source}: holds the differences of an EoMT from the weights of its backbone, not weights; give it as "
@@ -75,7 +79,7 @@ def load_weights(model: nn.Module, path: str | Path, name: str) -> WeightsReport
 
 
 def fitted_state(
-    state: State, target: Mapping[str, Tensor], source: str, name: str, remedy: str = _REMEDY
+    state: State, target: Mapping[str, Tensor], source: str, name: str, *, remedy: str = _REMEDY, any_grid: bool = False
 ) -> tuple[State, Dialect]:
     """Tensors of any dialect under the names of a timm model, all that it has and of its shapes; and the dialect.
 
@@ -84,6 +88,7 @@ def fitted_state(
         source: names the file in messages, with the key it was given under.
         name: of the backbone, for messages.
         remedy: what to do about values that are not finite.
+        any_grid: positions of another grid of patches are resampled, not refused.
 
     Raises:
         ValueError: no known dialect, or tensors that are missing, unexpected, of another shape or not finite.
@@ -96,6 +101,8 @@ def fitted_state(
             f"of {name}"
         )
     translated = _fit_optional(_translate(state, dialect, source, name), target)
+    if any_grid:
+        translated = with_positions_of(translated, target)
     _refuse_partial(translated, target, source, name, dialect)
     # Of what is loaded alone: the rest of a checkpoint may hold placeholders.
     refuse_not_finite(translated, source, remedy)

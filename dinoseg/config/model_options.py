@@ -26,6 +26,12 @@ class ModelConfig(Section):
         least=0.25,
         most=8,
     )
+    patch_size: int | None = option(
+        None,
+        "pixels a patch of a ViT, whose patch embedding and positions are resampled; its own when left out",
+        least=2,
+        most=64,
+    )
     save_backbone: bool = option(
         False, "write the whole backbone into checkpoints, not only its name and hash", resume="free"
     )

@@ -93,6 +93,7 @@ def build_segmenter(config: Config, num_classes: int) -> Segmenter:
         gradient_checkpointing=config.model.gradient_checkpointing,
         scale=config.model.backbone_scale,
         bands=_picture_bands(config),
+        patch_size=config.model.patch_size,
     )
     head = HEADS[head_config.type].from_config(head_config, backbone, num_classes)
     return Segmenter(backbone, head, num_classes)

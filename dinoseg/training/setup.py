@@ -67,5 +67,6 @@ def build_trainer(
 
 
 def _saves_backbone(config: Config) -> bool:
-    # A random backbone is to be had nowhere else, and a trained one neither.
-    return config.model.save_backbone or config.model.mode == "full" or config.model.weights == "none"
+    # A random backbone is to be had nowhere else, and a trained one neither; resampling differs a little by machine.
+    resampled = config.model.patch_size is not None
+    return config.model.save_backbone or config.model.mode == "full" or config.model.weights == "none" or resampled

@@ -70,10 +70,13 @@ class TinyEomt:
             init_values=0.1, reg_tokens=self.registers, no_embed_class=self.registers > 0, dynamic_img_size=True,
         )  # fmt: skip
 
+    def spec(self) -> BackboneSpec:
+        return BackboneSpec("tiny", "", "vit", self.patch, DIM, DEPTH, 0.1, "none", "none")
+
     def segmenter(self, **options: Any) -> Segmenter:
         torch.manual_seed(0)
-        spec = BackboneSpec("tiny", "", "vit", self.patch, DIM, DEPTH, 0.1, "none", "none")
-        backbone = Backbone(self.vit(), spec, (DEPTH - 1,), mode=options.pop("mode", "full"), **options)
+        given = {"model": self.vit(), "spec": self.spec(), "layers": (DEPTH - 1,), "mode": "full"} | options
+        backbone = Backbone(**given)
         head = EomtHead(backbone, num_classes=CLASSES, options=EomtOptions(num_queries=QUERIES, decoder_layers=BLOCKS))
         return Segmenter(backbone, head, CLASSES)
 

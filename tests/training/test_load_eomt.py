@@ -1,15 +1,17 @@
 """Whole EoMT models load by ``load_from``: transformers' and its authors', weights or differences."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.eomt_models import DINOV3, MODELS, authors_state
+from helpers.eomt_models import DINOV3, MODELS, TinyEomt, authors_state
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dinoseg.backbone import WeightsReport
+from dinoseg.backbone.patch_size import set_patch_size
 from dinoseg.backbone.weights import load_weights
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
@@ -80,7 +82,9 @@ def test_differences_are_added_to_the_weights(tmp_path: Path) -> None:
     assert same(segmenter, expected)
     with pytest.raises(ValueError, match=r"holds differences from .* give the weights of tiny as model\.weights"):
         load_from(DINOV3.segmenter(), file, SPACE)
-    with pytest.raises(ValueError, match=r"model\.weights=.*: holds the differences of an EoMT .* give it as load_from"):
+    with pytest.raises(
+        ValueError, match=r"model\.weights=.*: holds the differences of an EoMT .* give it as load_from"
+    ):
         load_weights(DINOV3.vit(), file, "tiny")
 
 
@@ -116,3 +120,34 @@ def test_what_does_not_fit_is_said_and_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=rf"load_from=.*{message}"):
             load_from(segmenter, saved(wrong, tmp_path / "wrong.safetensors"), SPACE)
     assert all(torch.equal(value, before[name]) for name, value in segmenter.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:.*random initialisation.*")
+def test_positions_of_another_grid_are_resampled_and_patches_of_another_size_made(tmp_path: Path) -> None:
+    """As DINOv2's weights, of patches of 14, become those of an EoMT's, of patches of 16."""
+    reference = MODELS["DINOv2, patch 16"].reference()
+    file = saved(reference.state_dict(), tmp_path / "model.safetensors")
+    # Of 3 x 3 patches of 14: as trained at another size.
+    smaller = TinyEomt("dinov2", 14, 0, (3, 3))
+    model = smaller.vit()
+    spec = set_patch_size(model, smaller.spec(), 16)
+    assert spec.patch_size == 16 and model.patch_embed.proj.weight.shape[-2:] == (16, 16)
+    assert model.pos_embed.shape[1] == 1 + 2 * 2
+    segmenter = smaller.segmenter(model=model, spec=spec)
+    assert "tensors of the backbone loaded" in load_from(segmenter, file, SPACE)
+    assert segmenter.backbone.model.pos_embed.shape[1] == 1 + 2 * 2
+    with torch.no_grad():
+        assert segmenter.eval()(torch.randn(1, 3, 33, 40))[0].mask_features.shape[-2:] == (3 * 4, 3 * 4)
+
+
+def test_a_patch_of_another_size_gives_what_a_resized_one_gave() -> None:
+    tiny = TinyEomt("dinov2", 14, 0, (3, 3))
+    torch.manual_seed(0)
+    model = tiny.vit()
+    small = torch.randn(1, 3, 14, 14)
+    large = torch.nn.functional.interpolate(small, size=(28, 28), mode="bicubic", antialias=True)
+    before = model.patch_embed.proj(small)
+    set_patch_size(model, tiny.spec(), 28)
+    torch.testing.assert_close(model.patch_embed.proj(large), before, atol=1e-4, rtol=1e-3)
+    with pytest.raises(ValueError, match=r"model\.patch_size=8: tiny is a ConvNeXt, which has no patches"):
+        set_patch_size(model, replace(tiny.spec(), kind="convnext"), 8)
