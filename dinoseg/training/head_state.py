@@ -34,9 +34,9 @@ def load_head(head: Head[Any], state: Mapping[str, Tensor], source: str, classes
     ]
     missing = [name for name in ours if name not in state and not name.endswith("num_batches_tracked")]
     if unfit or missing:
+        shown = [f"{show_name(name)} {list(state[name].shape)}" for name in unfit[:3]]
         raise ValueError(
-            f"{source}: the head there does not fit: missing {missing[:3]}, not fitting "
-            f"{[show_name(name) for name in unfit[:3]]}; "
+            f"{source}: the head there does not fit: missing {missing[:3]}, not fitting {shown}; "
             "give the same decoder_head options and backbone as it was trained with"
         )
     carried = {name: classes.carry_over(ours[name], state[name]) for name in class_tensors}

@@ -16,7 +16,7 @@ from dinoseg.models.head import Head
 from dinoseg.models.mask2former_head import Mask2FormerHead
 from dinoseg.models.pmt_head import PmtHead
 from dinoseg.models.segmenter import Segmenter
-from dinoseg.run_folder.checkpoint import Checkpoint
+from dinoseg.run_folder.checkpoint import MODEL_FILE, Checkpoint
 from dinoseg.run_folder.checkpoint_manifest import REMEDY
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.system.messages import list_names
@@ -94,6 +94,8 @@ def _likely_run(folder: Path) -> str:
     within = sorted(entry.name for entry in folder.iterdir() if RunFolder(entry).config.is_file())
     if within:
         return f"give one of the runs in it: {list_names(within)}"
+    if (folder / MODEL_FILE).is_file():
+        return f"for the state dict in it give load_from={folder / MODEL_FILE}"
     return "give a run folder (the output_dir of a training), or a file with a state dict"
 
 

@@ -337,3 +337,16 @@ def test_two_spellings_of_lora_that_disagree(ours: str, theirs: str) -> None:
     with pytest.raises(ValueError) as met:
         load_config([ours, theirs])
     assert str(met.value).startswith(f"{ours} and {theirs} disagree") and f"give {key} alone" in str(met.value)
+
+
+def test_patches_of_another_size_travel_with_the_run(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_tiny_dataset(tmp_path / "data", {"train": 3, "val": 2})
+    settings = tiny_settings(data, tmp_path / "run", f"model.weights={weights}", "model.patch_size=4")
+    assert run_cli(["train", *settings, "scheduler.total_iter=1"], monkeypatch) == 0
+    state = _weights(tmp_path / "run", "best")
+    assert state["backbone.model.patch_embed.proj.weight"].shape[-2:] == (4, 4)
+    assert run_cli(["predict", tmp_path / "run", data / "val/images", "--out", tmp_path / "out"], monkeypatch) == 0
+    features = dinoseg.load(tmp_path / "run").features(data / "val/images/val_0.png")
+    assert features[0].map.shape[-2:] == (10, 14)

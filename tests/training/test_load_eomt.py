@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_said_and_changes_nothing(tmp_path: Path) -> None:
     segmenter = DINOV3.segmenter()
     before = {name: value.clone() for name, value in segmenter.state_dict().items()}
     for wrong, message in (
-        (fewer, r"not fitting \['network\.q\.weight'\]"),
+        (fewer, r"not fitting \['network\.q\.weight \[3, 48\]'\]"),
         (cut, r"missing: blocks\.3\.norm2\.bias"),
         (nan, "4 values that are NaN or infinite"),
         (linear, r"holds no EoMT .* give a run folder, or a state dict of a whole EoMT"),
@@ -134,6 +134,10 @@ def test_positions_of_another_grid_are_resampled_and_patches_of_another_size_mad
     assert spec.patch_size == 16 and model.patch_embed.proj.weight.shape[-2:] == (16, 16)
     assert model.pos_embed.shape[1] == 1 + 2 * 2
     segmenter = smaller.segmenter(model=model, spec=spec)
+    with pytest.raises(ValueError, match=r"its patches have 16 pixels, those of tiny 14 here; give model\.patch"):
+        load_from(smaller.segmenter(), file, SPACE)
+    with pytest.raises(ValueError, match=r"for the state dict in it give load_from=.*model\.safetensors"):
+        load_from(segmenter, tmp_path, SPACE)
     assert "tensors of the backbone loaded" in load_from(segmenter, file, SPACE)
     assert segmenter.backbone.model.pos_embed.shape[1] == 1 + 2 * 2
     with torch.no_grad():
