@@ -1,8 +1,7 @@
 """The backbone: a DINO ViT or ConvNeXt by name, its weights, the layers that are tapped, and what of it is trained."""
 
-import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -293,13 +292,3 @@ def _model_with_weights(spec: BackboneSpec, weights: str, drop_path: float) -> t
         stacklevel=3,
     )
     return model, None
-
-
-def backbone_hash(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes of a state dict, whatever the order and device of its tensors."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

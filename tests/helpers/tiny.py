@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from dinoseg import cli
+from dinoseg.backbone import build_backbone
 
 COLOURS = np.array([[20, 20, 20], [220, 60, 40], [40, 200, 60], [60, 80, 230]], dtype=np.uint8)
 
@@ -48,6 +51,14 @@ def tiny_settings(root: Path, run: Path, *more: str) -> list[str]:
         "device=cpu",
         *more,
     ]
+
+
+def save_tiny_weights(folder: Path) -> Path:
+    """A file of weights of the tiny backbone: what a frozen base is loaded from."""
+    torch.manual_seed(5)
+    path = folder / "tiny.safetensors"
+    save_file(build_backbone("tiny_vit8", "none").model.state_dict(), path)
+    return path
 
 
 def train_tiny_run(factory: pytest.TempPathFactory, counts: dict[str, int], *more: str) -> tuple[Path, Path]:

@@ -4,12 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
+from helpers.tiny import run_cli, save_tiny_weights, tiny_settings, write_tiny_dataset
 from PIL import Image
-from safetensors.torch import load_file, save_file
-
-from dinoseg.backbone import build_backbone
+from safetensors.torch import load_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation.*")
 
@@ -28,10 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(5)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(build_backbone("tiny_vit8", "none").model.state_dict(), path)
-    return path
+    return save_tiny_weights(tmp_path_factory.mktemp("weights"))
 
 
 def _labels(run: Path, data: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:

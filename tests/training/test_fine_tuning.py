@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
+from helpers.tiny import run_cli, save_tiny_weights, tiny_settings, write_tiny_dataset
 from safetensors.torch import load_file, save_file
 
 import dinoseg
@@ -31,10 +31,7 @@ def _weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of backbone weights: what a frozen base is loaded from."""
-    torch.manual_seed(5)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(build_backbone("tiny_vit8", "none").model.state_dict(), path)
-    return path
+    return save_tiny_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")
