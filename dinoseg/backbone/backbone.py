@@ -265,7 +265,7 @@ def build_backbone(
     """
     spec = find_or_describe(name)
     tapped = layer_indices(layers, spec.depth)
-    model, report = _model_with_weights(spec, weights, drop_path)
+    model, report = _model_with_weights(spec, weights, drop_path, patch_size)
     spec = set_patch_size(model, spec, patch_size)
     return Backbone(
         model,
@@ -281,12 +281,14 @@ def build_backbone(
     )
 
 
-def _model_with_weights(spec: BackboneSpec, weights: str, drop_path: float) -> tuple[nn.Module, WeightsReport | None]:
+def _model_with_weights(
+    spec: BackboneSpec, weights: str, drop_path: float, patch_size: int | None
+) -> tuple[nn.Module, WeightsReport | None]:
     if weights == "hub":
         return model_from_hub(spec, drop_path)
     model = create_model(spec, drop_path)
     if weights != "none":
-        return model, load_weights(model, weights, spec.name)
+        return model, load_weights(model, weights, spec.name, patch_size)
     warnings.warn(
         f"backbone {spec.name}: random initialisation (model.weights=none), its features are not DINO features",
         stacklevel=3,

@@ -44,6 +44,11 @@ class EomtParts:
     head: State
     backbone: State
 
+    @property
+    def patch_size(self) -> int | None:
+        """Pixels a patch: of a ViT's tensors the patch embedding's kernel alone has four axes."""
+        return next((tensor.shape[-1] for tensor in self.backbone.values() if tensor.ndim == 4), None)
+
 
 def split_eomt(state: Mapping[str, Tensor]) -> EomtParts | None:
     """The two parts of a state dict of a whole EoMT; None where it is of something else."""

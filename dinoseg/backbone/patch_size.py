@@ -29,8 +29,14 @@ def set_patch_size(model: Any, spec: BackboneSpec, patch_size: int | None) -> Ba
         raise ValueError(
             f"model.patch_size={patch_size}: {spec.name} is a ConvNeXt, which has no patches; leave it out"
         )
-    model.set_input_size(patch_size=(patch_size, patch_size))
+    resize_patches(model, patch_size)
     return replace(spec, patch_size=patch_size)
+
+
+def resize_patches(model: Any, patch_size: int) -> None:
+    """Resamples patch embedding and positions of a timm ViT; nothing where its patches have that size."""
+    if model.patch_embed.patch_size != (patch_size, patch_size):
+        model.set_input_size(patch_size=(patch_size, patch_size))
 
 
 def with_positions_of(state: State, target: Mapping[str, Tensor]) -> State:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dinoseg.backbone.catalogue import BackboneSpec, list_backbones
 from dinoseg.backbone.dialects import Dialect, State, detect_dialect, to_timm
 from dinoseg.backbone.eomt_dialect import are_differences, split_eomt
-from dinoseg.backbone.patch_size import with_positions_of
+from dinoseg.backbone.patch_size import resize_patches, with_positions_of
 from dinoseg.system.files import file_sha256, special_kind
 from dinoseg.system.json_files import Record, read_json
 from dinoseg.system.messages import list_names, printable
@@ -52,10 +52,11 @@ class WeightsReport:
         return f"matched {self.matched} / {self.total} tensors ({self.dialect} dialect) from {self.path}"
 
 
-def load_weights(model: nn.Module, path: str | Path, name: str) -> WeightsReport:
+def load_weights(model: nn.Module, path: str | Path, name: str, patch_size: int | None = None) -> WeightsReport:
     """Load a file or folder of any dialect into a timm model; 16-bit tensors become float32.
 
-    ``name``: of the backbone, for messages.
+    ``name``: of the backbone, for messages. ``patch_size``: that the model will be given; a file of a whole EoMT may
+    have patches of it already, and the model gets them at once.
 
     Raises:
         ValueError: nothing there, unreadable, a pickle that wants to run code, no known dialect, or tensors that
@@ -63,8 +64,11 @@ def load_weights(model: nn.Module, path: str | Path, name: str) -> WeightsReport
     """
     files = weight_files(Path(path))
     source = f"model.weights={path}"
-    tensors, target = _read(files), model.state_dict()
+    tensors = _read(files)
     whole = split_eomt(tensors)
+    if whole is not None and patch_size is not None and whole.patch_size == patch_size:
+        resize_patches(model, patch_size)
+    target = model.state_dict()
     if whole is None:
         state, dialect = fitted_state(tensors, target, source, name)
     else:

@@ -38,7 +38,7 @@ def load_eomt(segmenter: Segmenter, state: Mapping[str, Tensor], source: str, na
         raise ValueError(f"{source}: holds no EoMT (network.q.weight, or query.weight), but {shown}; {_REMEDY}")
     refuse_not_finite(parts.head, source, _REMEDY)
     backbone = segmenter.backbone
-    _refuse_other_patches(backbone, parts.backbone, source)
+    _refuse_other_patches(backbone, parts.patch_size, source)
     ours = backbone.plain_state()
     theirs, dialect = fitted_state(parts.backbone, ours, source, backbone.spec.name, remedy=_REMEDY, any_grid=True)
     added = are_differences(theirs, ours)
@@ -54,13 +54,11 @@ def load_eomt(segmenter: Segmenter, state: Mapping[str, Tensor], source: str, na
     return f"{text}; {len(theirs)} tensors of the backbone {how} ({dialect} dialect)"
 
 
-def _refuse_other_patches(backbone: Backbone, state: State, source: str) -> None:
-    # Of a ViT's tensors the patch embedding's kernel alone has four axes.
-    sizes = [tensor.shape[-1] for tensor in state.values() if tensor.ndim == 4]
-    if sizes and sizes[0] != backbone.spec.patch_size:
+def _refuse_other_patches(backbone: Backbone, found: int | None, source: str) -> None:
+    if found not in (None, backbone.spec.patch_size):
         raise ValueError(
-            f"{source}: its patches have {sizes[0]} pixels, those of {backbone.spec.name} {backbone.spec.patch_size} "
-            f"here; give model.patch_size={sizes[0]}, or the backbone of the file as model.dino_hub"
+            f"{source}: its patches have {found} pixels, those of {backbone.spec.name} {backbone.spec.patch_size} "
+            f"here; give model.patch_size={found}, or the backbone of the file as model.dino_hub"
         )
 
 

@@ -144,6 +144,19 @@ def test_positions_of_another_grid_are_resampled_and_patches_of_another_size_mad
         assert segmenter.eval()(torch.randn(1, 3, 33, 40))[0].mask_features.shape[-2:] == (3 * 4, 3 * 4)
 
 
+def test_weights_with_other_patches_are_taken_where_they_are_asked_for(tmp_path: Path) -> None:
+    reference = MODELS["DINOv2, patch 16"].reference()
+    file = saved(reference.state_dict(), tmp_path / "model.safetensors")
+    smaller = TinyEomt("dinov2", 14, 0, (3, 3))
+    model = smaller.vit()
+    load_weights(model, file, "tiny", 16)
+    assert set_patch_size(model, smaller.spec(), 16).patch_size == 16
+    kernel = reference.state_dict()["embeddings.patch_embeddings.projection.weight"]
+    assert torch.equal(model.patch_embed.proj.weight, kernel)
+    with pytest.raises(ValueError, match="patch size 16 in the file, 14 in the model"):
+        load_weights(smaller.vit(), file, "tiny")
+
+
 def test_a_patch_of_another_size_gives_what_a_resized_one_gave() -> None:
     tiny = TinyEomt("dinov2", 14, 0, (3, 3))
     torch.manual_seed(0)
