@@ -29,6 +29,7 @@ HEADS = {
     "linear": [],
     "dense": ["decoder_head.stem_widths=[8,8,8,8]", "model.backbone_scale=1.5"],
     "pmt": ["decoder_head.decoder_layers=1", "decoder_head.num_queries=4"],
+    "eomt": ["decoder_head.decoder_layers=1", "decoder_head.num_queries=4"],
     "m2f": [
         "decoder_head.decoder_layers=1",
         "decoder_head.encoder_layers=1",
