@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from dinoseg.evaluation.evaluate import Evaluation as Evaluation
     from dinoseg.evaluation.metrics import Metrics as Metrics
     from dinoseg.inference.features import ImageFeatures as ImageFeatures
-    from dinoseg.inference.predictor import Prediction as Prediction
+    from dinoseg.inference.prediction import Prediction as Prediction
     from dinoseg.inference.predictor import Predictor as Predictor
     from dinoseg.inference.predictor import load as load
     from dinoseg.labels import LabelSpace as LabelSpace
@@ -67,7 +67,8 @@ _HOMES = {
     "dinoseg.evaluation.evaluate": ("Evaluation",),
     "dinoseg.evaluation.metrics": ("Metrics",),
     "dinoseg.inference.features": ("ImageFeatures",),
-    "dinoseg.inference.predictor": ("load", "Prediction", "Predictor"),
+    "dinoseg.inference.prediction": ("Prediction",),
+    "dinoseg.inference.predictor": ("load", "Predictor"),
     "dinoseg.labels": ("LabelSpace", "ReduceZeroLabel", "preprocess_nonzero_labels", "restore_original_labels"),
     "dinoseg.evaluation.dinov3_functions": (
         "calculate_intersect_and_union",

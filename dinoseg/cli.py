@@ -233,6 +233,26 @@ def evaluate(
         run_request(request, Console())
 
 
+@app.command(cls=CommandWithKeys)
+def calibrate(
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="RUN [KEY=VALUE]...", help="Run folder; settings, any order.")
+    ],
+    split: Annotated[str, typer.Option(help="val, or train; never test.")] = "val",
+    checkpoint: CheckpointOption = "best",
+    tune: Annotated[
+        str | None,
+        typer.Option(metavar="FIGURE", help="dice or iou: weights of classes for its mean, too, for eval.tuned=true."),
+    ] = None,
+) -> None:
+    """Fit the temperature that makes a run's probabilities mean what they say; writes calibration.json into the run."""
+    from dinoseg.system.processes import leaving_together
+    from dinoseg.verbs.calibrate import calibrate_arguments
+
+    with leaving_together():
+        calibrate_arguments(arguments, split, checkpoint, Console(), tune)
+
+
 @app.command()
 def compare(
     first: Annotated[Path, typer.Argument(metavar="FIRST", help="Run folder, or a folder with a metrics.json.")],
@@ -302,6 +322,18 @@ def predict(
     vector: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="Maps: polygons in vectors/, too: gpkg or geojson.")
     ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Those of every class, too: probabilities/NAME.npz, of maps .tif.")
+    ] = False,
+    top_k: Annotated[
+        int | None, typer.Option(metavar="K", help="Of --probabilities, the K largest of each pixel.")
+    ] = None,
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="The largest probability as a grey picture: confidence/NAME.png.")
+    ] = False,
+    overlay_uncertainty: Annotated[
+        bool, typer.Option("--overlay-uncertainty", help="Overlays fade where the model is unsure.")
+    ] = False,
     engine: Annotated[str, typer.Option(help="local (also under torchrun), or ray.")] = "local",
     workers: Annotated[
         int | None, typer.Option(help="ray: actors; one a GPU, or one for two CPU cores, when left out.")
@@ -310,11 +342,13 @@ def predict(
     """Predict images from run folders: label ids, overlays, predictions.json. Finished outputs are kept."""
     from dinoseg.inference.chosen_runs import choose_runs
     from dinoseg.inference.outputs import OutputFolder
+    from dinoseg.inference.probability_options import ProbabilityOptions
     from dinoseg.verbs.predict import predict_run, runs_and_images
 
     runs, inputs = runs_and_images(arguments)
     chosen = choose_runs(runs, checkpoint, device)
-    outputs = OutputFolder(out, mask_ignored, regions, palette, overwrite, overviews, vector)
+    wanted = ProbabilityOptions(probabilities, top_k, confidence, overlay_uncertainty)
+    outputs = OutputFolder(out, mask_ignored, regions, palette, overwrite, overviews, vector, wanted)
     if predict_run(chosen, inputs, outputs, Console(), engine=engine, workers=workers).failed:
         raise typer.Exit(1)
 

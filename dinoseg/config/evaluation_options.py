@@ -58,6 +58,12 @@ class EvalConfig(Section):
         resume="decides best",
         verbs=PREDICTS,
     )
+    tuned: bool = option(
+        False,
+        "decide by the weights of classes that `dinoseg calibrate RUN --tune dice` found; not in training",
+        resume="free",
+        verbs=PREDICTS,
+    )
     absent_classes: str = option(
         "skip_empty",
         "classes left out of means: those in neither truth nor prediction, those not in the truth, or none",

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 Resume = Literal["fixed", "free", "decides best"]
 # Verbs beside ``train`` that use a key.
 EVALUATES = ("eval", "report")
+# A verb that reads, predicts and counts as another does uses the same keys.
+_ALIKE = {"calibrate": "eval"}
 PREDICTS = ("eval", "predict", "report")
 READS_DATA = ("check", "eval", "report")
 LOADS_MODEL = ("eval", "predict", "report", "export")
@@ -173,7 +175,7 @@ class Key:
 
     def is_used_by(self, verb: str) -> bool:
         """Whether a verb reads this key."""
-        return verb == "train" or verb in self.option.verbs
+        return verb == "train" or _ALIKE.get(verb, verb) in self.option.verbs
 
 
 @cache

@@ -48,6 +48,8 @@ def _caption(contents: dict[str, Any]) -> str:
     lines = [f"mIoU {percent(contents['mIoU'])} ({absent}{doubt})"]
     names = ("mAcc", "aAcc", "mDice", "mBoundaryIoU", "mclDice")
     lines.append("  ".join(f"{name} {percent(contents[name])}" for name in names if name in contents))
+    if found := contents.get("calibration"):
+        lines.append(_probabilities(found))
     if contents.get("constant"):
         lines.append(constant_in_words(contents))
     others = {name: value for name, value in contents["mIoU_by_policy"].items() if value != contents["mIoU"]}
@@ -57,6 +59,16 @@ def _caption(contents: dict[str, Any]) -> str:
     if any(row["IoU"] is None for row in contents["per_class"]):
         lines.append(f"n/a: {ABSENT_CLASSES[absent]}")
     return "\n".join(lines)
+
+
+def _probabilities(found: dict[str, Any]) -> str:
+    """Calibration error and log-likelihood, and what they were without a temperature."""
+    before = found["uncalibrated"]
+    nll = "n/a" if found["NLL"] is None else f"{found['NLL']:.4f}"
+    line = f"ECE {percent(found['ECE'])} %  NLL {nll}"
+    if before is None or before["NLL"] is None:
+        return f"{line} (not calibrated)" if before is None else line
+    return f"{line} (uncalibrated {percent(before['ECE'])} %, {before['NLL']:.4f})"
 
 
 def _pixels(count: int) -> str:

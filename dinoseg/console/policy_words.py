@@ -25,6 +25,8 @@ def policy_in_words(policy: dict[str, Any], kind: Kind = "ids") -> list[str]:
     sentences += [
         ABSENT_CLASSES.get(absent, f"Absent classes: {absent}." if absent else ""),
         *_measures(policy),
+        _temperature(policy),
+        _weights(policy),
         _ignored(policy, kind),
         "Pixels outside the regions count nowhere (datasets.regions)." if policy.get("regions") else "",
         _tiles(policy),
@@ -95,6 +97,22 @@ def _members(policy: dict[str, Any]) -> str:
         return ""
     named = ", ".join(f"{member['run']} (checkpoint {member['checkpoint']})" for member in members)
     return f"The mean of the class probabilities of {len(members)} runs: {named}."
+
+
+def _temperature(policy: dict[str, Any]) -> str:
+    members = policy.get("members") or []
+    found = [float(said.get("temperature", 1.0)) for said in (members or [policy])]
+    if all(temperature == 1.0 for temperature in found):
+        return ""
+    values = ", ".join(f"{temperature:.4g}" for temperature in found)
+    return f"Probabilities at temperature{'s' if members else ''} {values} (calibration.json)."
+
+
+def _weights(policy: dict[str, Any]) -> str:
+    weights = policy.get("class_weights")
+    return (
+        f"Decided by weights of classes that were tuned for mean {weights['figure']} (eval.tuned)." if weights else ""
+    )
 
 
 def _resolution(policy: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from dinoseg.labels import LabelSpace
@@ -23,6 +23,7 @@ def overlay(
     opacity: float = 0.5,
     legend: bool = True,
     note: str | None = None,
+    uncertainty: Float[np.ndarray, "height width"] | None = None,
 ) -> Image.Image:
     """The image with classes drawn over it in their colours, outlines opaque, ignored pixels hatched.
 
@@ -34,6 +35,7 @@ def overlay(
         opacity: of the fill, 0..1.
         legend: adds a strip with swatch and name of the classes in the picture below it.
         note: one more line in the legend.
+        uncertainty: 0..1; what is drawn fades with it.
 
     Returns:
         RGB; as wide as the image (wider where a legend needs it), taller by the legend.
@@ -48,7 +50,8 @@ def overlay(
     for top in range(0, picture.shape[0], _STRIPE_ROWS):
         rows = slice(top, top + _STRIPE_ROWS)
         edges = _edges(class_map[top : top + _STRIPE_ROWS + 1])[: picture[rows].shape[0]]
-        blended = _fill(picture[rows], np.where(ignored[rows], 0, class_map[rows]), edges, label_space, opacity)
+        strength = np.where(edges, 1.0, opacity) * (1.0 if uncertainty is None else 1.0 - uncertainty[rows])
+        blended = _fill(picture[rows], np.where(ignored[rows], 0, class_map[rows]), strength, label_space)
         picture[rows] = np.where(ignored[rows, :, None], picture[rows], blended)
     result = Image.fromarray(_hatch(picture, ignored))
     if not legend:
@@ -121,14 +124,13 @@ def _check(image: Image.Image, class_map: ClassMap, label_space: LabelSpace, wha
 def _fill(
     picture: UInt8[np.ndarray, "rows width 3"],
     index: Integer[np.ndarray, "rows width"],
-    edges: Bool[np.ndarray, "rows width"],
+    strength: Float[np.ndarray, "rows width"],
     label_space: LabelSpace,
-    opacity: float,
 ) -> UInt8[np.ndarray, "rows width 3"]:
     # A background is what the rest stands on: filling it would only dim the picture, and so would black.
     shown = [entry.name.lower() != "background" and max(entry.colour) > 0 for entry in label_space.classes]
     filled = np.array(shown)[index]
-    strength = (np.where(edges, 1.0, opacity) * filled)[..., None]
+    strength = (strength * filled)[..., None]
     return (picture * (1 - strength) + _colour_table(label_space)[index] * strength).astype(np.uint8)
 
 

@@ -12,8 +12,13 @@ from dinoseg.evaluation.boundary import boundary_counts
 from dinoseg.evaluation.confusion import confusion_matrix
 from dinoseg.evaluation.measures import Measures
 from dinoseg.evaluation.metrics import counts_from_confusion
+from dinoseg.evaluation.reliability import BINS, rows_reliability
 from dinoseg.evaluation.skeleton import skeleton_counts
+from dinoseg.inference.judged_rows import JudgedRows
 from dinoseg.system.processes import sum_over_processes
+
+# What is counted of all images together, and not by image.
+_OF_ALL_IMAGES = ("matrix", "reliability")
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,14 @@ class Counts:
         image_counts: pixels in intersection, prediction and truth of every class.
         boundary: pixels in intersection and union of the bands along contours, see ``boundary_counts``.
         skeleton: pixels of skeletons, see ``skeleton_counts``.
+        reliability: of probabilities, over all images, see ``rows_reliability``.
     """
 
     matrix: Int[Tensor, "classes classes"]
     image_counts: Int[Tensor, "images 3 classes"]
     boundary: Int[Tensor, "images 2 classes"] | None = None
     skeleton: Int[Tensor, "images 4 classes"] | None = None
+    reliability: Int[Tensor, "2 15 4"] | None = None
 
     @staticmethod
     def empty(images: int, num_classes: int, measures: Measures, device: torch.device | str = "cpu") -> "Counts":
@@ -44,6 +51,7 @@ class Counts:
             zeros(images, 3, num_classes),
             None if measures.boundary_width is None else zeros(images, 2, num_classes),
             zeros(images, 4, num_classes) if measures.thin_classes else None,
+            zeros(2, BINS, 4) if measures.reliability else None,
         )
 
     def count(
@@ -78,6 +86,15 @@ class Counts:
             lines = skeleton_counts(*maps, measures.thin_classes, num_classes, ignore_index)
             self.skeleton[row] = torch.from_numpy(lines).to(self.skeleton)
 
+    def count_rows(self, rows: JudgedRows, truth: Integer[Tensor, "height width"], ignore_index: int) -> None:
+        """Counts the probabilities of some rows of an image, each row once, where they are measured.
+
+        Args:
+            truth: class indices of the whole image, or ``ignore_index``.
+        """
+        if self.reliability is not None:
+            self.reliability.add_(rows_reliability(rows, truth, ignore_index).to(self.reliability.device))
+
     def __add__(self, other: "Counts") -> "Counts":
         """Counts of the same images and measures, each image counted in one of the two at most."""
         first, second = self._tensors(), other._tensors()
@@ -96,8 +113,12 @@ class Counts:
             order: the rows of all parts, one after the other, in the order wanted.
         """
         tensors = [part._tensors() for part in parts]
-        rows = {key: torch.cat([part[key] for part in tensors])[list(order)] for key in tensors[0] if key != "matrix"}
-        return _from_tensors(rows | {"matrix": torch.stack([part.matrix for part in parts]).sum(dim=0)})
+        of_images = [key for key in tensors[0] if key not in _OF_ALL_IMAGES]
+        rows = {key: torch.cat([part[key] for part in tensors])[list(order)] for key in of_images}
+        sums = {
+            key: torch.stack([part[key] for part in tensors]).sum(dim=0) for key in _OF_ALL_IMAGES if key in tensors[0]
+        }
+        return _from_tensors(rows | sums)
 
     def over_processes(self) -> "Counts":
         """The sum over processes, on the CPU of every process."""
@@ -110,7 +131,7 @@ class Counts:
     @staticmethod
     def from_arrays(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> "Counts":
         """The inverse of ``to_arrays``; other names are passed over."""
-        names = ("matrix", "image_counts", "boundary", "skeleton")
+        names = ("matrix", "image_counts", "boundary", "skeleton", "reliability")
         return _from_tensors({name: torch.from_numpy(arrays[name]) for name in names if name in arrays})
 
     def _tensors(self) -> dict[str, Int[Tensor, "..."]]:
@@ -119,12 +140,14 @@ class Counts:
             "image_counts": self.image_counts,
             "boundary": self.boundary,
             "skeleton": self.skeleton,
+            "reliability": self.reliability,
         }
         return {key: value for key, value in named.items() if value is not None}
 
 
 def _from_tensors(tensors: dict[str, Int[Tensor, "..."]]) -> Counts:
-    return Counts(tensors["matrix"], tensors["image_counts"], tensors.get("boundary"), tensors.get("skeleton"))
+    optional = (tensors.get(name) for name in ("boundary", "skeleton", "reliability"))
+    return Counts(tensors["matrix"], tensors["image_counts"], *optional)
 
 
 def _shapes(tensors: dict[str, Int[Tensor, "..."]]) -> str:

@@ -29,6 +29,7 @@ from dinoseg.evaluation.settings import EvaluationSettings
 from dinoseg.evaluation.volume_figures import volume_names
 from dinoseg.features.store import feature_maps
 from dinoseg.inference.ensemble import Ensemble
+from dinoseg.inference.judged_rows import JudgedRows, OnRows
 from dinoseg.inference.tta import SemanticModel
 from dinoseg.inference.windows import mean_class_map, predict_class_map
 from dinoseg.labels import LabelSpace
@@ -102,6 +103,7 @@ def evaluate(
     device: torch.device,
     *,
     on_image: Callable[[Sample, ClassMap], None] | None = None,
+    on_rows: Callable[[Sample, JudgedRows], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     shard: tuple[int, int] = (0, 1),
 ) -> Evaluation:
@@ -111,6 +113,7 @@ def evaluate(
         model: an ensemble cuts images as its members say, not as the settings do; the data set has the image as each
             reads it.
         on_image: called after each image of this process with the sample and its predicted class map, at native size.
+        on_rows: told of each stripe of an image as it is decided, with its probabilities.
         stop: asked before each image; once it says yes in any process, the evaluation is broken off in all.
         shard: (i, n) counts the i-th of n parts of the images alone, i from 0; the rows of the others stay 0.
 
@@ -128,7 +131,8 @@ def evaluate(
         for row, sample in zip(rows, samples, strict=True):
             if stopped := stop():
                 break
-            class_map = _predict(model, sample, settings, device)
+            reader = _row_reader(sample, counts, space.ignore_index, on_rows)
+            class_map = _predict(model, sample, settings, device, reader)
             counts.count(row, class_map, sample["class_map"], space.ignore_index, measures)
             if on_image:
                 on_image(sample, class_map)
@@ -147,18 +151,43 @@ def _own_rows(images: int, shard: tuple[int, int]) -> list[int]:
     return [part[place] for place in evaluation_shard(len(part), process_rank(), process_count())]
 
 
+def _row_reader(
+    sample: Sample, counts: Counts, ignore_index: int, on_rows: Callable[[Sample, JudgedRows], None] | None
+) -> OnRows | None:
+    """What is told of the stripes of an image; None where nobody asks for probabilities, which cost time."""
+    if counts.reliability is None and on_rows is None:
+        return None
+
+    def read(rows: JudgedRows) -> None:
+        counts.count_rows(rows, sample["class_map"], ignore_index)
+        if on_rows is not None:
+            on_rows(sample, rows)
+
+    return read
+
+
 def _predict(
-    model: SemanticModel | Ensemble, sample: Sample, settings: EvaluationSettings, device: torch.device
+    model: SemanticModel | Ensemble,
+    sample: Sample,
+    settings: EvaluationSettings,
+    device: torch.device,
+    on_rows: OnRows | None,
 ) -> ClassMap:
     """On the CPU, as the sample is."""
     if isinstance(model, Ensemble):
-        return mean_class_map(model.sights([sample["image"], *sample.get("other_images", [])]), device)
+        sights = model.sights([sample["image"], *sample.get("other_images", [])])
+        return mean_class_map(sights, device, on_rows=on_rows)
     if "features" in sample:
         assert isinstance(model, Segmenter)
         known = (sample["features"], sample["class_tokens"], sample["prefix_tokens"])
         model = _Informed(model, feature_maps(*([tensor[None] for tensor in tensors] for tensors in known)))
     return predict_class_map(
-        model, sample["image"], settings.window, device=device, autocast_dtype=settings.autocast_dtype
+        model,
+        sample["image"],
+        settings.window,
+        device=device,
+        autocast_dtype=settings.autocast_dtype,
+        on_rows=on_rows,
     )
 
 
@@ -218,6 +247,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, extra: dict[str, Any]
     replace_text(folder / "confusion.csv", _csv([["truth \\ prediction", *names], *rows]))
     arrays: dict[str, Any] = evaluation.counts.to_arrays()
     del arrays["matrix"]
+    arrays.pop("reliability", None)
     with replaced_file(folder / "per_image.npz") as temporary:
         arrays |= evaluation.images.to_arrays()
         np.savez_compressed(temporary, counts=arrays.pop("image_counts"), **arrays)

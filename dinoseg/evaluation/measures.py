@@ -26,6 +26,7 @@ class Measures:
         per_image: whether metrics.json also has the mean of per-image figures and the worst images.
         boundary_width: of boundary IoU, as a share of the image diagonal; None: not measured.
         thin_classes: class indices whose clDice is measured.
+        reliability: whether probabilities are measured, too: ECE and NLL.
     """
 
     absent_classes: AbsentPolicy = "skip_empty"
@@ -33,6 +34,7 @@ class Measures:
     per_image: _Truth = False
     boundary_width: _AboveZero | None = None
     thin_classes: tuple[_ClassIndex, ...] = ()
+    reliability: _Truth = False
 
 
 STANDARD_MEASURES = Measures()

@@ -10,6 +10,7 @@ from dinoseg.evaluation.constant import constant_figures
 from dinoseg.evaluation.counts import Counts
 from dinoseg.evaluation.measures import Measures
 from dinoseg.evaluation.metrics import Metrics, PerClass, apply_policy, mean_percent, per_image_figures, percents, ratio
+from dinoseg.evaluation.reliability import calibration_contents, is_tempered
 from dinoseg.evaluation.skeleton import cldice
 from dinoseg.evaluation.volume_figures import counts_by_volume, volume_figures
 from dinoseg.labels import LabelSpace
@@ -61,6 +62,8 @@ def evaluation_contents(
     contents |= means | {"constant": constant, "confidence": confidence, "per_class": rows, "policy": policy_of_all}
     if measures.per_image:
         contents["per_image"] = per_image_figures(images.names, counts.image_counts.numpy())
+    if counts.reliability is not None:
+        contents["calibration"] = calibration_contents(counts.reliability, is_tempered(policy))
     if images.volumes:
         image_counts, absent = counts.image_counts.numpy(), measures.absent_classes
         contents["per_volume"] = volume_figures(image_counts, images.volumes, label_space, absent)

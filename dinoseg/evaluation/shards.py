@@ -18,6 +18,7 @@ from pydantic import Field
 from dinoseg.evaluation.counts import Counts
 from dinoseg.evaluation.evaluate import Evaluation
 from dinoseg.evaluation.measures import Measures
+from dinoseg.evaluation.reliability import BINS
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.labels_json import LabelSpaceRecord
 from dinoseg.run_folder.checkpoint_manifest import Sha256
@@ -188,6 +189,8 @@ def _array_forms(record: ShardRecord, measures: Measures) -> dict[str, ArrayForm
         shapes["boundary"] = (images, 2, classes)
     if measures.thin_classes:
         shapes["skeleton"] = (images, 4, classes)
+    if measures.reliability:
+        shapes["reliability"] = (2, BINS, 4)
     forms = {name: ArrayForm("whole numbers", shape) for name, shape in shapes.items()}
     rows = ArrayForm("whole numbers", (len(record.images),))
     texts = ["names", "volumes"] if record.policy.volumes else ["names"]

@@ -43,6 +43,11 @@ class ChosenEnsemble:
         """
         self._refuse_same_folders()
         members = tuple(run.open() for run in self.runs)
+        for member in members:
+            if member.config.eval.tuned:
+                raise ValueError(
+                    "eval.tuned=true: weights of classes are of one run alone, and several are given; leave it out"
+                )
         space = self._common_space([member.label_space for member in members])
         said: dict[str, str] = {}
         for run, member in zip(self._names, members, strict=True):

@@ -19,6 +19,7 @@ from dinoseg.data.transforms import build_eval_transform
 from dinoseg.inference.policy import WindowPolicy, window_policy
 from dinoseg.inference.tta import SemanticModel
 from dinoseg.inference.windows import Sight
+from dinoseg.run_folder.calibration_file import TunedWeights
 from dinoseg.system.device import DTYPES
 
 
@@ -32,12 +33,16 @@ class Member:
             and what the model sees.
         fingerprint: names what decides its predictions beside the image; None where that is not known.
         origin: what metrics.json says of it.
+        temperature: that its probabilities are taken at.
+        tuned: weights of classes by which it decides alone; None for none.
     """
 
     model: SemanticModel
     config: Config
     fingerprint: str | None = None
     origin: "Origin | None" = None
+    temperature: float = 1.0
+    tuned: TunedWeights | None = None
 
     @cached_property
     def window(self) -> WindowPolicy:
@@ -51,7 +56,14 @@ class Member:
 
     def sight(self, image: Float[Tensor, "bands height width"]) -> Sight:
         """An image that was read its way, for the window engine."""
-        return Sight(self.model, image, self.window, DTYPES[self.config.model_dtype])
+        weights = None if self.tuned is None else tuple(self.tuned.weights)
+        return Sight(self.model, image, self.window, DTYPES[self.config.model_dtype], self.temperature, weights)
+
+    def describe(self) -> dict[str, Any]:
+        """How its predictions come about; a temperature of 1, which changes nothing, is not stated."""
+        tempered = {} if self.temperature == 1.0 else {"temperature": self.temperature}
+        weighted = {} if self.tuned is None else {"class_weights": self.tuned.model_dump()}
+        return self.window.describe_origin() | tempered | weighted
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ class Ensemble:
     def describe(self) -> dict[str, Any]:
         """How predictions come about, for the policy of metrics.json: of one run, or of each of several."""
         if len(self.members) == 1:
-            return self.members[0].window.describe_origin()
+            return self.members[0].describe()
         origins = [vars(member.origin) if member.origin else {} for member in self.members]
         described = zip(origins, self.members, strict=True)
-        return {"members": [origin | member.window.describe_origin() for origin, member in described]}
+        return {"members": [origin | member.describe() for origin, member in described]}

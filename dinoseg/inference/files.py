@@ -16,6 +16,9 @@ from dinoseg.inference.exposures import Exposures
 from dinoseg.system.files import file_sha256, refuse_special_file
 from dinoseg.system.messages import list_names
 
+# What predictions write there is never an input.
+_OUTPUT_FOLDERS = ("labels", "overlays", "probabilities", "confidence")
+
 
 @dataclass(frozen=True)
 class InputImage:
@@ -56,7 +59,7 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
         ValueError: an input that matches nothing, or is a FIFO or a device; or two that would write the same output.
     """
     found: dict[Path, InputImage] = {}
-    own = [] if out is None else [(out / name).resolve() for name in ("labels", "overlays")]
+    own = [] if out is None else [(out / name).resolve() for name in _OUTPUT_FOLDERS]
     for entry in inputs:
         path = Path(entry)
         if path.is_dir():

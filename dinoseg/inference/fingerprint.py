@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -39,20 +40,28 @@ def settings_fingerprint(checkpoint_hash: str, label_space: LabelSpace, config: 
         "model_dtype": config.model_dtype,
         "window": policy,
     }
-    return _digest(json.dumps(decisive, sort_keys=True))
+    return digest_of(json.dumps(decisive, sort_keys=True))
 
 
-def ensemble_fingerprint(members: Sequence[str | None], label_space: LabelSpace) -> str | None:
+def ensemble_fingerprint(
+    members: Sequence[str | None], label_space: LabelSpace, temperatures: Sequence[float] = ()
+) -> str | None:
     """Names what decides a class map of several runs' mean, by theirs; that of one run is its own.
 
     None where one has none.
+
+    Args:
+        temperatures: of the members. They weigh in a mean; the classes of one run do not depend on its own.
     """
     known = [member for member in members if member is not None]
     if len(known) < len(members):
         return None
     if len(known) == 1:
         return known[0]
-    return _digest(json.dumps({"members": known, "labels": label_space.to_dict()}, sort_keys=True))
+    decisive: dict[str, Any] = {"members": known, "labels": label_space.to_dict()}
+    if any(temperature != 1.0 for temperature in temperatures):
+        decisive["temperatures"] = list(temperatures)
+    return digest_of(json.dumps(decisive, sort_keys=True))
 
 
 def output_fingerprint(
@@ -61,7 +70,7 @@ def output_fingerprint(
     """Names one output: the settings, the bytes of the image, and those of the mask and the region that it shows."""
     shown = "" if mask is None else file_sha256(mask)
     within = "" if region is None else f" within {file_sha256(region)}"
-    return _digest(f"{settings} {palette} {image_sha256} {shown}{within}")
+    return digest_of(f"{settings} {palette} {image_sha256} {shown}{within}")
 
 
 def png_text(fingerprint: str | None) -> PngInfo | None:
@@ -98,5 +107,6 @@ def is_foreign(path: Path) -> bool:
         return True
 
 
-def _digest(text: str) -> str:
+def digest_of(text: str) -> str:
+    """A fingerprint of what decides an output."""
     return hashlib.sha256(text.encode()).hexdigest()

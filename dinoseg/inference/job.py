@@ -1,6 +1,7 @@
 """A prediction job: images through a predictor into an output folder, each proven and kept, or predicted anew."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +13,17 @@ from dinoseg.data.found_files import is_volume
 from dinoseg.data.masks import LabelMap, read_pair
 from dinoseg.data.pairs import Pair
 from dinoseg.data.picture_form import PictureForm
+from dinoseg.data.regions import read_region
 from dinoseg.inference.exposures import Exposures
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import output_fingerprint
+from dinoseg.inference.judged_rows import OnRows
 from dinoseg.inference.map_polygons import write_polygons
 from dinoseg.inference.maps import MapOutput, add_overviews, count_blocks, is_map, predict_map
 from dinoseg.inference.outputs import Outcome, OutputFolder
-from dinoseg.inference.predictor import Prediction, Predictor
+from dinoseg.inference.prediction import Prediction
+from dinoseg.inference.predictor import Predictor
+from dinoseg.inference.probability_files import written_probabilities
 from dinoseg.inference.vector_files import vector_fingerprint
 from dinoseg.inference.volumes import VOLUME_OUTPUT_SUFFIX, count_slices, predict_volume, slice_axis_of
 from dinoseg.labels.settings import Kind
@@ -34,12 +39,14 @@ class OpenedImage:
         picture: RGB, upright, as each run reads it.
         truth: (H, W) label ids of the true mask, where its ignored pixels are to be kept.
         fingerprint: of the outputs to be.
+        probability_fingerprint: of its files of probabilities.
     """
 
     image: InputImage
     picture: Exposures
     truth: Integer[np.ndarray, "height width"] | None
     fingerprint: str | None
+    probability_fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ class PredictionJob:
             fingerprint = None
             if predictor.fingerprint is not None:
                 fingerprint = output_fingerprint(predictor.fingerprint, outputs.palette, image.sha256)
-            output = outputs.of_map(image, fingerprint)
+            output = outputs.of_map(image, fingerprint, self._of_probabilities(fingerprint))
             outputs.refuse_foreign_of_map(image, output)
             kept = not outputs.overwrite and outputs.holds_map(output)
             if not kept:
@@ -161,29 +168,58 @@ class PredictionJob:
             mask, fingerprint = outputs.mask_of(image), None
             outputs.refuse_foreign(image)
             if predictor.fingerprint is not None:
-                settings = predictor.fingerprint, outputs.palette
-                fingerprint = output_fingerprint(*settings, image.sha256, mask, image.region)
-                if not outputs.overwrite and outputs.holds(image, fingerprint):
-                    return Outcome(image, kept=True)
+                settings = outputs.probabilities.overlay_settings(predictor.fingerprint, predictor.temperatures)
+                fingerprint = output_fingerprint(settings, outputs.palette, image.sha256, mask, image.region)
+            beside = self._of_probabilities(fingerprint)
+            if fingerprint is not None and not outputs.overwrite and outputs.holds(image, fingerprint, beside):
+                return Outcome(image, kept=True)
             if mask is None:
-                return OpenedImage(image, image.exposures(forms), None, fingerprint)
+                return OpenedImage(image, image.exposures(forms), None, fingerprint, beside)
             if image.row is not None:
                 raise ValueError(f"{image.path}: a row of a parquet file, and --mask-ignored is of image files")
             pair = Pair(image.name, image.path, mask)
             picture, truth = _read_with_mask(pair, predictor.label_space.kind, forms[0])
             others = Exposures.of(image.path, forms[1:]).pictures
-            return OpenedImage(image, Exposures({forms[0]: picture} | others), truth, fingerprint)
+            return OpenedImage(image, Exposures({forms[0]: picture} | others), truth, fingerprint, beside)
         except OSError as error:
             return Outcome(image, error=system_error(error))
         except ValueError as error:
             return Outcome(image, error=str(error))
 
     def predict(self, opened: OpenedImage) -> Prediction | Outcome:
-        """The prediction, or the outcome where the image cannot be predicted."""
+        """The prediction, or the outcome where the image cannot be predicted.
+
+        Probabilities of every class are written here, as they come.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        wanted = self.outputs.probabilities
+        largest = wanted.confidence or wanted.in_overlay
         try:
-            return self.predictor.predict(opened.picture)
+            if not wanted.any:
+                return self.predictor.predict(opened.picture)
+            if not wanted.every:
+                return self.predictor.predict(opened.picture, confidence=largest)
+            with self._probability_file(opened) as on_rows:
+                return self.predictor.judge(opened.picture, on_rows, confidence=largest)
         except ValueError as error:
             return Outcome(opened.image, error=str(error))
+
+    def _probability_file(self, opened: OpenedImage) -> AbstractContextManager[OnRows]:
+        image, (width, height) = opened.image, opened.picture.shown.size
+        inside = None if image.region is None else read_region(image.region, image.path, (width, height))
+        return written_probabilities(
+            self.outputs.probability_file(image),
+            (height, width),
+            self.predictor.label_space,
+            self.outputs.probabilities.top,
+            opened.probability_fingerprint,
+            inside,
+        )
+
+    def _of_probabilities(self, fingerprint: str | None) -> str | None:
+        return self.outputs.probabilities.fingerprint(fingerprint, self.predictor.temperatures)
 
     def write(self, opened: OpenedImage, prediction: Prediction) -> Outcome:
         """Writes the outputs of a prediction.
@@ -192,7 +228,8 @@ class PredictionJob:
             OSError: an output cannot be written.
         """
         try:
-            self.outputs.write(opened.image, prediction, opened.truth, opened.fingerprint)
+            fingerprints = opened.fingerprint, opened.probability_fingerprint
+            self.outputs.write(opened.image, prediction, opened.truth, *fingerprints)
         except ValueError as error:
             return Outcome(opened.image, error=str(error))
         return Outcome(opened.image)

@@ -8,7 +8,7 @@ import errno
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,38 +31,17 @@ from dinoseg.data.regions import outside_as_ignored
 from dinoseg.drawing.overlay import overlay
 from dinoseg.inference.exposures import Exposures
 from dinoseg.inference.fingerprint import png_text
+from dinoseg.inference.map_blocks import BLOCK, TILE, blocks, write_errors
+from dinoseg.inference.map_probabilities import FINGERPRINT, MapProbabilities, ProbabilityRasters
 from dinoseg.inference.predictor import Predictor
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import replaced_file
 
-# Pixels of a side; the file is written in tiles of 512, of which a block has whole ones.
-BLOCK = 2048
-_TILE = 512
 # What a picture is shown in, however large the map.
 _LARGEST_OVERLAY = 2048
 # Pixels that are read at once as a picture.
 _LARGEST_PICTURE = 100_000_000
 _KEPT_COMPRESSION = ("deflate", "lzw", "zstd", "packbits")
-_FINGERPRINT = "dinoseg_fingerprint"
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows and columns of a map: those that are written, and those that are read for them, each (start, end)."""
-
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-    read_rows: tuple[int, int]
-    read_columns: tuple[int, int]
-
-    @property
-    def inner(self) -> tuple[slice, slice]:
-        """What is written, within what is read."""
-        top, left = self.read_rows[0], self.read_columns[0]
-        return (
-            slice(self.rows[0] - top, self.rows[1] - top),
-            slice(self.columns[0] - left, self.columns[1] - left),
-        )
 
 
 def is_map(path: Path) -> bool:
@@ -80,26 +59,13 @@ def count_blocks(path: Path) -> int:
     return 1 if header is None else sum(1 for _ in blocks(*header.size, 0))
 
 
-def blocks(height: int, width: int, margin: int, block: int = BLOCK) -> Iterator[Block]:
-    """The blocks of a map, row by row."""
-    for top in range(0, height, block):
-        for left in range(0, width, block):
-            rows, columns = (top, min(top + block, height)), (left, min(left + block, width))
-            yield Block(
-                rows,
-                columns,
-                (max(rows[0] - margin, 0), min(rows[1] + margin, height)),
-                (max(columns[0] - margin, 0), min(columns[1] + margin, width)),
-            )
-
-
 def map_holds(path: Path, fingerprint: str) -> bool:
     """Whether a label map of a map is there and carries this fingerprint."""
     if not path.is_file():
         return False
     try:
         with opened_raster(path) as found:
-            return bool(found.tags().get(_FINGERPRINT) == fingerprint)
+            return bool(found.tags().get(FINGERPRINT) == fingerprint)
     except ValueError:
         return False
 
@@ -110,7 +76,7 @@ def is_foreign_map(path: Path) -> bool:
         return False
     try:
         with opened_raster(path) as found:
-            return _FINGERPRINT not in found.tags()
+            return FINGERPRINT not in found.tags()
     except ValueError:
         return True
 
@@ -123,6 +89,7 @@ class MapOutput:
         labels: a GeoTIFF of label ids, with the nodata value where the map has none, and where it is ignored.
         overlay: a small picture of it.
         fingerprint: is written into all of them.
+        probabilities: GeoTIFFs of probabilities, where they are wanted.
         overviews: it gets smaller copies within, by which viewers draw it at once.
         polygons: a GeoPackage or GeoJSON file, where one is wanted.
     """
@@ -132,6 +99,7 @@ class MapOutput:
     fingerprint: str | None = None
     overviews: bool = False
     polygons: Path | None = None
+    probabilities: MapProbabilities | None = None
 
 
 def predict_map(
@@ -164,12 +132,18 @@ def predict_map(
         raise ValueError(f"{source}: a map in {header.colours}, which is not read; save it as RGB or grey")
     with opened_raster(source) as opened, replaced_file(output.labels) as temporary:
         temporary.touch()  # says what is wrong with the folder in words
-        with _write_errors(output.labels), rasterio.open(temporary, "w", **_profile(opened, space)) as written:
+        profile = _profile(opened, space)
+        beside = nullcontext() if output.probabilities is None else output.probabilities.opened(profile, space)
+        with (
+            beside as rasters,
+            write_errors(output.labels),
+            rasterio.open(temporary, "w", **profile) as written,
+        ):
             # Before the pixels: a TIFF that holds some cannot be told any more that its values have colours.
             _describe(written, space)
-            small, checksum = _predict_blocks(predictor, opened, written, advance, block)
+            small, checksum = _predict_blocks(predictor, opened, (written, rasters), advance, block)
             if output.fingerprint is not None:
-                written.update_tags(**{_FINGERPRINT: output.fingerprint})
+                written.update_tags(**{FINGERPRINT: output.fingerprint})
         _refuse_unwritten(temporary, output.labels, checksum, block)
         if output.overviews:
             _build_overviews(temporary, output.labels)
@@ -200,13 +174,13 @@ def add_overviews(labels: Path) -> bool:
 def _build_overviews(path: Path, named: Path) -> None:
     """Halves until the longer side fits a tile; ``named`` is what messages call the file."""
     rasterio = import_rasterio()
-    with _write_errors(named), rasterio.open(path, "r+") as written:
+    with write_errors(named), rasterio.open(path, "r+") as written:
         longest = max(written.shape)
         # One at least: by it a later run knows that they were made.
-        factors = [2**power for power in range(1, 32) if power == 1 or longest > _TILE * 2 ** (power - 1)]
+        factors = [2**power for power in range(1, 32) if power == 1 or longest > TILE * 2 ** (power - 1)]
         # Label ids have no mean.
         written.build_overviews(factors, rasterio.enums.Resampling.nearest)
-    with _write_errors(named):
+    with write_errors(named):
         with rasterio.open(path) as found:
             missing = found.overviews(1) != factors
         for level in range(0 if missing else len(factors)):
@@ -215,22 +189,19 @@ def _build_overviews(path: Path, named: Path) -> None:
         raise OSError(errno.EIO, "its overviews cannot be read back; is the disk full?", str(named))
 
 
-@contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
-    """An error of writing is one of the system; that of reading the map is told apart where it is read."""
-    # GDAL's own, of which rasterio makes no error of its own everywhere.
-    from rasterio._err import CPLE_BaseError
-
-    try:
-        yield
-    except (import_rasterio().errors.RasterioError, CPLE_BaseError) as error:
-        raise OSError(errno.EIO, f"cannot be written ({error.__cause__ or error})", str(path)) from error
-
-
 def _predict_blocks(
-    predictor: Predictor, opened: Any, written: Any, advance: Callable[[], None], block: int
+    predictor: Predictor,
+    opened: Any,
+    targets: tuple[Any, ProbabilityRasters | None],
+    advance: Callable[[], None],
+    block: int,
 ) -> tuple[Integer[np.ndarray, "height width"], int]:
-    """Writes every block; returns every few pixels of the class map, and a checksum of all that was written."""
+    """Writes every block; returns every few pixels of the class map, and a checksum of all label ids.
+
+    Args:
+        targets: the label map, and the rasters of probabilities where they are wanted.
+    """
+    written, rasters = targets
     window = import_rasterio().windows.Window
     space, height, width = predictor.label_space, opened.height, opened.width
     step = max(1, -(-max(height, width) // _LARGEST_OVERLAY))
@@ -238,7 +209,11 @@ def _predict_blocks(
     for part in blocks(height, width, predictor.context, block):
         with _read_errors(opened):
             picture, inside = _read(opened, Area(part.read_rows, part.read_columns), predictor.forms)
-        class_map = outside_as_ignored(predictor.predict(picture).class_map, inside, space)[part.inner]
+        if rasters is None:
+            prediction = predictor.predict(picture)
+        else:
+            prediction = predictor.judge(picture, rasters.reader(part, inside))
+        class_map = outside_as_ignored(prediction.class_map, inside, space)[part.inner]
         labels = space.decode(class_map)
         written.write(labels, 1, window=window.from_slices(part.rows, part.columns))
         checksum = zlib.crc32(np.ascontiguousarray(labels).tobytes(), checksum)
@@ -270,7 +245,7 @@ def _checksum(path: Path, block: int, level: int | None = None) -> int:
 
 def _refuse_unwritten(path: Path, named: Path, checksum: int, block: int) -> None:
     """Raises OSError unless a label map can be read back: GDAL says nothing of a disk that is full when a file ends."""
-    with _write_errors(named):
+    with write_errors(named):
         found = _checksum(path, block)
     if found != checksum:
         raise OSError(errno.EIO, "cannot be read back as it was written; is the disk full?", str(named))
@@ -299,8 +274,8 @@ def _profile(opened: Any, space: LabelSpace) -> dict[str, Any]:
         "transform": opened.transform,
         "nodata": int(nothing[0, 0]),
         "tiled": True,
-        "blockxsize": _TILE,
-        "blockysize": _TILE,
+        "blockxsize": TILE,
+        "blockysize": TILE,
         "compress": compression if compression in _KEPT_COMPRESSION else "deflate",
         "bigtiff": "IF_SAFER",
     }

@@ -14,11 +14,13 @@ from dinoseg.config import Config
 from dinoseg.config.loading import is_given
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.inference.ensemble import Ensemble, Member, Origin
-from dinoseg.inference.fingerprint import settings_fingerprint
+from dinoseg.inference.fingerprint import digest_of, settings_fingerprint
 from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
+from dinoseg.run_folder.calibration_file import CalibrationFile, CalibrationRecord, TunedWeights
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.metrics_schema import Window
 from dinoseg.run_folder.run_source import RunSource
 from dinoseg.system.device import pick_device
 
@@ -142,6 +144,10 @@ class ModelSource(Protocol):
     def metadata(self) -> dict[str, str]:
         """What a checkpoint says of them."""
 
+    @property
+    def calibration(self) -> Path | None:
+        """The file that says what their probabilities are worth; None where there can be none."""
+
     def load(self, config: Config, label_space: LabelSpace) -> Segmenter:
         """The segmenter in evaluation mode, on the CPU.
 
@@ -158,12 +164,14 @@ class OpenedRun:
         source: of the weights.
         config: the run's, with the changes.
         device_name: the device that was asked for.
+        given: in place of what calibration.json says: a temperature, and weights of classes.
     """
 
     source: ModelSource
     config: Config
     label_space: LabelSpace
     device_name: str
+    given: tuple[float, TunedWeights | None] | None = None
 
     @cached_property
     def device(self) -> torch.device:
@@ -209,7 +217,67 @@ class OpenedRun:
 
     def member(self, segmenter: Segmenter) -> Member:
         """The run with its segmenter, where that is to run."""
-        return Member(segmenter, self.config, self.fingerprint, self.origin)
+        return Member(segmenter, self.config, self.fingerprint, self.origin, self.temperature, self.tuned)
+
+    @cached_property
+    def calibration(self) -> CalibrationRecord | None:
+        """What ``dinoseg calibrate`` found for these weights; None where it was not run since they were trained.
+
+        Warns where it was found with other windows, sizes or views.
+
+        Raises:
+            ValueError: calibration.json, or the weights are damaged.
+        """
+        if self.source.calibration is None:
+            return None
+        command = f"`dinoseg calibrate {self.source.words}`"
+        record = CalibrationFile(self.source.calibration).read_for(self.weights_sha256, command)
+        if record is not None:
+            now = window_policy(self.config)
+            if record.resolution != now.resolution or record.window != Window.model_validate(now.describe()):
+                warnings.warn(
+                    f"{self.source.calibration} was fitted with other windows, sizes or test-time augmentation; its "
+                    f"temperature may not fit: run {command} with the settings that are used now",
+                    stacklevel=2,
+                )
+        return record
+
+    @property
+    def temperature(self) -> float:
+        """That its probabilities are taken at; 1 where it is not calibrated."""
+        if self.given is not None:
+            return self.given[0]
+        return 1.0 if self.calibration is None else self.calibration.temperature
+
+    @property
+    def tuned(self) -> TunedWeights | None:
+        """The weights of classes that ``eval.tuned`` asks for; None unless it does.
+
+        Raises:
+            ValueError: there are none for these weights of the model, or not one a class.
+        """
+        if self.given is not None:
+            return self.given[1]
+        if not self.config.eval.tuned:
+            return None
+        if self.source.calibration is None:
+            raise ValueError(f"eval.tuned=true: {self.source.words} has no tuned weights of classes; leave it out")
+        command = f"`dinoseg calibrate {self.source.words} --tune dice`"
+        found = None if self.calibration is None else self.calibration.tuned
+        if found is None:
+            raise ValueError(
+                f"eval.tuned=true: {self.source.words} has no tuned weights of classes; run {command} first"
+            )
+        if len(found.weights) != self.label_space.num_classes:
+            raise ValueError(
+                f"{self.source.calibration}: tuned.weights: {len(found.weights)} found, one for each of "
+                f"{self.label_space.num_classes} classes expected; write it anew with {command}"
+            )
+        return found
+
+    def calibrated_by(self, temperature: float, tuned: TunedWeights | None = None) -> "OpenedRun":
+        """The same, whatever calibration.json and ``eval.tuned`` say."""
+        return replace(self, given=(temperature, tuned))
 
     @property
     def origin(self) -> Origin:
@@ -225,4 +293,7 @@ class OpenedRun:
     def fingerprint(self) -> str:
         """Names what decides its predictions beside the image. Raises ValueError when the weights are damaged."""
         window = window_policy(self.config)
-        return settings_fingerprint(self.source.all_weights_sha256, self.label_space, self.config, window)
+        settings = settings_fingerprint(self.source.all_weights_sha256, self.label_space, self.config, window)
+        if self.tuned is None:
+            return settings
+        return digest_of(f"{settings} weighted {self.temperature} {self.tuned.weights}")

@@ -15,10 +15,13 @@ from dinoseg.inference.ensemble import Origin
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import bears_fingerprint, is_foreign, png_text
 from dinoseg.inference.maps import MapOutput, is_foreign_map, map_holds
-from dinoseg.inference.predictor import Prediction
+from dinoseg.inference.prediction import Prediction
+from dinoseg.inference.probability_files import holds_probabilities, is_foreign_probabilities, write_confidence
+from dinoseg.inference.probability_options import CONFIDENCE, NO_PROBABILITIES, PROBABILITIES, ProbabilityOptions
 from dinoseg.inference.vector_files import is_foreign_vector
 from dinoseg.inference.volumes import VOLUME_OUTPUT_SUFFIX, VolumeOutput, is_foreign_volume, volume_holds
 from dinoseg.labels import LabelSpace
+from dinoseg.run_folder.calibration_file import TunedWeights
 from dinoseg.system.files import replace_text, replaced_file
 
 
@@ -81,6 +84,7 @@ class OutputFolder:
         overwrite: predict an image even when both its outputs carry the right fingerprint.
         overviews: label maps of maps get overviews.
         vector: ``gpkg`` or ``geojson``: polygons of maps are written to ``vectors/``, too.
+        probabilities: which probabilities are written to ``probabilities/`` and ``confidence/``.
     """
 
     path: Path
@@ -90,12 +94,14 @@ class OutputFolder:
     overwrite: bool = False
     overviews: bool = False
     vector: str | None = None
+    probabilities: ProbabilityOptions = NO_PROBABILITIES
 
     @property
     def folders(self) -> list[Path]:
         """All that is written to."""
         vectors = [] if self.vector is None else [self.path / "vectors"]
-        return [self.path, self.path / "labels", self.path / "overlays", *vectors]
+        more = [self.path / name for name in self.probabilities.folders]
+        return [self.path, self.path / "labels", self.path / "overlays", *vectors, *more]
 
     def mask_of(self, image: InputImage) -> Path | None:
         """The true mask whose ignored pixels are to be kept; None unless they are. Raises ValueError without a mask."""
@@ -105,11 +111,19 @@ class OutputFolder:
             )
         return image.mask
 
-    def of_map(self, image: InputImage, fingerprint: str | None) -> MapOutput:
-        """Where the prediction of a map goes."""
+    def of_map(self, image: InputImage, fingerprint: str | None, beside: str | None = None) -> MapOutput:
+        """Where the prediction of a map goes.
+
+        Args:
+            beside: the fingerprint of its probabilities.
+
+        Raises:
+            ValueError: probabilities are asked for in a way that no map has.
+        """
+        probabilities = self.probabilities.of_map(image.path, self.path, image.name, beside)
         polygons = None if self.vector is None else self.path / "vectors" / f"{image.name}.{self.vector}"
         labels = self.path / "labels" / f"{image.name}.tif"
-        return MapOutput(labels, self._overlay(image), fingerprint, self.overviews, polygons)
+        return MapOutput(labels, self._overlay(image), fingerprint, self.overviews, polygons, probabilities)
 
     @property
     def of_pictures(self) -> bool:
@@ -128,7 +142,9 @@ class OutputFolder:
         return VolumeOutput(labels, self._overlay(image), fingerprint)
 
     def refuse_volume(self, image: InputImage) -> None:
-        """Raises ValueError where options are of pictures or of maps."""
+        """Raises ValueError where options are of pictures or of maps, or ask for probabilities."""
+        if given := self.probabilities.words:
+            raise ValueError(f"{image.path}: a volume, of which no probabilities are written; leave out {given}")
         if self.of_pictures or self.of_maps:
             given = self.of_maps or "--regions and --mask-ignored"
             raise ValueError(f"{image.path}: a volume, and {given} are of others; leave them out")
@@ -157,6 +173,7 @@ class OutputFolder:
         """Raises ValueError where an output would take the place of the map, or of a file that is no prediction."""
         found = [(output.labels, is_foreign_map), (output.overlay, is_foreign)]
         found += [] if output.polygons is None else [(output.polygons, is_foreign_vector)]
+        found += [] if output.probabilities is None else [(path, is_foreign_map) for path in output.probabilities.paths]
         self._refuse_others(image, found)
 
     def _refuse_others(self, image: InputImage, found: Sequence[tuple[Path, Callable[[Path], bool]]]) -> None:
@@ -170,17 +187,27 @@ class OutputFolder:
         fingerprint = output.fingerprint
         if fingerprint is None:
             return False
+        more = output.probabilities
+        if more is not None and not all(map_holds(path, more.fingerprint or "") for path in more.paths):
+            return False
         return map_holds(output.labels, fingerprint) and bears_fingerprint(output.overlay, fingerprint)
 
-    def holds(self, image: InputImage, fingerprint: str) -> bool:
-        """Whether both outputs are there, whole, and carry this fingerprint."""
+    def holds(self, image: InputImage, fingerprint: str, beside: str | None = None) -> bool:
+        """Whether all outputs are there, whole, and carry this fingerprint; those of probabilities ``beside``."""
+        if self.probabilities.every and not holds_probabilities(self.probability_file(image), beside):
+            return False
+        if self.probabilities.confidence and not bears_fingerprint(self._confidence(image), beside or ""):
+            return False
         return all(bears_fingerprint(path, fingerprint) for path in (self._label_map(image), self._overlay(image)))
 
     def refuse_foreign(self, image: InputImage) -> None:
         """Raises ValueError where an output would take the place of the input, or of a file that is no prediction."""
-        for path in (self._label_map(image), self._overlay(image)):
+        found = [(self._label_map(image), is_foreign), (self._overlay(image), is_foreign)]
+        found += [(self.probability_file(image), is_foreign_probabilities)] if self.probabilities.every else []
+        found += [(self._confidence(image), is_foreign)] if self.probabilities.confidence else []
+        for path, foreign in found:
             own = any(given and given.resolve() == path.resolve() for given in (image.path, image.mask, image.region))
-            if own or (not self.overwrite and is_foreign(path)):
+            if own or (not self.overwrite and foreign(path)):
                 raise ValueError(_in_the_way(image.path, path, own))
 
     def write(
@@ -189,12 +216,14 @@ class OutputFolder:
         prediction: Prediction,
         truth: Integer[np.ndarray, "height width"] | None = None,
         fingerprint: str | None = None,
+        beside: str | None = None,
     ) -> None:
-        """Writes the label map and the overlay of a prediction.
+        """Writes the label map and the overlay of a prediction, and its confidence where that is wanted.
 
         Args:
             truth: label ids of the true mask, whose ignored pixels are kept.
-            fingerprint: is written into both files.
+            fingerprint: is written into the first two files.
+            beside: the fingerprint of probabilities, into the third.
 
         Raises:
             ValueError: the label ids do not fit the file format.
@@ -204,25 +233,40 @@ class OutputFolder:
         if image.region is not None:
             prediction = prediction.cut_to(read_region(image.region, image.path, prediction.image.size))
             labels = prediction.labels
+        if self.probabilities.confidence:
+            write_confidence(self._confidence(image), prediction, png_text(beside))
         if truth is not None:
             labels = prediction.label_space.mask_ignored(labels, truth)
             prediction = prediction.hide_ignored(truth)
         write_label_map(self._label_map(image), labels, prediction.label_space, palette=self.palette, pnginfo=text)
         with replaced_file(self._overlay(image)) as path:
-            prediction.overlay().save(path, pnginfo=text)
+            prediction.overlay(fading=self.probabilities.in_overlay).save(path, pnginfo=text)
 
-    def record(self, summary: PredictionSummary, label_space: LabelSpace, origins: Sequence[Origin] = ()) -> None:
+    def record(
+        self,
+        summary: PredictionSummary,
+        label_space: LabelSpace,
+        origins: Sequence[Origin] = (),
+        temperatures: Sequence[float] = (),
+        tuned: TunedWeights | None = None,
+    ) -> None:
         """Writes ``predictions.json``; the same file whether outputs were made now or kept.
 
         Args:
             origins: the runs of an ensemble, which are named where there are several.
+            temperatures: that the probabilities of each run are taken at.
+            tuned: the weights of classes that decided.
         """
         classes = [
             {"name": c.name, "label_ids": list(c.label_ids), "colour": list(c.colour)} for c in label_space.classes
         ]
         contents: dict[str, Any] = {"classes": classes, "labels": summary.written, "failed": summary.failed}
         if len(origins) > 1:
-            contents["members"] = [asdict(origin) for origin in origins]
+            said = zip(origins, temperatures, strict=True)
+            contents["members"] = [asdict(origin) | {"temperature": temperature} for origin, temperature in said]
+        if tuned is not None:
+            contents["class_weights"] = tuned.model_dump()
+        contents |= self.probabilities.describe(summary.written, temperatures)
         if self.vector is not None:
             # labels/NAME.tif and vectors/NAME.gpkg
             names = {path: labels.removeprefix("labels/") for path, labels in summary.written.items()}
@@ -230,6 +274,13 @@ class OutputFolder:
                 path: f"vectors/{Path(name).with_suffix('.' + self.vector).as_posix()}" for path, name in names.items()
             }
         replace_text(self.path / "predictions.json", json.dumps(contents, indent=2) + "\n")
+
+    def probability_file(self, image: InputImage) -> Path:
+        """Where those of every class of a picture go."""
+        return self.path / PROBABILITIES / f"{image.name}.npz"
+
+    def _confidence(self, image: InputImage) -> Path:
+        return self.path / CONFIDENCE / f"{image.name}.png"
 
     def _label_map(self, image: InputImage) -> Path:
         return self.path / "labels" / f"{image.name}.png"

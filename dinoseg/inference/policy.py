@@ -87,8 +87,12 @@ class WindowPolicy:
 
     def describe_origin(self) -> dict[str, Any]:
         """How predictions come about, for metrics.json: the resolution, and this policy."""
-        resized = f"short side {self.img_size}, scores resized to native"
-        return {"resolution": "native" if self.img_size is None else resized, "window": self.describe()}
+        return {"resolution": self.resolution, "window": self.describe()}
+
+    @property
+    def resolution(self) -> str:
+        """What size images are predicted at, in words."""
+        return "native" if self.img_size is None else f"short side {self.img_size}, scores resized to native"
 
 
 def window_policy(config: Config) -> WindowPolicy:

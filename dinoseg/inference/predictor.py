@@ -3,88 +3,33 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
 from dinoseg.config import Config
-from dinoseg.data.masks import mask_ignored_pixels
 from dinoseg.data.picture_form import PictureForm
-from dinoseg.data.regions import outside_as_ignored
-from dinoseg.drawing.overlay import overlay
 from dinoseg.inference.chosen_runs import Opened, Runs, choose_runs
 from dinoseg.inference.ensemble import Ensemble, Member
 from dinoseg.inference.exposures import Exposures, ImageSource
 from dinoseg.inference.features import ImageFeatures, image_features
 from dinoseg.inference.fingerprint import ensemble_fingerprint, settings_fingerprint
+from dinoseg.inference.judged_rows import JudgedRows, OnRows
+from dinoseg.inference.pixel_maps import MapName, PixelMaps
 from dinoseg.inference.policy import window_policy
-from dinoseg.inference.resampling import argmax_classes
+from dinoseg.inference.prediction import Prediction
 from dinoseg.inference.tta import SemanticModel
-from dinoseg.inference.windows import mean_class_map, mean_scores
+from dinoseg.inference.windows import mean_class_map
 from dinoseg.labels import LabelSpace
-from dinoseg.labels.settings import show_labels
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.system.device import DTYPES
 
 _CONTEXT_OF_WHOLE = 512
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The label map of one image.
-
-    Attributes:
-        image: the input as RGB, after EXIF rotation; of several runs, as the first one reads it.
-        class_map: (H, W) class indices at the image's native size.
-        label_space: turns class indices into label ids and names.
-        ignored_hidden: whether pixels that a true mask ignores are marked as ignored.
-        scores: one score a class and pixel, where they were asked for; the largest is the class. Probabilities where
-            the head gives such (``m2f``, ``pmt`` and ``eomt``, not normalised over classes), with test-time
-            augmentation, and of several runs; else raw scores whose softmax over classes are probabilities.
-    """
-
-    image: Image.Image
-    class_map: Integer[np.ndarray, "height width"]
-    label_space: LabelSpace
-    ignored_hidden: bool = False
-    scores: Float[np.ndarray, "classes height width"] | None = None
-
-    @property
-    def labels(self) -> Integer[np.ndarray, "height width"]:
-        """(H, W) label ids, as in the training masks; a colour is the integer 0xRRGGBB."""
-        return self.label_space.decode(self.class_map)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names by class index."""
-        return self.label_space.class_names
-
-    def overlay(self, opacity: float = 0.5, legend: bool = True) -> Image.Image:
-        """The image with the classes drawn over it."""
-        space = self.label_space
-        # 255 stands among the ignored ids by default; only what a mask is said to hold deserves a remark.
-        without_output = [label_id for label_id in space.ignored_ids if label_id != 255 or space.kind == "colours"]
-        note = None
-        if without_output and not self.ignored_hidden:
-            ids = show_labels(without_output, space.kind)
-            note = f"label id {ids} has no output: pixels of it show the model's best guess"
-        return overlay(self.image, self.class_map, space, opacity=opacity, legend=legend, note=note)
-
-    def hide_ignored(self, mask: Integer[np.ndarray, "height width"]) -> "Prediction":
-        """The same prediction with the ignored pixels of a true mask (label ids) marked as ignored."""
-        class_map = mask_ignored_pixels(self.class_map, mask, self.label_space)
-        return replace(self, class_map=class_map, ignored_hidden=True)
-
-    def cut_to(self, inside: Bool[np.ndarray, "height width"]) -> "Prediction":
-        """The same prediction, ignored outside a region."""
-        return replace(self, class_map=outside_as_ignored(self.class_map, inside, self.label_space))
 
 
 class Predictor:
@@ -99,7 +44,8 @@ class Predictor:
 
     Attributes:
         ensemble: the model, or those whose probabilities are averaged.
-        fingerprint: names what decides a prediction beside the image; None without a checkpoint hash.
+        fingerprint: names what decides a label map beside the image; None without a checkpoint hash.
+        temperatures: that the probabilities of each model are taken at: those of ``dinoseg calibrate``, else 1.
     """
 
     def __init__(
@@ -119,7 +65,10 @@ class Predictor:
         self.ensemble = ensemble
         self.label_space = label_space
         self.device = ensemble.device
-        self.fingerprint = ensemble_fingerprint([member.fingerprint for member in ensemble.members], label_space)
+        members = ensemble.members
+        self.temperatures = tuple(member.temperature for member in members)
+        fingerprints = [member.fingerprint for member in members]
+        self.fingerprint = ensemble_fingerprint(fingerprints, label_space, self.temperatures)
 
     @staticmethod
     def of(ensemble: Ensemble, label_space: LabelSpace) -> "Predictor":
@@ -176,13 +125,32 @@ class Predictor:
 
     # A text is a path, though it is an iterable of texts, too.
     @overload
-    def predict(self, image: ImageSource | Exposures, *, scores: bool = False) -> Prediction: ...  # type: ignore[overload-overlap]
+    def predict(  # type: ignore[overload-overlap]
+        self,
+        image: ImageSource | Exposures,
+        *,
+        scores: bool = False,
+        probabilities: bool = False,
+        confidence: bool = False,
+    ) -> Prediction: ...
 
     @overload
-    def predict(self, image: Iterable[ImageSource], *, scores: bool = False) -> list[Prediction]: ...
+    def predict(
+        self,
+        image: Iterable[ImageSource],
+        *,
+        scores: bool = False,
+        probabilities: bool = False,
+        confidence: bool = False,
+    ) -> list[Prediction]: ...
 
     def predict(
-        self, image: ImageSource | Exposures | Iterable[ImageSource], *, scores: bool = False
+        self,
+        image: ImageSource | Exposures | Iterable[ImageSource],
+        *,
+        scores: bool = False,
+        probabilities: bool = False,
+        confidence: bool = False,
     ) -> Prediction | list[Prediction]:
         """Segments one image, or each of several, at its native size.
 
@@ -193,13 +161,24 @@ class Predictor:
                 go through the model in batches of ``eval.batch_size``. What is white in 16 bits is each run's
                 ``datasets.white_level``; ``Exposures`` have been read so before.
             scores: the predictions keep the scores of every class, 4 bytes a class and pixel.
+            probabilities: they keep the probability of every class, as many bytes.
+            confidence: they keep the largest probability and the entropy of each pixel, 8 bytes a pixel.
 
         Raises:
             ValueError: the file cannot be read as an image, or the array has another shape or type.
         """
+        kept = _names(scores=scores, probabilities=probabilities, confidence=confidence)
         if isinstance(image, str | Path | Image.Image | np.ndarray | Exposures):
-            return self._predict(self._open(image), scores)
-        return [self._predict(picture, scores) for picture in self._opened_ahead(image)]
+            return self._predict(self._open(image), kept)
+        return [self._predict(picture, kept) for picture in self._opened_ahead(image)]
+
+    def judge(self, image: ImageSource | Exposures, on_rows: OnRows, *, confidence: bool = False) -> Prediction:
+        """As ``predict``, and tells ``on_rows`` of each stripe: the probabilities of large images, a stripe at a time.
+
+        Raises:
+            ValueError: see ``predict``.
+        """
+        return self._predict(self._open(image), _names(confidence=confidence), on_rows)
 
     def scores(self, image: ImageSource) -> Float[np.ndarray, "classes height width"]:
         """One score a class and pixel at native size, fp32; see ``Prediction.scores``.
@@ -207,7 +186,7 @@ class Predictor:
         Raises:
             ValueError: see ``predict``.
         """
-        found = self._predict(self._open(image), with_scores=True).scores
+        found = self._predict(self._open(image), _names(scores=True)).scores
         assert found is not None
         return found
 
@@ -237,23 +216,34 @@ class Predictor:
                 opening.extend(reader.submit(self._open, image) for image in islice(waiting, 1))
                 yield opened
 
-    def _predict(self, exposures: Exposures, with_scores: bool) -> Prediction:
-        readings = self.ensemble.readings
+    def _predict(self, exposures: Exposures, kept: frozenset[MapName], on_rows: OnRows | None = None) -> Prediction:
+        readings, classes = self.ensemble.readings, self.label_space.num_classes
         tensors = [reading.transform.normalise(exposures.pictures[reading.form]) for reading in readings]
         sights = self.ensemble.sights(tensors)
-        scores: Tensor | None = None
-        if with_scores:
-            scores = mean_scores(sights, self.device)
-            class_map = argmax_classes(scores)
-        else:
-            class_map = mean_class_map(sights, self.device)
+        size = (tensors[0].shape[-2], tensors[0].shape[-1])
+        maps = PixelMaps.empty(classes, size, kept)
+        readers: list[OnRows] = [maps.fill] if kept else []
+        readers += [] if on_rows is None else [on_rows]
+
+        def tell(rows: JudgedRows) -> None:
+            for reader in readers:
+                reader(rows)
+
+        class_map = mean_class_map(sights, self.device, on_rows=tell if readers else None)
         dtype = np.uint8 if self.label_space.ignore_index <= 255 else np.uint16
         return Prediction(
             exposures.shown,
             class_map.cpu().numpy().astype(dtype),
             self.label_space,
-            scores=None if scores is None else scores.cpu().numpy(),
+            **vars(maps),
         )
+
+
+def _names(*, scores: bool = False, probabilities: bool = False, confidence: bool = False) -> frozenset[MapName]:
+    """What a prediction keeps beside the classes."""
+    largest: tuple[MapName, ...] = ("confidence", "uncertainty") if confidence else ()
+    asked: tuple[tuple[MapName, bool], ...] = (("scores", scores), ("probabilities", probabilities))
+    return frozenset([*largest, *(name for name, wanted in asked if wanted)])
 
 
 def load(

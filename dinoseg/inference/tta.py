@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dinoseg.backbone import FeatureMap
-from dinoseg.models.head import class_probabilities
 
 
 @runtime_checkable
@@ -128,9 +127,10 @@ class WindowScorer:
         assert total is not None
         return total
 
-    def probabilities(self, scores: Float[Tensor, "classes height width"]) -> Float[Tensor, "classes height width"]:
-        """What this gave, blended and resized or not, as probabilities that add up to 1 over classes."""
-        return class_probabilities(scores, self.as_probabilities or self.model.scores_are_probabilities)
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether what this gives are probabilities or sums of them; they may add up to less than 1 over classes."""
+        return self.as_probabilities or self.model.scores_are_probabilities
 
     def _features(self, windows: Float[Tensor, "batch bands height width"]) -> list[FeatureMap]:
         assert isinstance(self.model, TwoPartModel)

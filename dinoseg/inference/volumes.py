@@ -14,7 +14,8 @@ from dinoseg.data.slice_view import SliceView
 from dinoseg.data.slices import slice_picture
 from dinoseg.inference.exposures import Exposures
 from dinoseg.inference.fingerprint import png_text
-from dinoseg.inference.predictor import Prediction, Predictor
+from dinoseg.inference.prediction import Prediction
+from dinoseg.inference.predictor import Predictor
 from dinoseg.system.files import replaced_file
 
 VOLUME_OUTPUT_SUFFIX = ".nii.gz"

@@ -3,7 +3,7 @@
 Validation, ``eval``, ``predict`` and the Python API all come through here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dinoseg.data.transforms import resize_image
 from dinoseg.inference.accumulator import RowAccumulator, WindowGrid
 from dinoseg.inference.blending import Blend
+from dinoseg.inference.judged_rows import JudgedRows, OnRows, Say, deciding_scores
 from dinoseg.inference.policy import WindowPolicy
 from dinoseg.inference.resampling import argmax_classes
 from dinoseg.inference.tta import Orientation, SemanticModel, WindowScorer
@@ -38,12 +39,16 @@ class Sight:
         image: normalised, any size.
         policy: windows, blending, test-time augmentation.
         autocast_dtype: precision of the forward pass; None or float32 for whatever the caller has set.
+        temperature: that its probabilities are taken at; changes no class of one model alone.
+        class_weights: of one model alone, see ``judged_rows.py::Say``.
     """
 
     model: SemanticModel
     image: Float[Tensor, "bands height width"]
     policy: WindowPolicy
     autocast_dtype: torch.dtype | None = None
+    temperature: float = 1.0
+    class_weights: tuple[float, ...] | None = None
 
 
 def predict_class_map(
@@ -56,6 +61,7 @@ def predict_class_map(
     autocast_dtype: torch.dtype | None = None,
     stripe_rows: int | None = None,
     held_bytes: int = _HELD_BYTES,
+    on_rows: OnRows | None = None,
 ) -> UInt8[Tensor, "native_height native_width"] | Int[Tensor, "native_height native_width"]:
     """Class indices at native size: scores, resized bilinearly to native size, then argmax (the first of equals).
 
@@ -73,6 +79,7 @@ def predict_class_map(
         stripe_rows: rows of a stripe; from width and number of classes when left out.
         held_bytes: when the waiting scores would exceed this, windows that reach into two stripes are scored for each
             of them instead: slower, bounded whatever the image, the crop and the scales, and the same result.
+        on_rows: told of each stripe once it is decided, with the probabilities behind it.
 
     Returns:
         uint8 up to 256 classes, else int32, on the CPU.
@@ -83,6 +90,7 @@ def predict_class_map(
         native_size,
         stripe_rows=stripe_rows,
         held_bytes=held_bytes,
+        on_rows=on_rows,
     )
 
 
@@ -93,24 +101,31 @@ def mean_class_map(
     *,
     stripe_rows: int | None = None,
     held_bytes: int = _HELD_BYTES,
+    on_rows: OnRows | None = None,
 ) -> UInt8[Tensor, "native_height native_width"] | Int[Tensor, "native_height native_width"]:
     """Class indices of several models' mean, stripe by stripe as ``predict_class_map`` does it for one.
 
-    Each model's scores come to native size as if it were alone, and become probabilities there
+    Each model's scores come to native size as if it were alone, and become probabilities there, at its temperature
     (``models/head.py::class_probabilities``); their mean decides. One model alone keeps its scores.
 
     Args:
         sights: models of the same classes, with one image as each of them sees it.
         device: where windows are scored and accumulated.
         native_size: height and width of the result; those of the first image when left out.
-        stripe_rows, held_bytes: see ``predict_class_map``; the bytes are of all models together.
+        stripe_rows, held_bytes, on_rows: see ``predict_class_map``; the bytes are of all models together.
     """
     stripes = _StripedScores(sights, device, native_size, _StripeMemory(stripe_rows, held_bytes))
     num_classes = sights[0].model.num_classes
     class_map = torch.empty(stripes.size, dtype=torch.uint8 if num_classes <= 256 else torch.int32)
     with torch.no_grad():
         for first, last in stripes.ranges:
-            class_map[first:last] = argmax_classes(stripes.rows(first, last))
+            says = stripes.says(first, last)
+            if on_rows is None:
+                class_map[first:last] = argmax_classes(deciding_scores(says))
+                continue
+            kept = tuple(says)
+            class_map[first:last] = argmax_classes(deciding_scores(kept))
+            on_rows(JudgedRows(first, class_map[first:last], kept))
     return class_map
 
 
@@ -140,7 +155,7 @@ def mean_scores(
     rows = native_size[0] if native_size else sights[0].image.shape[-2]
     stripes = _StripedScores(sights, device, native_size, _StripeMemory(rows, None))
     with torch.no_grad():
-        return stripes.rows(0, rows)
+        return deciding_scores(stripes.says(0, rows))
 
 
 @dataclass(frozen=True)
@@ -173,18 +188,14 @@ class _StripedScores:
         grids = [grid for plan in plans for grid in plan.grids]
         rows, keep = _stripe_plan(grids, self.size, sights[0].model.num_classes, memory)
         self.ranges = [(first, min(first + rows, self.size[0])) for first in range(0, self.size[0], rows)]
-        self._models = [_ModelScores(plan, self.size, self.ranges, keep) for plan in plans]
+        models = [_ModelScores(plan, self.size, self.ranges, keep) for plan in plans]
+        self._models = list(zip(models, sights, strict=True))
 
-    def rows(self, first: int, last: int) -> Float[Tensor, "classes rows width"]:
-        """Scores of native rows ``first`` to ``last`` (exclusive)."""
-        if len(self._models) == 1:
-            return self._models[0].rows(first, last)
-        total: Tensor | None = None
-        for model in self._models:
-            share = model.scorer.probabilities(model.rows(first, last))
-            total = share if total is None else total.add_(share)
-        assert total is not None
-        return total.div_(len(self._models))
+    def says(self, first: int, last: int) -> Iterator[Say]:
+        """What each model says of native rows ``first`` to ``last`` (exclusive)."""
+        for model, sight in self._models:
+            are_probabilities = model.scorer.gives_probabilities
+            yield Say(model.rows(first, last), are_probabilities, sight.temperature, sight.class_weights)
 
 
 @dataclass(frozen=True)

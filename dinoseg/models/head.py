@@ -87,17 +87,26 @@ class Head(nn.Module, ABC, Generic[Output]):
 
 
 def class_probabilities(
-    scores: Float[Tensor, "classes height width"], are_probabilities: bool
+    scores: Float[Tensor, "classes height width"], are_probabilities: bool, temperature: float = 1.0
 ) -> Float[Tensor, "classes height width"]:
     """Scores of any head as probabilities, which add up to 1 over the classes of a pixel.
 
     The softmax of raw scores; what are sums or means of probabilities already is divided by its sum over classes. Where
     that sum is 0 the probabilities are 0, too: such a pixel has no say in a mean.
 
+    A temperature T divides the logarithms of the probabilities, which are normalised anew (Guo, Pleiss, Sun and
+    Weinberger, On Calibration of Modern Neural Networks, 2017): above 1 they become less sure, below 1 more, and their
+    order stays. Of raw scores this is the softmax of scores / T.
+
     Args:
         scores: of a head, or a weighted mean of them.
         are_probabilities: the head's ``scores_are_probabilities``; and whatever went through a softmax before.
+        temperature: above 0.
     """
     if not are_probabilities:
-        return scores.softmax(dim=0)
-    return scores / scores.sum(dim=0).clamp_min(torch.finfo(scores.dtype).tiny)
+        return (scores if temperature == 1.0 else scores / temperature).softmax(dim=0)
+    tiny = torch.finfo(scores.dtype).tiny
+    if temperature != 1.0:
+        # By the largest first: a small one may vanish, all of them may not.
+        scores = (scores / scores.amax(dim=0).clamp_min(tiny)).pow(1 / temperature)
+    return scores / scores.sum(dim=0).clamp_min(tiny)

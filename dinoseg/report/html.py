@@ -24,6 +24,7 @@ from dinoseg.report.curves import chart_svg, training_charts
 from dinoseg.report.learning import learned_images
 from dinoseg.report.one_run import refuse_several
 from dinoseg.report.pictures import VIEWS, Picture, choose_images, data_uris, draw_pictures
+from dinoseg.report.reliability import reliability_section
 from dinoseg.report.summary import is_figure, report_head
 from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.folder import CHECKPOINTS, RunFolder
@@ -139,6 +140,7 @@ def _context(
         "head": report_head(folder, config, recorded, label_space.kind, overrides),
         "learned": learned_images(folder) if recorded.split == "val" else [],
         "figures": _figure_names(recorded),
+        "reliability": reliability_section(recorded.metrics),
         "classes": _class_rows(recorded, label_space),
         "labels": _label_rows(label_space),
         "ignored": show_labels(label_space.ignored_ids, label_space.kind),

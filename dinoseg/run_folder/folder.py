@@ -52,6 +52,11 @@ class RunFolder:
         return self.path / "splits.json"
 
     @property
+    def calibration(self) -> Path:
+        """The temperature of its probabilities, see ``calibration_file.py``."""
+        return self.path / "calibration.json"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 

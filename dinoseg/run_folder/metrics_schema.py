@@ -35,6 +35,7 @@ Figure = Percent | None
 Interval = Annotated[list[Percent], Field(min_length=2, max_length=2)]
 Side = Annotated[int, Field(gt=0)]
 Pixels = Annotated[int, Field(ge=0, le=_LARGEST_COUNT)]
+Temperature = Annotated[float, Field(gt=0, le=1000)]
 
 
 class ClassFigures(Record):
@@ -79,6 +80,12 @@ class Window(Record):
     tta: Augmentation | None = None
 
 
+class ClassWeights(Record):
+    """By what classes were decided in place of the largest probability."""
+
+    figure: str
+
+
 class MemberPolicy(Record):
     """One of several runs whose mean was measured: which, and how it predicted images."""
 
@@ -87,6 +94,7 @@ class MemberPolicy(Record):
     weights_sha256: Sha256
     resolution: str = ""
     window: Window | None = None
+    temperature: Temperature = 1.0
 
 
 class FoldPolicy(Record):
@@ -100,13 +108,15 @@ class FoldPolicy(Record):
 
 
 class ShardPolicy(Record):
-    """How images were predicted, and which were counted. ``members`` stands in place of resolution and window."""
+    """How images were predicted, and which were counted. ``members`` stands in place of what each of them has."""
 
     images: Annotated[int, Field(ge=0, le=_LARGEST_COUNT)]
     images_available: Annotated[int, Field(ge=0)] = 0
     volumes: Annotated[int, Field(ge=0)] = 0
     resolution: str = ""
     window: Window | None = None
+    temperature: Temperature = 1.0
+    class_weights: ClassWeights | None = None
     members: Annotated[list[MemberPolicy], Field(min_length=2)] | None = None
     ignored_label_ids: list[Label] = Field(default_factory=list)
     reduce_zero_label: bool = False
@@ -138,6 +148,28 @@ class Constant(Record):
     mAcc: Figure
     aAcc: Figure
     mDice: Figure
+
+
+class ReliabilityBin(Record):
+    """Pixels of the predicted class within a range of probabilities; null without one."""
+
+    pixels: Pixels
+    confidence: Figure
+    accuracy: Figure
+
+
+class Reliability(Record):
+    """How well probabilities mean what they say; null without a pixel. NLL is in nats."""
+
+    ECE: Figure
+    NLL: Annotated[float, Field(ge=0)] | None
+    bins: list[ReliabilityBin]
+
+
+class Calibration(Reliability):
+    """The same, and what it was before a temperature, where there is one."""
+
+    uncalibrated: Reliability | None
 
 
 class PerImage(Record):
@@ -195,6 +227,7 @@ class MetricsRecord(Record):
     policy: Policy
     per_image: PerImage | None = None
     per_volume: PerVolume | None = None
+    calibration: Calibration | None = None
     checkpoint: Annotated[str, Field(min_length=1)] = "best"
     overrides: list[str] = Field(default_factory=list)
     step: Annotated[int, Field(ge=0)] = 0

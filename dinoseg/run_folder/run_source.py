@@ -1,6 +1,7 @@
 """A run as the source of a model: its folder, and the checkpoint that was chosen."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from dinoseg.config import Config
 from dinoseg.labels import LabelSpace
@@ -44,6 +45,11 @@ class RunSource:
     def metadata(self) -> dict[str, str]:
         """That of the weights file. Raises ValueError when it is damaged."""
         return self.checkpoint.metadata
+
+    @property
+    def calibration(self) -> Path:
+        """In the run folder."""
+        return self.folder.calibration
 
     def load(self, config: Config, label_space: LabelSpace) -> Segmenter:
         """The trained segmenter in evaluation mode, on the CPU.

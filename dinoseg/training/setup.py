@@ -32,6 +32,7 @@ def build_trainer(
     # Transforms, window and measures are checked before the weights are loaded: a wrong option costs no waiting.
     train_transform = build_train_transform(config.transforms, label_space.ignore_index)
     evaluation_settings(config, label_space)
+    _refuse_tuned(config)
     criterion = build_criterion(config, label_space, report.class_pixels("train"), report.most_classes)
     torch.manual_seed(config.seed)
     segmenter = build_segmenter(config, label_space.num_classes)
@@ -70,3 +71,11 @@ def _saves_backbone(config: Config) -> bool:
     # A random backbone is to be had nowhere else, and a trained one neither; resampling differs a little by machine.
     resampled = config.model.patch_size is not None
     return config.model.save_backbone or config.model.mode == "full" or config.model.weights == "none" or resampled
+
+
+def _refuse_tuned(config: Config) -> None:
+    if config.eval.tuned:
+        raise ValueError(
+            "eval.tuned=true: weights of classes are tuned once a run is trained, by `dinoseg calibrate RUN --tune "
+            "dice`; leave it out of the training, and give it to eval and predict"
+        )

@@ -1,6 +1,6 @@
 """Evaluation of a run folder, or of several as one, whole or in shards: what ``dinoseg eval RUN`` does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from dinoseg.config import Config
 from dinoseg.config.loading import is_given
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.console.volume_table import volume_table
-from dinoseg.data.dataset import EvaluationDataset
+from dinoseg.data.dataset import EvaluationDataset, Sample
 from dinoseg.data.folders import find_pairs
 from dinoseg.data.georeference import refuse_misfits
 from dinoseg.data.items import OwnDataset, list_items
@@ -21,6 +21,7 @@ from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from dinoseg.evaluation.settings import EvaluationSettings, evaluation_settings
 from dinoseg.evaluation.shards import Shard, merge_shards, write_shard
 from dinoseg.inference.chosen_runs import Chosen, Opened, OpenedEnsemble
+from dinoseg.inference.judged_rows import JudgedRows
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.bars import image_progress
 from dinoseg.system.files import refuse_unwritable
@@ -145,6 +146,7 @@ def evaluate_pairs(
     console: Console,
     *,
     shard: Shard = WHOLE,
+    on_rows: Callable[[Sample, JudgedRows], None] | None = None,
 ) -> Evaluation:
     """Loads the models of opened runs and counts these images; ``title`` names them beside the bar."""
     accelerator = start_accelerator(opened.device)
@@ -160,13 +162,15 @@ def evaluate_pairs(
             settings,
             accelerator.device,
             on_image=lambda sample, prediction: advance(),
+            on_rows=on_rows,
             shard=shard.position,
         )
 
 
 def settings_of(opened: Opened, run: Chosen) -> EvaluationSettings:
-    """How a run is evaluated when it is asked for by hand."""
+    """How a run is evaluated when it is asked for by hand: more is measured than during its training."""
     settings = evaluation_settings(opened.config, opened.label_space)
+    settings = replace(settings, measures=replace(settings.measures, reliability=True))
     # A subset is for validation during training; a figure asked for by hand is of all images.
     return settings if is_given("eval.max_val_samples", run.overrides) else replace(settings, max_samples=None)
 

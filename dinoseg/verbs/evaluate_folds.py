@@ -81,9 +81,9 @@ def _count(folds: ChosenEnsemble, console: Console) -> Evaluation:
     for member in opened.members:
         pairs = find_scored_pairs(member.config, _HELD_OUT)
         title = Path(member.origin.run).name
-        held_out.append(
-            HeldOut(member.origin, evaluate_pairs(member, settings_of(member, folds), pairs, title, console))
-        )
+        # A temperature was fitted to the very images that are held out.
+        plain, settings = member.calibrated_by(1.0), settings_of(member, folds)
+        held_out.append(HeldOut(member.origin, evaluate_pairs(plain, settings, pairs, title, console)))
     return join_folds(held_out)
 
 

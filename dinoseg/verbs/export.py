@@ -14,6 +14,7 @@ from dinoseg.config.unused_keys import note_unused_keys
 from dinoseg.inference.chosen_runs import Chosen, OpenedEnsemble, choose_runs
 from dinoseg.inference.opening import OpenedRun
 from dinoseg.models.segmenter import Segmenter
+from dinoseg.run_folder.calibration_file import CalibrationFile
 from dinoseg.run_folder.checkpoint import MODEL_FILE, UnwrittenError, model_state, write_checkpoint
 from dinoseg.run_folder.ensemble_folder import EnsembleFolder, is_ensemble
 from dinoseg.run_folder.folder import RunFolder
@@ -116,6 +117,9 @@ def _write_run(opened: OpenedRun, segmenter: Segmenter, target: RunFolder) -> No
     write_checkpoint(target.checkpoint("best"), model_state(segmenter, whole=True), metadata, None, {})
     save_config(config, target.config)
     opened.label_space.save(target.labels)
+    if opened.calibration is not None:
+        of_export = {"checkpoint": "best", "weights_sha256": target.open_checkpoint("best").weights_sha256}
+        CalibrationFile(target.calibration).write(opened.calibration.model_copy(update=of_export))
 
 
 def _write_members(opened: OpenedEnsemble, target: EnsembleFolder) -> None:

@@ -100,6 +100,7 @@ def predict_run(
         if outputs.of_maps:
             refuse_unplaced((image.path for image in images), outputs.vector, outputs.of_maps)
             _refuse_as_pictures(run.open(), outputs.of_maps)
+        outputs.probabilities.check(run.read_labels())
         images = from_first_process(images)
         with ExitStack() as held:
             with failing_together():
@@ -155,8 +156,9 @@ def predict_files(job: PredictionJob, images: list[InputImage], console: Console
     # In the order given, whatever was predicted first.
     summary = summarise(gather_shares([outcomes[image.path] for image in share]))
     if process_rank() == 0:
-        origins = [member.origin for member in job.predictor.ensemble.members if member.origin]
-        job.outputs.record(summary, job.predictor.label_space, origins)
+        members = job.predictor.ensemble.members
+        origins = [member.origin for member in members if member.origin]
+        job.outputs.record(summary, job.predictor.label_space, origins, job.predictor.temperatures, members[0].tuned)
     return summary
 
 
@@ -180,7 +182,10 @@ def _by_ray(job: RayJob, images: list[InputImage], workers: int | None, console:
         raise ValueError("--engine ray starts its own workers; run it without torchrun or accelerate launch")
     with image_progress(console, len(images), "predicting with Ray") as advance:
         summary = summarise(predict_with_ray(job, images, workers, advance))
-    job.outputs.record(summary, job.run.read_labels(), [member.origin for member in job.run.open().members])
+    members = job.run.open().members
+    temperatures = [member.temperature for member in members]
+    origins = [member.origin for member in members]
+    job.outputs.record(summary, job.run.read_labels(), origins, temperatures, members[0].tuned)
     return summary
 
 

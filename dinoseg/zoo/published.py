@@ -69,6 +69,11 @@ class PublishedSource:
         """What a checkpoint of this head says of where it comes from."""
         return {"format": "dinoseg 1", "source": self.words, "source_sha256": self.weights_sha256}
 
+    @property
+    def calibration(self) -> None:
+        """There is none."""
+        return None
+
     def load(self, config: Config, label_space: LabelSpace) -> Segmenter:
         """The segmenter in evaluation mode, on the CPU.
 

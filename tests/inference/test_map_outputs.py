@@ -16,7 +16,8 @@ from rich.console import Console
 from dinoseg.inference.chosen_runs import choose_runs
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.job import PredictionJob
-from dinoseg.inference.maps import BLOCK, MapOutput, predict_map
+from dinoseg.inference.map_blocks import BLOCK
+from dinoseg.inference.maps import MapOutput, predict_map
 from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.predictor import Predictor

@@ -14,7 +14,8 @@ from PIL import Image
 
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.job import PredictionJob
-from dinoseg.inference.maps import MapOutput, blocks, is_map, predict_map
+from dinoseg.inference.map_blocks import blocks
+from dinoseg.inference.maps import MapOutput, is_map, predict_map
 from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.predictor import Predictor

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dinoseg.inference import tta
+from dinoseg.inference import judged_rows
 from dinoseg.inference.policy import WindowPolicy
 from dinoseg.inference.tta import TtaPolicy
 from dinoseg.inference.windows import Sight, mean_class_map, mean_scores, predict_class_map
@@ -84,7 +84,7 @@ def test_stripes_do_not_change_the_mean(rows: int, held_bytes: int) -> None:
 def test_memory_holds_rows_of_each_model_and_a_stripe_of_the_mean(keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[tuple[int, ...]] = []
     stripes: list[int] = []
-    empty, probabilities = torch.empty, tta.class_probabilities
+    empty, probabilities = torch.empty, judged_rows.class_probabilities
 
     def measured(*size: Any, **options: Any) -> Tensor:
         result = empty(*size, **options)
@@ -98,7 +98,7 @@ def test_memory_holds_rows_of_each_model_and_a_stripe_of_the_mean(keep: bool, mo
     sights = [sight for sight in _sights(2000, 40) if sight.policy.mode == "slide"]
     _refuse_large_results(monkeypatch, 2000)
     monkeypatch.setattr(torch, "empty", measured)
-    monkeypatch.setattr(tta, "class_probabilities", counted)
+    monkeypatch.setattr(judged_rows, "class_probabilities", counted)
     mean_class_map(sights, CPU, stripe_rows=8, held_bytes=1 << 30 if keep else 1)
     # Rings of rows, one for each scale of each model, whatever the height; then stripes of the mean.
     assert [shape[0] for shape in held] == [4, 4, 4]

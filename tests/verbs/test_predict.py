@@ -24,7 +24,8 @@ from dinoseg.inference.files import InputImage, list_inputs, with_masks
 from dinoseg.inference.job import OpenedImage, PredictionJob
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.pipeline import predict_all
-from dinoseg.inference.predictor import Prediction, Predictor
+from dinoseg.inference.prediction import Prediction
+from dinoseg.inference.predictor import Predictor
 from dinoseg.run_folder.lock import locked_predictions
 from dinoseg.verbs.predict import predict_run
 
