@@ -49,8 +49,8 @@ class PixelSample:
             return
         probabilities = rows.untempered().flatten(1)
         within = (places - rows.first * width).to(probabilities.device)
-        chances = probabilities[:, within].T.clamp_min(torch.finfo(torch.float32).tiny)
-        self.parts.append((name, chances.log().cpu(), truth.flatten()[places].long().cpu()))
+        chosen = probabilities[:, within].T.clamp_min(torch.finfo(torch.float32).tiny)
+        self.parts.append((name, chosen.log().cpu(), truth.flatten()[places].long().cpu()))
 
     def of_image(self, name: str) -> list[tuple[Float[Tensor, "pixels classes"], Int[Tensor, " pixels"]]]:
         """What was kept of an image, top to bottom: logarithms of the probabilities, and classes. May be nothing."""

@@ -100,7 +100,8 @@ def predict_run(
         if outputs.of_maps:
             refuse_unplaced((image.path for image in images), outputs.vector, outputs.of_maps)
             _refuse_as_pictures(run.open(), outputs.of_maps)
-        outputs.probabilities.check(run.read_labels())
+        if outputs.probabilities.top is not None:
+            outputs.probabilities.check(run.open().label_space)
         images = from_first_process(images)
         with ExitStack() as held:
             with failing_together():
