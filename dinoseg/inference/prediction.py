@@ -23,8 +23,8 @@ class Prediction:
         label_space: turns class indices into label ids and names.
         ignored_hidden: whether pixels that a true mask ignores are marked as ignored.
         scores: one score a class and pixel, where they were asked for; the largest is the class. Probabilities where
-            the head gives such (``m2f`` and ``pmt``, not normalised over classes), with test-time augmentation, and of
-            several runs; else raw scores whose softmax over classes are probabilities.
+            the head gives such (``m2f``, ``pmt`` and ``eomt``, not normalised over classes), with test-time
+            augmentation, and of several runs; else raw scores whose softmax over classes are probabilities.
         probabilities: (classes, H, W) of every class, 0..1, adding up to 1, where they were asked for; at the
             temperature of ``dinoseg calibrate``, where the run has one. The first of the largest is the class.
         confidence: (H, W) the largest of them, where it was asked for.

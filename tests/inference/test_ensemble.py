@@ -249,7 +249,10 @@ def test_what_wants_one_run_names_those_of_an_ensemble(
     assert run_cli(["export", exported, exported], monkeypatch) == 1
     assert "holds a run or an export already" in capsys.readouterr().err
     assert run_cli(["export", exported], monkeypatch) == 1
-    assert f"give one or more run folders, and then a new folder (found {exported} alone)" in capsys.readouterr().err
+    assert (
+        f"give one or more run folders, and then a new folder or file (found {exported} alone)"
+        in capsys.readouterr().err
+    )
     with pytest.raises(ValueError, match="2 runs as one have no features of their own; ask one of"):
         dinoseg.load(exported).features(np.zeros((40, 56, 3), np.uint8))
 
