@@ -6,6 +6,7 @@ Heavy imports stand inside the verbs, so that ``--help`` answers at once.
 import difflib
 import os
 import sys
+import time
 import traceback
 import warnings
 from itertools import pairwise
@@ -169,7 +170,10 @@ def _with_resume_value(arguments: list[str]) -> list[str]:
 def train(
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN] [KEY=VALUE]...", help="Run folder to go on with; config=FILE and overrides."),
+        typer.Argument(
+            metavar="[RUN] [minutes=MINUTES] [KEY=VALUE]...",
+            help="Run folder to go on with; config=FILE, overrides. minutes: plan what is not given, be done by then.",
+        ),
     ] = None,
     resume: Annotated[
         str | None,
@@ -181,17 +185,43 @@ def train(
     ] = None,
 ) -> None:
     """Train a head on a backbone, frozen or not, and write a run folder."""
-    from dinoseg.config.loading import is_setting, load_config
+    from dinoseg.config.loading import is_given, is_setting, load_config
 
-    given = settings or []
+    started, given = time.monotonic(), settings or []
+    within = is_given("minutes", given)
     # Before torch is imported, which takes seconds: a wrong key is answered at once.
-    config = load_config(given) if all(map(is_setting, given)) else None
+    config = load_config(given) if all(map(is_setting, given)) and not within else None
     from dinoseg.run_folder.folder import settings_of_run
     from dinoseg.system.processes import leaving_together
-    from dinoseg.verbs.train_folds import train_as_asked
 
     with leaving_together():
-        train_as_asked(config or load_config(settings_of_run(given)), Console(), resume)
+        if within:
+            from dinoseg.verbs.plan import train_within
+
+            train_within(given, resume, Console(), started)
+        else:
+            from dinoseg.verbs.train_folds import train_as_asked
+
+            train_as_asked(config or load_config(settings_of_run(given)), Console(), resume)
+
+
+@app.command(cls=CommandWithKeys)
+def plan(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[minutes=MINUTES] [KEY=VALUE]...", help="Budget; config=FILE and overrides, which are kept."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the plan as a recipe, for train config=FILE.")
+    ] = None,
+) -> None:
+    """Look at data and machine; choose head, scale, crops, steps and the rest for a budget, each with its reason."""
+    started = time.monotonic()
+    from dinoseg.verbs.plan import run_plan
+
+    run_plan(settings or [], out, Console(), started)
 
 
 @app.command("eval", cls=CommandWithKeys)

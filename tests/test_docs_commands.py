@@ -20,6 +20,7 @@ from PIL import Image
 from dinoseg import cli
 from dinoseg.config.loading import load_config
 from dinoseg.config.schema import all_keys
+from dinoseg.planning.request import split_minutes
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -142,7 +143,7 @@ def rewritten(arguments: list[str]) -> list[list[str]]:
             word = re.sub(rf"(^|=){place}", rf"\1{here}", word)
         words += WORDS.get(word, [word])
     words = [f"{key}={SMALL[key]}" if (key := word.partition("=")[0]) in SMALL else word for word in words]
-    if words[0] == "train" and any(word.startswith("output_dir=") for word in words):
+    if words[0] == "plan" or (words[0] == "train" and any(word.startswith("output_dir=") for word in words)):
         given = {word.partition("=")[0] for word in words}
         words += [f"{key}={value}" for key, value in SMALL.items() if key not in given]
     if f"datasets.fold={ARRAY_FOLD}" in words:
@@ -170,7 +171,8 @@ def parse(arguments: list[str]) -> None:
     except Exception as ended:
         # Of the click that typer brings. --help has answered, or prose leaves out what is not its subject.
         assert type(ended).__name__ in ("Exit", "MissingParameter"), str(ended)
-    load_config([word for word in arguments if re.fullmatch(r"[a-z_0-9.]+=(?!\.\.\.|FILE|NEW)\S.*", word)])
+    settings = [word for word in arguments if re.fullmatch(r"[a-z_0-9.]+=(?!\.\.\.|FILE|NEW)\S.*", word)]
+    load_config(split_minutes(settings)[1])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -262,7 +264,7 @@ def check_inline(code: str) -> None:
         known = any(key == code or key.startswith(code + ".") for key in KEYS)
         assert known or code.rpartition(".")[2] in FILE_SUFFIXES, "no such key"
     elif all(re.fullmatch(r"[a-z_0-9.]+=\S.*", word) for word in words):
-        load_config([word for word in words if word not in PLACEHOLDERS])
+        load_config(split_minutes([word for word in words if word not in PLACEHOLDERS])[1])
     elif words[0] == "python" or code.startswith("tests/"):
         source = (ROOT / words[words[0] == "python"]).read_text(encoding="utf-8")
         assert all(f'"{word}"' in source for word in words if word.startswith("--")), "no such option there"

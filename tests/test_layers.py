@@ -20,6 +20,7 @@ FLOORS = [
     ["evaluation", "exporting"],
     ["console"],
     ["report", "training"],
+    ["planning"],
     ["verbs"],
     ["api", "cli"],
     ["__main__"],

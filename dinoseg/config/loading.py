@@ -52,6 +52,32 @@ def load_config(arguments: Iterable[str] = (), base: Config | None = None) -> Co
 
     Warns of a key of DINOv3's configs that is passed over here, with what takes its place.
     """
+    merged, given_by = _merged(arguments, base)
+    return settle(_validated(_resolved(merged), given_by))
+
+
+def given_keys(arguments: Iterable[str]) -> dict[str, str]:
+    """The keys that arguments give a value, and which argument does: ``config=FILE``, or the ``key=value`` itself.
+
+    Raises:
+        ValueError: as ``load_config``.
+    """
+    with warnings.catch_warnings():
+        # ``load_config`` says them.
+        warnings.simplefilter("ignore")
+        _, given_by = _merged(arguments, None)
+    known = [entry.key for entry in all_keys()]
+    found: dict[str, str] = {}
+    for leaf, source in given_by.items():
+        # Leaves of a mapping, such as datasets.classes, are of one key.
+        owner = next((key for key in known if leaf == key or leaf.startswith(f"{key}.")), None)
+        if owner is not None:
+            found[owner] = source
+    return found
+
+
+def _merged(arguments: Iterable[str], base: Config | None) -> tuple[DictConfig, dict[str, str]]:
+    """Files and overrides on top of the base, and which argument gave each leaf."""
     files, overrides = _split_arguments(arguments)
     merged = OmegaConf.create((base or Config()).model_dump())
     given_by: dict[str, str] = {}
@@ -62,7 +88,7 @@ def load_config(arguments: Iterable[str] = (), base: Config | None = None) -> Co
             _merge_into(merged, addition, source, given_by)
         except RecursionError:
             raise ValueError(f"{source}: nested too deep to be a config") from None
-    return settle(_validated(_resolved(merged), given_by))
+    return merged, given_by
 
 
 def save_config(config: Config, path: Path) -> None:

@@ -174,8 +174,8 @@ class Key:
         return show_value(self.default)
 
     def is_used_by(self, verb: str) -> bool:
-        """Whether a verb reads this key."""
-        return verb == "train" or _ALIKE.get(verb, verb) in self.option.verbs
+        """Whether a verb reads this key; ``plan`` those of the training that it plans."""
+        return verb in ("train", "plan") or _ALIKE.get(verb, verb) in self.option.verbs
 
 
 @cache

@@ -57,6 +57,11 @@ class RunFolder:
         return self.path / "calibration.json"
 
     @property
+    def plan(self) -> Path:
+        """The recipe with its reasons, where the training was planned (``minutes=``)."""
+        return self.path / "plan.yaml"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 

@@ -29,6 +29,7 @@ from dinoseg.run_folder.checkpoint import model_state, write_checkpoint
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.system.device import DTYPES
 from dinoseg.system.processes import any_process, copy_from_first_process, failing_together
+from dinoseg.training.budget import Budget
 from dinoseg.training.cached_images import CachedImages
 from dinoseg.training.data_watch import DataWatch, gpu_memory
 from dinoseg.training.ema import WeightAverage
@@ -39,6 +40,9 @@ from dinoseg.training.progress import Progress
 
 _REMEDY = "lower optimizer.lr, set optimizer.gradient_clip, or model_dtype=FLOAT32"
 
+# Fewer tell nothing, and of more the mean is steady.
+_LEAST_TIMED_STEPS, _MOST_TIMED_STEPS = 3, 60
+
 
 @dataclass
 class Trainer:
@@ -46,6 +50,9 @@ class Trainer:
 
     The optimiser step t sees the same samples, augmented the same way, and the same noise, whatever happened before:
     samples are a function of (seed, t), noise is seeded from (seed, t, process).
+
+    ``budget`` ends the training, evaluated, where the machine is too slow for the steps that were planned; for one
+    process only.
     """
 
     config: Config
@@ -62,6 +69,7 @@ class Trainer:
     cached_images: CachedImages | None = None
     features_in_words: str = ""
     journal: Journal | None = None
+    budget: Budget | None = None
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
@@ -77,8 +85,8 @@ class Trainer:
         self.data_watch = DataWatch(self.config.num_workers)
 
     def run(self, interruption: Interruption) -> Progress:
-        """Trains to ``scheduler.total_iter``, an early stop or an interruption; each leaves the last checkpoint,
-        but for an interruption before the first step.
+        """Trains to ``scheduler.total_iter``, an early stop, the end of the budget or an interruption; each leaves the
+        last checkpoint, but for an interruption before the first step.
 
         An interruption ends the running step, or an evaluation after its running image; the evaluation is then done
         when the training goes on.
@@ -88,6 +96,7 @@ class Trainer:
                 a checkpoint cannot be written. With more than one process all of them raise.
         """
         total, progress = self.config.scheduler.total_iter, self.progress
+        first, seconds = progress.step, 0.0
         # Training goes through the wrapped model, so that gradients are averaged; evaluation through the bare one.
         self.model = self.accelerator.prepare_model(self.segmenter)
         batches = self._batches()
@@ -100,18 +109,41 @@ class Trainer:
                 if progress != Progress():
                     self.save("last")
                 break
-            if progress.is_evaluation_due(self.config.eval.eval_interval, total):
+            ended = self.budget is not None and self.budget.has_ended(progress.step - first, seconds)
+            if ended and progress.evaluated_step == progress.step:
+                break
+            if ended or progress.is_evaluation_due(self.config.eval.eval_interval, total):
                 try:
                     self._validate(interruption)
                 except BrokenOff:
                     continue
                 self.save("last")
             else:
+                started = time.monotonic()
                 self._step(batches)
+                seconds += time.monotonic() - started
                 interval = self.config.train.checkpoint_interval
                 if interval and progress.step % interval == 0:
                     self.save("last")
         return progress
+
+    def timed_steps(self, seconds: float) -> list[float]:
+        """Seconds of each of some real steps, data included. They are not undone: the trainer is of no further use.
+
+        Args:
+            seconds: after which no other step is begun, once there are three.
+
+        Raises:
+            ValueError: as ``run``.
+        """
+        self.model = self.accelerator.prepare_model(self.segmenter)
+        batches, found = self._batches(), list[float]()
+        while len(found) < _MOST_TIMED_STEPS and (len(found) < _LEAST_TIMED_STEPS or sum(found) < seconds):
+            started = time.perf_counter()
+            self._step(batches)
+            found.append(time.perf_counter() - started)
+        # The first ones allocate, while workers read ahead what then takes no time.
+        return found[len(found) // 2 :]
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         accumulation = self.config.train.accumulation_steps

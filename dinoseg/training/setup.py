@@ -5,7 +5,7 @@ from accelerate import Accelerator
 
 from dinoseg.backbone import backbone_hash
 from dinoseg.check.check import CheckReport
-from dinoseg.config import Config
+from dinoseg.config import Config, with_changes
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.transforms import build_eval_transform, build_train_transform
@@ -15,10 +15,18 @@ from dinoseg.losses.criterion import build_criterion
 from dinoseg.models.segmenter import build_segmenter
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.trained_with import describe_training
+from dinoseg.system.messages import duration_in_words
 from dinoseg.system.processes import process_count
+from dinoseg.training.budget import evaluation_interval
 from dinoseg.training.feature_cache import settle_feature_cache
 from dinoseg.training.loop import Trainer
+from dinoseg.training.optim import build_schedule
 from dinoseg.training.resume import describe_inputs
+
+
+def settled_by_data(config: Config, report: CheckReport) -> Config:
+    """The config with what the check found of the pictures: white level, mean, deviation and range."""
+    return with_changes(config, {"datasets.white_level": report.white_level} | report.measured.changes(config))
 
 
 def build_trainer(
@@ -65,6 +73,32 @@ def build_trainer(
         features=features,
         features_in_words=words,
     )
+
+
+def settle_steps(trainer: Trainer) -> str:
+    """Gives the training as many steps as its budget has room for now, before the first of them; says how many.
+
+    Nothing without a budget, or where steps were given.
+    """
+    budget = trainer.budget
+    if budget is None or not budget.settles_steps:
+        return ""
+    before = trainer.config.scheduler.total_iter
+    steps = max(1, budget.room())
+    options = dict(trainer.config.scheduler.constructor_kwargs)
+    if "warmup_iters" in options:
+        # In the proportion that it had; a warm-up as long as the training is none.
+        options["warmup_iters"] = options["warmup_iters"] * steps // max(1, before)
+    changes = {
+        "scheduler.total_iter": steps,
+        "scheduler.constructor_kwargs": options,
+        "eval.eval_interval": evaluation_interval(steps, budget.evaluations),
+    }
+    trainer.config = with_changes(trainer.config, changes)
+    trainer.schedule = build_schedule(trainer.config.scheduler)
+    trainer.checkpoint_metadata |= describe_training(trainer.config, trainer.label_space)
+    left = duration_in_words(budget.left())
+    return f"steps        {steps} in the {left} that are left (planned before: {before})"
 
 
 def _saves_backbone(config: Config) -> bool:

@@ -3,31 +3,29 @@
 import os
 import warnings
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from rich.console import Console
 
-from dinoseg.check.check import CheckReport, check_dataset, check_own_data
-from dinoseg.check.file_findings import Finding
+from dinoseg.check.check import CheckReport, check_dataset
 from dinoseg.config import Config, with_changes
 from dinoseg.config.folds import ALL_FOLDS
 from dinoseg.config.loading import save_config
 from dinoseg.console.check_report import render_findings
-from dinoseg.data.items import OwnDataset
 from dinoseg.data.pictures import LARGEST_WHITE, BrighterThanWhite
-from dinoseg.labels import LabelSpace
 from dinoseg.run_folder.beginning import unchanged_without_a_step
 from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.lock import locked_run
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device, refuse_sharded_weights
-from dinoseg.system.messages import list_names
-from dinoseg.system.processes import any_process, failing_together, process_count, process_rank
+from dinoseg.system.files import replace_text
+from dinoseg.system.processes import any_process, failing_together, process_count
 from dinoseg.tracking.trackers import refuse_missing_packages
+from dinoseg.training.budget import Budget, Planned
 from dinoseg.training.feature_cache import fill_feature_cache
 from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
@@ -38,20 +36,13 @@ from dinoseg.training.pace import Estimate
 from dinoseg.training.plan import describe_plan, estimate_time
 from dinoseg.training.progress import Progress
 from dinoseg.training.resume import restore, resume_point
-from dinoseg.training.setup import build_trainer
+from dinoseg.training.setup import build_trainer, settle_steps, settled_by_data
 from dinoseg.training.verdict import verdict
+from dinoseg.verbs.fit_data import OwnData, checked_data
 from dinoseg.zoo.address import Address, is_address
 
 # Notes of the check that belong into the log of a training: what is done to the pictures.
 _TOLD = ("white_level", "dropped_channel", "made_splits", "bands", "range", "no_data")
-
-
-@dataclass(frozen=True)
-class OwnData:
-    """A user's own data sets, in place of the folders that ``datasets`` names."""
-
-    train: OwnDataset
-    val: OwnDataset
 
 
 @dataclass(frozen=True)
@@ -62,31 +53,44 @@ class _Beginning:
         report: of the check.
         estimate: of the plan.
         announcement: what is going to happen: text, or what rich can draw.
+        planned: what was planned before.
     """
 
     report: CheckReport
     estimate: Estimate
     announcement: list[Any]
+    planned: Planned | None = None
 
 
-def train(config: Config, console: Console, resume: str | None = None, own_data: OwnData | None = None) -> RunFolder:
+def train(
+    config: Config,
+    console: Console,
+    resume: str | None = None,
+    own_data: OwnData | None = None,
+    planned: Planned | None = None,
+) -> RunFolder:
     """Trains as the config says and returns the run folder.
 
     Args:
         resume: one of ``RESUME_CHOICES`` to go on with the training in ``output_dir``.
         own_data: what to train and evaluate on; the config's folders when left out.
+        planned: what a plan made the config of; its budget then ends the training.
 
     Raises:
         ValueError: the data is not fit for training, or weights are not to be had. An option does not fit, or is not
             that of the run to go on with. A tracker cannot be started, or a checkpoint cannot be read or written. The
             loss became not finite.
     """
-    train_unless_stopped(config, console, resume, own_data)
+    train_unless_stopped(config, console, resume, own_data, planned)
     return RunFolder(Path(config.output_dir))
 
 
 def train_unless_stopped(
-    config: Config, console: Console, resume: str | None = None, own_data: OwnData | None = None
+    config: Config,
+    console: Console,
+    resume: str | None = None,
+    own_data: OwnData | None = None,
+    planned: Planned | None = None,
 ) -> bool:
     """As ``train``; returns whether a signal asked to stop meanwhile, in any process, be the training done or not."""
     _refuse_what_cannot_be(config, own_data)
@@ -100,7 +104,7 @@ def train_unless_stopped(
             if accelerator.is_main_process:
                 held.enter_context(locked_run(run.path))
                 held.enter_context(unchanged_without_a_step(run))
-        return _train_in(run, config, console, accelerator, resume=resume, own_data=own_data)
+        return _train_in(run, config, console, accelerator, resume=resume, own_data=own_data, planned=planned)
 
 
 def _train_in(
@@ -111,6 +115,7 @@ def _train_in(
     *,
     resume: str | None,
     own_data: OwnData | None,
+    planned: Planned | None,
 ) -> bool:
     with failing_together():
         checkpoint, progress, config = resume_point(run, config, resume)
@@ -127,24 +132,34 @@ def _train_in(
         asked = config
         if checkpoint is not None:
             asked = run.with_recorded_splits(with_changes(config, {"datasets.white_level": resumed_white}))
-        label_space, report = _check_data(asked, console, own_data)
+        label_space, report = checked_data(asked, console, own_data)
         if checkpoint is None:
-            config = with_changes(
-                config, {"datasets.white_level": report.white_level} | report.measured.changes(config)
-            )
+            config = settled_by_data(config, report)
         if checkpoint is not None and run.read_labels() != label_space:
             raise ValueError(f"{run.path}: the masks now give other labels than labels.json; resume on the same data")
         trainer = build_trainer(config, run, label_space, report, accelerator)
         remark = _starting_point(trainer, checkpoint)
-    estimate = estimate_time(trainer)
-    beginning = _Beginning(report, estimate, _announcement(trainer, report, estimate, remark))
+    trainer.budget = None if planned is None else planned.budget
+    estimate = estimate_time(trainer) if trainer.budget is None else trainer.budget.estimate(config)
+    beginning = _Beginning(report, estimate, _announcement(trainer, report, estimate, remark), planned)
     if accelerator.is_main_process:
         # Before the pass over the images, which may take long: whoever sees a wrong label table stops it here.
         for part in beginning.announcement:
             console.print(part, soft_wrap=isinstance(part, str), markup=not isinstance(part, str))
     fill_feature_cache(trainer, console)
+    if trainer.budget is not None:
+        beginning = _with_settled_steps(beginning, trainer, trainer.budget, console)
     _start(trainer, console, checkpoint, beginning)
     return any_process(_run(trainer, report))
+
+
+def _with_settled_steps(beginning: _Beginning, trainer: Trainer, budget: Budget, console: Console) -> _Beginning:
+    """With as many steps as there is room for after the features."""
+    settled = settle_steps(trainer)
+    if settled:
+        console.print(settled, soft_wrap=True, markup=False, highlight=False)
+    announcement = [*beginning.announcement, settled] if settled else beginning.announcement
+    return replace(beginning, estimate=budget.estimate(trainer.config), announcement=announcement)
 
 
 def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:
@@ -189,6 +204,9 @@ def _start(trainer: Trainer, console: Console, checkpoint: Checkpoint | None, be
             trainer.journal = _open_journal(trainer, console, resumed)
             if not resumed:
                 trainer.run_folder.record_splits(beginning.report.made_splits)
+                if beginning.planned is not None:
+                    replace_text(trainer.run_folder.plan, beginning.planned.recipe)
+                    trainer.journal.note(beginning.planned.words)
             trainer.journal.estimate = beginning.estimate
             for part in beginning.announcement:
                 trainer.journal.note(part)
@@ -205,6 +223,9 @@ def _run(trainer: Trainer, report: CheckReport) -> bool:
             finished = progress.is_finished(trainer.config.scheduler.total_iter, trainer.config.train.early_stopping)
             if finished and (remark := verdict(trainer, report.class_pixels("train"))):
                 trainer.journal.say(remark)
+            if trainer.budget is not None and not finished and trainer.progress.evaluated_step == progress.step:
+                factor, steps = trainer.schedule(progress.step), trainer.config.scheduler.total_iter
+                trainer.journal.say(trainer.budget.end_in_words(progress.step, steps, factor))
             trainer.journal.say(_last_words(trainer.run_folder, trainer.config, trainer.progress))
         return interruption.requested
     finally:
@@ -234,29 +255,6 @@ def _starting_point(trainer: Trainer, checkpoint: Checkpoint | None) -> str:
     if trainer.average is not None:
         trainer.average.restart()
     return remark
-
-
-def _check_data(config: Config, console: Console, own_data: OwnData | None) -> tuple[LabelSpace, CheckReport]:
-    main = process_rank() == 0
-    num_classes, shown = config.decoder_head.num_classes, console if main else None
-    if own_data is None:
-        report = check_dataset(config.datasets, num_classes, console=shown)
-    else:
-        report = check_own_data({"train": own_data.train, "val": own_data.val}, config.datasets, num_classes, shown)
-    if not report.ok or report.label_space is None:
-        errors = [finding for finding in report.findings if finding.severity == "error"]
-        if len(errors) == 1 or console.quiet:
-            raise ValueError("\n".join(_in_words(error) for error in errors))
-        if main:
-            console.print(render_findings(report))
-        raise ValueError(f"the data set is not fit for training ({len(errors)} errors, listed above)")
-    return report.label_space, report
-
-
-def _in_words(finding: Finding) -> str:
-    words = "; ".join(text for text in (finding.message, finding.advice) if text)
-    named = [file for file in finding.files if file not in words]
-    return f"{words} ({list_names(named)})" if named else words
 
 
 def _announcement(trainer: Trainer, report: CheckReport, estimate: Estimate, remark: str) -> list[Any]:

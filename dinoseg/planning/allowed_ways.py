@@ -1,0 +1,52 @@
+"""Which ways to train fit what was given, and what features they need."""
+
+from dinoseg.config import Config
+from dinoseg.config.defaults import trains_bands
+from dinoseg.planning.fingerprint import Fingerprint
+from dinoseg.planning.machine import Machine
+from dinoseg.planning.request import PlanRequest
+from dinoseg.planning.rule import Way
+from dinoseg.planning.rules import ways
+
+# fp16 values of four layers.
+_BYTES_A_CHANNEL = 8
+
+
+def allowed_ways(request: PlanRequest, data: Fingerprint, machine: Machine) -> tuple[Way, ...]:
+    """At least one, the best first."""
+    given = request.alone
+    found = ways(data, machine.patch)
+    if request.holds("model.backbone_scale"):
+        found = tuple(Way(way.head, given.model.backbone_scale, way.cached) for way in found)
+    if request.holds("decoder_head.type"):
+        # A head that no rule chooses is trained as the dense one would be.
+        head = given.decoder_head.type
+        own = tuple(way for way in found if way.head == head)
+        found = own or tuple(Way(head, way.scale, way.cached) for way in found if way.head == "dense")
+    wanted = given.train.cache_features
+    if wanted is None and not _is_frozen(given):
+        wanted = False
+    if wanted is not None:
+        found = tuple(Way(way.head, way.scale, wanted) for way in found)
+    return tuple(dict.fromkeys(found))
+
+
+def pictures(config: Config, data: Fingerprint, validated: int) -> int:
+    """Whose features are computed in the pass over the images.
+
+    Args:
+        validated: validation images that each evaluation sees.
+    """
+    return data.images["train"] * (1 + config.train.cached_views) + (validated if config.eval.mode == "whole" else 0)
+
+
+def gigabytes(way: Way, data: Fingerprint, machine: Machine, number: int) -> float:
+    """What the features of so many pictures take on disk, about."""
+    height, width = data.size
+    cells = height * width * way.scale**2 / machine.patch**2
+    return cells * machine.channels * _BYTES_A_CHANNEL * number / 1e9
+
+
+def _is_frozen(config: Config) -> bool:
+    """Whether its features are worth keeping: those of a random backbone are of use once."""
+    return config.model.mode == "freeze" and not trains_bands(config) and config.model.weights != "none"

@@ -1,0 +1,88 @@
+"""How long the parts of a training take on this machine: measured by the parts themselves, on an image or two."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+
+from dinoseg.check.check import CheckReport
+from dinoseg.config import Config, with_changes
+from dinoseg.data.pairs import Pair, Split
+from dinoseg.evaluation.evaluate import evaluate
+from dinoseg.run_folder.folder import RunFolder
+from dinoseg.training.feature_cache import fill_feature_cache
+from dinoseg.training.loop import Trainer
+from dinoseg.training.setup import build_trainer
+
+
+@dataclass(frozen=True)
+class MeasuredPace:
+    """Of one way to train.
+
+    Attributes:
+        scale: of the backbone, at which it was measured.
+        build_seconds: to load the backbone and build model and data sets.
+        picture_seconds: to compute and keep the features of an image; 0 where none are kept.
+        step_seconds: of a training step, data included.
+        image_seconds: to evaluate an image of the validation split, features that are kept aside.
+    """
+
+    scale: float
+    build_seconds: float
+    picture_seconds: float
+    step_seconds: float
+    image_seconds: float
+
+    def at(self, scale: float) -> "MeasuredPace":
+        """What it would be with the backbone at another scale: features by its pixels, the rest as it was."""
+        return replace(self, scale=scale, picture_seconds=self.picture_seconds * (scale / self.scale) ** 2)
+
+
+def measure_pace(config: Config, report: CheckReport, accelerator: Accelerator, seconds: float) -> MeasuredPace:
+    """Builds the training of a config, computes features of two images, evaluates one and does a few real steps.
+
+    Args:
+        config: settled, of the training to be; its folders stay as they are.
+        seconds: for steps; three are done in any case.
+
+    Raises:
+        ValueError: an option does not fit, a file cannot be read, or weights are not to be had.
+    """
+    space = report.label_space
+    assert space is not None
+    few: Mapping[Split, tuple[Pair, ...]] = {name: report.pairs.get(name, ())[:1] for name in ("train", "val")}
+    with TemporaryDirectory(prefix="dinoseg-pace-") as folder:
+        started = time.perf_counter()
+        aside = with_changes(config, {"train.cache_folder": folder, "scheduler.total_iter": 10_000})
+        run = RunFolder(Path(folder) / "run")
+        trainer = build_trainer(aside, run, space, replace(report, pairs=few), accelerator)
+        built = time.perf_counter()
+        fill_feature_cache(trainer, Console(quiet=True))
+        filled = time.perf_counter()
+        image_seconds = _evaluation_seconds(trainer, accelerator.device)
+        steps = trainer.timed_steps(seconds)
+    pictures = 0
+    if trainer.features is not None:
+        pictures = len(trainer.features.views(trainer.train_data)) + (trainer.val_data.features is not None)
+    return MeasuredPace(
+        scale=config.model.backbone_scale,
+        build_seconds=built - started,
+        picture_seconds=(filled - built) / pictures if pictures else 0.0,
+        step_seconds=sum(steps) / len(steps),
+        image_seconds=image_seconds,
+    )
+
+
+def _evaluation_seconds(trainer: Trainer, device: torch.device) -> float:
+    """Of one image. What an accelerator does for the first one only, such as loading kernels, is not counted."""
+    settings, seconds = replace(trainer.evaluation_settings, max_samples=1), 0.0
+    for _ in range(1 if device.type == "cpu" else 2):
+        started = time.perf_counter()
+        evaluate(trainer.segmenter.eval(), trainer.val_data, settings, device)
+        seconds = time.perf_counter() - started
+    return seconds

@@ -1,0 +1,64 @@
+"""What a rule is, and what it looks at."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dinoseg.planning.fingerprint import Fingerprint
+from dinoseg.planning.machine import Machine
+
+
+@dataclass(frozen=True)
+class Way:
+    """What decides how long a training takes.
+
+    Attributes:
+        head: ``decoder_head.type``.
+        scale: ``model.backbone_scale``.
+        cached: whether features are computed once.
+    """
+
+    head: str
+    scale: float
+    cached: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What rules look at."""
+
+    data: Fingerprint
+    machine: Machine
+    way: Way
+
+    @property
+    def patch(self) -> int:
+        """In pixels, of the image that the backbone sees."""
+        return self.machine.patch
+
+    @property
+    def megapixels(self) -> float:
+        """Of the largest image, as the backbone sees it."""
+        height, width = self.data.largest
+        return height * width * self.way.scale**2 / 1e6
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of the table.
+
+    Attributes:
+        topic: of the choice; the first rule of a topic that holds decides.
+        condition: in words.
+        holds: the condition.
+        choice: keys of the config and their values.
+        reason: with the figures of this data set and machine.
+        evidence: what was measured, and on what.
+    """
+
+    topic: str
+    condition: str
+    holds: Callable[[Facts], bool]
+    choice: Callable[[Facts], dict[str, Any]]
+    reason: Callable[[Facts], str]
+    evidence: str

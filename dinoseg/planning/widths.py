@@ -1,0 +1,71 @@
+"""How wide the structures of a class are, in pixels of the image.
+
+The width at a point of a structure's middle line is twice its distance from the structure's edge (Blum 1967, "A
+transformation for extracting new descriptors of shape"). The mask is doubled first, so that even widths have a middle,
+too; of a bar the result is its width, of a disc its diameter, both exact to a pixel.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.ndimage import distance_transform_edt, maximum_filter
+
+# Off the middle line a pixel nearby is farther from the edge: a neighbour by 0.7 pixels at least, and one of the next
+# ring by 1, corners of the edge's own staircase included. Along it a structure that becomes wider rises less.
+_RISES = {3: 0.6, 5: 0.9}
+# Pixels of a mask, above which it is not doubled: a structure that fills so much is not thin.
+_MOST_DOUBLED = 2_000_000
+# Points that are kept of one mask.
+_MOST_POINTS = 5000
+
+
+@dataclass(frozen=True)
+class Width:
+    """Of a class, over the points of the middle lines of all its structures that were looked at.
+
+    A point counts as much as it is wide, so that percentiles are of the class's area: half of its pixels lie in
+    structures that are narrower than the median. Nubs of a ragged edge, each with a middle of its own, hardly count.
+
+    Attributes:
+        median, tenth: 50th and 10th percentile, in pixels.
+        points: how many there were.
+    """
+
+    median: float
+    tenth: float
+    points: int
+
+    @staticmethod
+    def of(widths: Float[np.ndarray, " points"]) -> "Width | None":
+        """None of no points."""
+        if not widths.size:
+            return None
+        rising = np.sort(widths)
+        covered = np.cumsum(rising) / rising.sum()
+        tenth, median = (float(rising[np.searchsorted(covered, share)]) for share in (0.1, 0.5))
+        return Width(median, tenth, int(widths.size))
+
+
+def middle_widths(region: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, " points"]:
+    """The width at each point of the middle lines of a region, in pixels; at most 5000 of them, spread evenly.
+
+    The border of the image is no edge. A region that fills the image is as wide as its short side.
+    """
+    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+    if not rows.size:
+        return np.zeros(0)
+    if region.all():
+        return np.array([float(min(region.shape))])
+    # One pixel more, where the image has one, is outside.
+    top, left = max(0, rows[0] - 1), max(0, columns[0] - 1)
+    cut = region[top : rows[-1] + 2, left : columns[-1] + 2]
+    factor = 2 if cut.size <= _MOST_DOUBLED else 1
+    distances = distance_transform_edt(np.repeat(np.repeat(cut, factor, 0), factor, 1))
+    middle = distances > 0
+    for side, rise in _RISES.items():
+        middle &= distances >= maximum_filter(distances, side) - rise
+    found = distances[middle]
+    found = found[:: max(1, -(-found.size // _MOST_POINTS))]
+    # Of a mask that was not doubled, distances are between centres of pixels.
+    return found.astype(np.float64) if factor == 2 else 2.0 * found - 1.0

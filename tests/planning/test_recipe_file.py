@@ -1,0 +1,66 @@
+"""A plan as a recipe: what is written is what ``train config=`` reads, with reasons beside it."""
+
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers.fingerprints import class_print, machine, pace, retina
+
+from dinoseg.config import get_key
+from dinoseg.config.loading import load_config
+from dinoseg.planning.fingerprint import Fingerprint
+from dinoseg.planning.plan import Plan
+from dinoseg.planning.planner import Clock, Planner
+from dinoseg.planning.recipe_file import recipe_yaml
+from dinoseg.planning.request import PlanRequest
+
+ARGUMENTS = [
+    "datasets.root=data/x",
+    "datasets.classes={0: 'on: off', 1: vein, '2': \"no\"}",
+    "datasets.ignore=[255]",
+    "optimizer.gradient_clip=inf",
+    "output_dir=runs/x",
+    "bs=3",
+]
+
+
+def _plan(arguments: list[str], data: Fingerprint | None = None) -> Plan:
+    request = PlanRequest.of(["model.weights=w.safetensors", *arguments])
+    clock = Clock(time.monotonic(), 0.0, False)
+    return Planner(request, data or retina(), machine(), clock, lambda config: pace()).plan()
+
+
+@pytest.mark.parametrize("minutes", [["minutes=9"], []])
+def test_what_is_written_is_read_back(minutes: list[str], tmp_path: Path) -> None:
+    plan = _plan([*ARGUMENTS, *minutes])
+    file = tmp_path / "plan.yaml"
+    file.write_text(recipe_yaml(plan, "dinoseg plan ..."), encoding="utf-8")
+    read = load_config([f"config={file}", "output_dir=runs/x"])
+    assert read == plan.config
+    assert load_config([f"config={file}"]).output_dir == "runs/dinoseg"
+
+
+def test_each_choice_has_its_reason_and_what_was_given_its_source() -> None:
+    text = recipe_yaml(_plan([*ARGUMENTS, "minutes=9"]), "dinoseg plan datasets.root=data/x minutes=9")
+    lines = text.splitlines()
+    assert lines[0] == "# Made by: dinoseg plan datasets.root=data/x minutes=9"
+    assert "# vein: 4.2 % of the pixels, in 100 % of images, 4 px wide (a tenth below 2)" in lines
+    assert lines[lines.index("bs: 3") - 1] == "# Given: bs=3."
+    place = next(index for index, line in enumerate(lines) if line.startswith("  backbone_scale:"))
+    assert "crossing: median width 2 px" in " ".join(lines[place - 6 : place]).lower()
+    assert max(map(len, lines)) <= 130
+
+
+def test_keys_stand_once_in_their_sections() -> None:
+    text = recipe_yaml(_plan([*ARGUMENTS, "minutes=9"]), "x")
+    values = yaml.safe_load(text)
+    assert get_key(_plan([*ARGUMENTS, "minutes=9"]).config, "decoder_head.type") == values["decoder_head"]["type"]
+    sections = [line for line in text.splitlines() if line.endswith(":") and not line.lstrip().startswith("#")]
+    assert len(sections) == len(set(sections)) + sections.count("  train:") - 1 or len(sections) == len(set(sections))
+
+
+def test_a_class_that_cannot_be_learned_is_named() -> None:
+    data = retina(classes=(*retina().classes, class_print("tear", 0.0, None, images=0.0)))
+    text = recipe_yaml(_plan(["minutes=9"], data), "x")
+    assert "# tear: no pixel in the training images, so that it cannot be learned" in text

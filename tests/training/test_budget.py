@@ -1,0 +1,106 @@
+"""What a budget has room for, by hand; a training that the clock ends early, and goes on as if it had not."""
+
+import io
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.tiny import tiny_settings, write_tiny_dataset
+from rich.console import Console
+
+from dinoseg.config.loading import load_config
+from dinoseg.run_folder.folder import RunFolder
+from dinoseg.training.budget import CLOSING_SECONDS, MARGIN, Budget, Planned, evaluation_interval
+from dinoseg.training.loop import Trainer
+from dinoseg.verbs.train import train
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation.*")
+
+
+def _budget(seconds: float, **changes: float) -> Budget:
+    given = {"step_seconds": 0.5, "evaluation_seconds": 4.0, "evaluations": 3, "most_steps": 10_000}
+    return Budget(seconds=seconds, started=time.monotonic(), **(given | changes))  # type: ignore[arg-type]
+
+
+def test_room_is_what_is_left_less_evaluations_and_a_margin() -> None:
+    assert _budget(100.0).room(26.0) == pytest.approx((100 - 26 - 12 - CLOSING_SECONDS) * (1 - MARGIN) / 0.5, abs=1)
+    assert _budget(10.0).room() == 0
+    assert _budget(100.0, most_steps=7).room() == 7
+
+
+def test_it_ends_while_there_is_time_for_the_evaluation() -> None:
+    assert not _budget(60.0).has_ended(10, 5.0)
+    assert _budget(6.0).has_ended(10, 5.0)
+    # Steps that take three times as long: so will the evaluation.
+    assert not _budget(12.0).has_ended(10, 5.0)
+    assert _budget(12.0).has_ended(10, 15.0)
+    # One step is done in any case.
+    assert not _budget(0.0).has_ended(0, 0.0)
+
+
+@pytest.mark.parametrize(("steps", "evaluations", "interval"), [(10, 3, 4), (9, 3, 3), (2, 3, 1), (1, 1, 1)])
+def test_the_last_evaluation_is_at_the_end(steps: int, evaluations: int, interval: int) -> None:
+    assert evaluation_interval(steps, evaluations) == interval
+
+
+def _train(data: Path, run: Path, budget: Budget | None, *more: str) -> tuple[RunFolder, str]:
+    out = io.StringIO()
+    config = load_config(tiny_settings(data, run, "trackers=[]", "scheduler.total_iter=8", *more))
+    planned = None if budget is None else Planned(budget, "the plan", "bs: 2\n")
+    return train(config, Console(file=out, width=200), planned=planned), out.getvalue()
+
+
+def test_an_overrun_ends_early_says_so_and_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 2})
+    whole, _ = _train(data, tmp_path / "whole", None)
+    monkeypatch.setattr(Budget, "has_ended", lambda self, steps, seconds: steps >= 3)
+    ended, said = _train(data, tmp_path / "ended", _budget(60.0))
+    assert "the budget of 1 min ends after step 3 of 8: steps take longer than when they were measured" in said
+    assert "The learning rate is at " in said and "go on with: dinoseg train" in said
+    assert "validation after step 3" in said
+    assert ended.open_checkpoint("last").progress["evaluated_step"] == 3
+    assert ended.plan.read_text() == "bs: 2\n"
+    assert "the plan" in ended.log.read_text()
+    settings = tiny_settings(data, tmp_path / "ended", "trackers=[]", "scheduler.total_iter=8")
+    train(load_config(settings), Console(quiet=True), resume="last")
+    first, second = (folder.open_checkpoint("last") for folder in (whole, ended))
+    assert second.progress["step"] == 8
+    for name in first.weights():
+        assert torch.equal(first.weights()[name], second.weights()[name])
+
+
+def test_steps_are_settled_after_the_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 2})
+    monkeypatch.setattr(Budget, "room", lambda self, before=0.0: 5)
+    budget = _budget(600.0, settles_steps=True, evaluations=2)
+    run, said = _train(data, tmp_path / "run", budget)
+    assert "steps        5 in the 10 min that are left (planned before: 8)" in said
+    config = run.read_config()
+    assert (config.scheduler.total_iter, config.eval.eval_interval) == (5, 3)
+    checkpoint = run.open_checkpoint("last")
+    assert checkpoint.progress["step"] == 5
+    # What it was trained with is what config.yaml says.
+    run.refuse_other_training(checkpoint, resumed=True)
+    # The learning rate went to the end of its schedule.
+    rates = [line for line in run.metrics.read_text().splitlines() if '"train"' in line]
+    assert len(rates) == 5
+
+
+def test_a_warm_up_keeps_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 2})
+    monkeypatch.setattr(Budget, "room", lambda self, before=0.0: 4)
+    budget = _budget(600.0, settles_steps=True)
+    run, _ = _train(data, tmp_path / "run", budget, "scheduler.constructor_kwargs={warmup_iters: 4}")
+    assert run.read_config().scheduler.constructor_kwargs == {"warmup_iters": 2}
+
+
+def test_some_real_steps_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    caught: list[Trainer] = []
+    monkeypatch.setattr(Trainer, "run", lambda self, interruption: (caught.append(self), self.progress)[1])
+    data = write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 2})
+    _train(data, tmp_path / "run", None)
+    caught[0].journal = None
+    found = caught[0].timed_steps(0.0)
+    assert len(found) == 2 and all(seconds > 0 for seconds in found)
+    assert caught[0].progress.step == 3
