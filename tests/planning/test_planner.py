@@ -85,6 +85,7 @@ def test_without_a_budget_steps_are_those_of_the_recipes() -> None:
     [
         (["decoder_head.type=linear"], "linear", 2.0, True),
         (["decoder_head.type=m2f"], "m2f", 2.0, True),
+        (["decoder_head.type=eomt"], "eomt", 2.0, False),
         (["model.backbone_scale=3"], "dense", 3.0, True),
         (["train.cache_features=false"], "dense", 1.0, False),
         (["model.mode=lora"], "dense", 2.0, False),
