@@ -61,6 +61,8 @@ _STREET_NATIVE = (
     "transforms.train.crop_size=336",
     "eval.mode=whole",
 )
+# In the recipes of the dense head: features from the cache, and all of their augmentation.
+_PMT = ("decoder_head.type=pmt", "decoder_head.output_stride=1", "optimizer.lr=2e-4")
 CONTENDERS: dict[str, dict[str, Contender]] = {
     "drive": {
         "linear": Contender("retina_linear.yaml", _UNCACHED),
@@ -68,6 +70,7 @@ CONTENDERS: dict[str, dict[str, Contender]] = {
         "LoRA": Contender("retina_linear.yaml", ("model.mode=lora", "optimizer.backbone_lr_factor=0.1")),
         "dense": Contender("retina.yaml"),
         "m2f": Contender("retina_m2f.yaml"),
+        "pmt": Contender("retina.yaml", _PMT),
         "dense without backbone": Contender("retina.yaml", _UNCACHED, blind=True),
     },
     "camvid": {
@@ -76,6 +79,7 @@ CONTENDERS: dict[str, dict[str, Contender]] = {
         "LoRA": Contender("street_linear.yaml", (*_STREET_NATIVE, "model.mode=lora")),
         "dense": Contender("street.yaml"),
         "m2f": Contender("street_m2f.yaml", _STREET_NATIVE),
+        "pmt": Contender("street.yaml", _PMT),
         "dense without backbone": Contender("street.yaml", _UNCACHED, blind=True),
     },
 }

@@ -15,6 +15,7 @@ COLOURS = {
     "dense": "#d55e00",
     "m2f": "#0072b2",
     "LoRA": "#009e73",
+    "pmt": "#cc79a7",
     "linear": "#999999",
     "linear, cached": "#000000",
     "dense without backbone": "#e69f00",
