@@ -22,7 +22,8 @@ FLOORS = [
     ["report", "training"],
     ["planning"],
     ["verbs"],
-    ["api", "cli"],
+    ["api", "commands"],
+    ["cli"],
     ["__main__"],
 ]
 FLOOR_OF = {folder: floor for floor, folders in enumerate(FLOORS) for folder in folders}

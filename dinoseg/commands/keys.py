@@ -1,0 +1,60 @@
+"""Commands that list config keys in their help, and the arguments that several verbs have."""
+
+import difflib
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+
+class CommandWithKeys(TyperCommand):
+    """A verb whose ``--help`` also lists config keys: those changed first, or with ``--help-all`` all it uses."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--help-all" in args:
+            self._print_help(ctx, whole=True)
+            ctx.exit()
+        self._refuse_keys_as_options(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def _refuse_keys_as_options(self, ctx: Any, args: list[str]) -> None:
+        """``--bs 4``, as other tools have it, is answered with ``bs=4``."""
+        own = {name for parameter in self.get_params(ctx) for name in (*parameter.opts, *parameter.secondary_opts)}
+        for word, following in pairwise([*args, ""]):
+            name, equals, value = word.partition("=")
+            if word == "--":
+                return
+            if name.startswith("--") and name not in own and not difflib.get_close_matches(name, own, 1, 0.8):
+                from dinoseg.config.likely_keys import likely_keys, unit_remark
+
+                key = name[2:].replace("-", "_")
+                likely, remark = likely_keys(key, verb=str(self.name)), unit_remark(key)
+                if likely:
+                    given = value if equals else following if following[:1] not in ("", "-") else "VALUE"
+                    said = f"write {likely[0]}={'STEPS' if remark else given}{remark and f'.{remark}'}"
+                    raise ValueError(f"{name}: no such option; settings are key=value: {said}")
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._print_help(ctx, whole=False)
+
+    def _print_help(self, ctx: Any, whole: bool) -> None:
+        from dinoseg.console.option_help import help_of_verb
+
+        super().format_help(ctx, ctx.make_formatter())
+        print(help_of_verb(str(self.name), whole))
+
+
+KeyValues = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="config=FILE and overrides, any order.")
+]
+
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+
+
+CheckpointOption = Annotated[str, typer.Option(help="best or last.")]
+
+
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]

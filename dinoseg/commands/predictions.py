@@ -1,0 +1,94 @@
+"""``predict`` and ``export``: arguments and options."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dinoseg.commands.keys import CheckpointOption, DeviceOption
+
+
+def predict(
+    *,
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... IMAGES... [KEY=VALUE]...",
+            help="Run folders or published heads, hf:owner/name (several: the mean of their probabilities); files, "
+            "folders, quoted globs; settings.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for labels/, overlays/ and predictions.json.")] = Path(
+        "predictions"
+    ),
+    checkpoint: CheckpointOption = "best",
+    device: DeviceOption = "auto",
+    mask_ignored: Annotated[
+        Path | None, typer.Option(metavar="MASKS", help="Folder of true masks whose ignored pixels stay ignored.")
+    ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option(metavar="MASKS", help="Folder of masks; where they are 0 the ignored label is written."),
+    ] = None,
+    palette: Annotated[bool, typer.Option(help="Write label maps with colours (PNG mode P).")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict finished outputs anew.")] = False,
+    overviews: Annotated[
+        bool, typer.Option("--overviews", help="Maps: overviews in the GeoTIFF of label ids.")
+    ] = False,
+    vector: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="Maps: polygons in vectors/, too: gpkg or geojson.")
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Those of every class, too: probabilities/NAME.npz, of maps .tif.")
+    ] = False,
+    top_k: Annotated[
+        int | None, typer.Option(metavar="K", help="Of --probabilities, the K largest of each pixel.")
+    ] = None,
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="The largest probability as a grey picture: confidence/NAME.png.")
+    ] = False,
+    overlay_uncertainty: Annotated[
+        bool, typer.Option("--overlay-uncertainty", help="Overlays fade where the model is unsure.")
+    ] = False,
+    engine: Annotated[str, typer.Option(help="local (also under torchrun), or ray.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="ray: actors; one a GPU, or one for two CPU cores, when left out.")
+    ] = None,
+) -> None:
+    """Predict images from run folders: label ids, overlays, predictions.json. Finished outputs are kept."""
+    from dinoseg.inference.chosen_runs import choose_runs
+    from dinoseg.inference.outputs import OutputFolder
+    from dinoseg.inference.probability_options import ProbabilityOptions
+    from dinoseg.verbs.predict import predict_run, runs_and_images
+
+    runs, inputs = runs_and_images(arguments)
+    chosen = choose_runs(runs, checkpoint, device)
+    wanted = ProbabilityOptions(probabilities, top_k, confidence, overlay_uncertainty)
+    outputs = OutputFolder(out, mask_ignored, regions, palette, overwrite, overviews, vector, wanted)
+    if predict_run(chosen, inputs, outputs, Console(), engine=engine, workers=workers).failed:
+        raise typer.Exit(1)
+
+
+def export(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... OUT [KEY=VALUE]...",
+            help="Runs (or hf:HEAD), then a new folder, FILE.onnx or FILE.pt2; settings.",
+        ),
+    ],
+    checkpoint: CheckpointOption = "best",
+    images: Annotated[
+        Path | None, typer.Option(help="Of a file: pictures that prove it; of the run's validation split otherwise.")
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Of a file: half precision.")] = False,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Of a file: largest difference of a score, as a share of their range.")
+    ] = None,
+) -> None:
+    """Write a run, or several as one, as a folder that needs nothing else; or one run as an ONNX file, with proof."""
+    from dinoseg.verbs.export import export_arguments
+    from dinoseg.verbs.export_file import FileOptions
+
+    export_arguments(arguments, checkpoint, FileOptions(images, fp16, tolerance), Console())
