@@ -158,7 +158,7 @@ def _config_of_export(config: Config) -> Config:
             "model.save_backbone": True,
             "model.gradient_checkpointing": False,
             "optimizer.backbone_lr_factor": None,
-            "optimizer.layer_decay": None,
+            "optimizer.layer_decay": 1.0,
             "load_from": None,
             "output_dir": Config().output_dir,
         },
