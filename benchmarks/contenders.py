@@ -79,7 +79,7 @@ CONTENDERS: dict[str, dict[str, Contender]] = {
         "LoRA": Contender("street_linear.yaml", (*_STREET_NATIVE, "model.mode=lora")),
         "dense": Contender("street.yaml"),
         "m2f": Contender("street_m2f.yaml", _STREET_NATIVE),
-        "pmt": Contender("street.yaml", _PMT),
+        "pmt": Contender("street.yaml", (*_PMT, "model.backbone_scale=1")),
         "dense without backbone": Contender("street.yaml", _UNCACHED, blind=True),
     },
 }
