@@ -23,7 +23,7 @@ from dinoseg.planning.plan import Plan
 from dinoseg.planning.planner import Clock, Planner
 from dinoseg.planning.recipe_file import comment_of, data_in_words, recipe_yaml
 from dinoseg.planning.request import PlanRequest
-from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.folder import RunFolder, settings_of_run
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device
 from dinoseg.system.files import replace_text
@@ -126,7 +126,7 @@ def train_within(arguments: Sequence[str], resume: str | None, console: Console,
     Raises:
         ValueError: as ``make_plan`` and ``train``; or a training that goes on, or is of several processes.
     """
-    request = PlanRequest.of(arguments)
+    request = PlanRequest.of(settings_of_run(arguments))
     assert request.minutes is not None
     budget = f"minutes={request.minutes:g}"
     if resume is not None:

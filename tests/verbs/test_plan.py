@@ -88,7 +88,7 @@ def test_a_training_is_done_within_its_minutes(
         (["minutes=2", "--resume"], "minutes=2 with --resume last: how long a run is was settled when it began"),
         (["minutes=2", "datasets.folds=3", "datasets.fold=all"], "minutes=2 with datasets.fold=all: each fold is a"),
         (["minutes=2", "bss=3"], "unknown key 'bss'"),
-        (["minutes=2", "runs/x"], "'runs/x' is not an option"),
+        (["minutes=2", "runs/x"], "runs/x: neither key=value nor a run folder: no such folder"),
     ],
 )
 def test_what_cannot_be_is_said(
@@ -103,6 +103,17 @@ def test_what_cannot_be_is_said(
     assert run_cli(["train", *settings, *arguments], monkeypatch) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_goes_on_takes_no_minutes(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    settings = [f"datasets.root={data}", f"output_dir={run}", *TINY, "scheduler.total_iter=1", "eval.eval_interval=1"]
+    assert run_cli(["train", *settings], monkeypatch) == 0
+    for more, message in ((["--resume"], "minutes=2 with --resume last: how long"), ([], "holds a training already")):
+        assert run_cli(["train", run, "minutes=2", *more], monkeypatch) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_minutes_of_several_processes_are_refused(
