@@ -59,7 +59,10 @@ def _load_run(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> st
     config, names, checkpoint, state = _read_run(source)
     head = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
     classes = ClassRows(names, label_space.class_names, len(names))
-    text = load_head(segmenter.head, head, f"load_from={source}", classes)
+    try:
+        text = load_head(segmenter.head, head, f"load_from={source}", classes)
+    except ValueError as error:
+        raise ValueError(f"{error}: {_head_in_words(config)}") from None
     frozen_sha256 = checkpoint.metadata.get("backbone_sha256")
     if config.model.mode == "freeze" and not trains_bands(config):
         return text + _other_backbone(segmenter.backbone, frozen_sha256)
@@ -84,6 +87,14 @@ def _read_run(source: Path) -> tuple[Config, tuple[str, ...], Checkpoint, dict[s
         # Options of verbs on a run are none of a training that starts.
         text = str(error).removeprefix(f"{source}: ").replace(REMEDY, "copy the whole run again, or give another")
         raise ValueError(f"{said}: {text}") from None
+
+
+def _head_in_words(config: Config) -> str:
+    """What of a run's config decides the sizes of its head, as it would be typed."""
+    head = config.decoder_head
+    changed = {"type": head.type} | head.model_dump(exclude_defaults=True, exclude={"num_classes"})
+    settings = [f"decoder_head.{key}={value}" for key, value in changed.items()]
+    return " ".join([*settings, f"model.dino_hub={config.model.dino_hub}"]).replace(", ", ",")
 
 
 def _likely_run(folder: Path) -> str:

@@ -234,6 +234,18 @@ def test_what_does_not_fit_or_holds_code_is_refused(tmp_path: Path, monkeypatch:
         load_from(segmenter, tmp_path / "other.pth", space)
 
 
+def test_a_head_that_does_not_fit_is_refused_with_the_settings_of_its_run(tmp_path: Path) -> None:
+    space, settings = _space("a", "b"), ["decoder_head.type=pmt", "decoder_head.num_queries=7"]
+    few = _own_run(_segmenter(2, *settings), space, tmp_path / "few", *settings)
+    said = r"decoder_head\.type=pmt \S+ decoder_head\.num_queries=7( \S+)* model\.dino_hub=tiny_vit8$"
+    for other in (_segmenter(2), _segmenter(2, "decoder_head.type=pmt")):
+        with pytest.raises(ValueError, match=r"does not fit: .*; give the same .* trained with: " + said):
+            load_from(other, few, space)
+    linear = _own_run(_segmenter(2), space, tmp_path / "linear")
+    with pytest.raises(ValueError, match=r"trained with: decoder_head\.type=linear .*model\.dino_hub=tiny_vit8$"):
+        load_from(_segmenter(2, "decoder_head.type=dense"), linear, space)
+
+
 def _spoil_labels(run: Path) -> None:
     (run / "labels.json").unlink()
 
