@@ -114,9 +114,13 @@ class RunFolder:
         """
         if not self.config.is_file():
             what = "not a run folder (no config.yaml in it)" if self.path.exists() else "no such folder"
+            if self.path.is_file():
+                what = "a file, where a run folder is wanted"
             predicted = (self.path / "labels").is_dir() and (self.path / "predictions.json").is_file()
             other = f", or score its label maps with --predictions {self.path}/labels" if predicted else ""
-            if os.path.lexists(self.path / ENSEMBLE_FILE):
+            if self.path.suffix == ".onnx" and self.path.is_file():
+                other = f", or predict from Python: dinoseg.onnx.load({str(self.path)!r}).predict(IMAGE)"
+            elif os.path.lexists(self.path / ENSEMBLE_FILE):
                 what = f"several runs as one ({ENSEMBLE_FILE}), where one is wanted"
                 other = ", or one of the folders in it"
             elif any(self.path.glob("fold_*/config.yaml")):
