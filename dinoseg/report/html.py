@@ -78,8 +78,21 @@ def build_report(run: Path, split: str, console: Console, max_images: int = 24, 
     replace_text(page, _environment().get_template("report.html").render(context))
     if context["redrawn_differently"]:
         console.print(f"note: {context['redrawn_differently']}", markup=False, highlight=False)
+    if _calibrated_since(folder, recorded):
+        console.print(
+            f"note: {folder.path} was calibrated after these figures were measured; dinoseg eval {folder.path} --split "
+            f"{split} measures its probabilities, and the report then draws the reliability diagram",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(f"written: {page}", markup=False, soft_wrap=True)
     return page
+
+
+def _calibrated_since(folder: RunFolder, recorded: RecordedEvaluation) -> bool:
+    """Whether a temperature was fitted after the figures: those of a training's own end know none."""
+    return folder.calibration.is_file() and folder.calibration.stat().st_mtime > recorded.date.timestamp()
 
 
 def _as_evaluated(

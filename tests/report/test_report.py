@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -320,6 +321,19 @@ def test_recorded_settings_that_cannot_be_read_are_named(copied: Path) -> None:
     del metrics["checkpoint"]
     path.write_text(json.dumps(metrics | {"overrides": ["datasets.classes={0: a}"]}))
     build_report(copied, "val", QUIET, max_images=0)
+
+
+def test_figures_from_before_the_calibration_are_said(copied: Path) -> None:
+    assert "calibrated after" not in _printed_report(copied)
+    metrics = copied / "eval/val/metrics.json"
+    (copied / "calibration.json").write_text("{}")
+    for seconds, is_said in ((-60, True), (60, False)):
+        moment = (copied / "calibration.json").stat().st_mtime + seconds
+        os.utime(metrics, (moment, moment))
+        said = f"dinoseg eval {copied} --split val measures its probabilities"
+        printed = io.StringIO()
+        build_report(copied, "val", Console(file=printed, width=400), max_images=0)
+        assert (said in printed.getvalue()) == is_said
 
 
 def test_a_run_without_evaluation_says_what_to_do(copied: Path) -> None:
