@@ -77,6 +77,13 @@ def _count(folds: ChosenEnsemble, console: Console) -> Evaluation:
         found.refuse_other_deals()
     opened = folds.open()
     assert isinstance(opened, OpenedEnsemble)
+    if any(file is not None and file.is_file() for file in (member.source.calibration for member in opened.members)):
+        console.print(
+            "note: out of fold no temperature is used: each was fitted to the images that its run held out",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     held_out = []
     for member in opened.members:
         pairs = find_scored_pairs(member.config, _HELD_OUT)

@@ -72,6 +72,18 @@ def test_folds_are_disjoint_and_complete(finished: tuple[Path, Path]) -> None:
         assert splits[fold]["test"] == ["test/images/test_0.png", "test/images/test_1.png"]
 
 
+def test_temperatures_that_are_not_used_out_of_fold_are_said(
+    copied: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = copied
+    note = "note: out of fold no temperature is used"
+    assert run_cli(["eval", folder], monkeypatch) == 0
+    assert note not in capsys.readouterr().out
+    assert run_cli(["calibrate", folder / "fold_0"], monkeypatch) == 0
+    assert run_cli(["eval", folder], monkeypatch) == 0
+    assert note in capsys.readouterr().out
+
+
 def test_features_are_computed_once_for_all_folds(finished: tuple[Path, Path]) -> None:
     _, folder = finished
     assert len(list((folder.parent / "cache").rglob("features/*/*.safetensors"))) == 6
