@@ -97,6 +97,11 @@ class Planner:
         _, _, way, pace = max(tried, key=lambda entry: entry[0])
         if self._room(way, pace) < FEWEST_STEPS:
             raise ValueError(self._too_little())
+        chosen = f"{_in_words(way)}: time for"
+        self._passed_over = [
+            f"{words}; taken all the same, as the nearest to its steps" if words.startswith(chosen) else words
+            for words in self._passed_over
+        ]
         return self._plan_of(way, pace)
 
     def _takes_too_long(self, way: Way, pace: MeasuredPace | None) -> bool:

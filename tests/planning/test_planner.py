@@ -165,6 +165,8 @@ def test_where_no_way_has_its_steps_the_nearest_one_is_taken() -> None:
     assert plan.way == Way("dense", 1.0, True)
     assert 20 <= plan.config.scheduler.total_iter < 80
     assert len(plan.passed_over) >= 3
+    taken = [words for words in plan.passed_over if words.endswith("taken all the same, as the nearest to its steps")]
+    assert len(taken) == 1 and taken[0].startswith("dense, scale 1, features once: time for")
     # The linear head has a larger share of the steps that it is worth.
     assert _plan(retina(), "minutes=4", measure=slow).way == Way("linear", 1.0, True)
 
