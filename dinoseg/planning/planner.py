@@ -84,8 +84,10 @@ class Planner:
             # The last is the quickest: it is tried whatever it takes.
             if way is not allowed[-1] and (self._takes_too_long(way, None) or self._has_no_room(way)):
                 continue
-            if self._measured_enough() and any(entry[1] >= FEWEST_STEPS for entry in tried):
-                break
+            # Of each head one way is measured, whatever it takes: what has too few steps at one is best at another.
+            known = [steps for _, steps, other, _ in tried if other.head == way.head]
+            if self._measured_enough() and any(steps >= FEWEST_STEPS for steps in known):
+                continue
             pace = self._pace(way)
             if way is not allowed[-1] and self._takes_too_long(way, pace):
                 continue
@@ -94,12 +96,12 @@ class Planner:
                 return self._plan_of(way, pace)
             tried.append((steps / wanted, steps, way, pace))
             self._passed_over.append(f"{_in_words(way)}: time for {steps} steps, {wanted} would be worth it")
-        _, _, way, pace = max(tried, key=lambda entry: entry[0])
+        _, _, way, pace = max(tried, key=lambda entry: _worth(entry, allowed[-1].head))
         if self._room(way, pace) < FEWEST_STEPS:
             raise ValueError(self._too_little())
         chosen = f"{_in_words(way)}: time for"
         self._passed_over = [
-            f"{words}; taken all the same, as the nearest to its steps" if words.startswith(chosen) else words
+            f"{words}; taken all the same, as none has its steps" if words.startswith(chosen) else words
             for words in self._passed_over
         ]
         return self._plan_of(way, pace)
@@ -256,6 +258,15 @@ class Planner:
             f"steps take {duration_in_words(self._least_seconds)} in the quickest way; give at least "
             f"minutes={least:g}, or leave minutes out"
         )
+
+
+def _worth(tried: tuple[float, int, Way, MeasuredPace], simplest: str) -> tuple[bool, bool, float]:
+    """Order of ways that all have too few steps: the simplest head learns most from a few.
+
+    On DRIVE, 37 steps of the dense head ended at background alone (22.9 mIoU), 43 of the linear one at 31.0.
+    """
+    share, steps, way, _ = tried
+    return steps >= FEWEST_STEPS, way.head == simplest, share
 
 
 def _in_words(way: Way) -> str:

@@ -165,10 +165,23 @@ def test_where_no_way_has_its_steps_the_nearest_one_is_taken() -> None:
     assert plan.way == Way("dense", 1.0, True)
     assert 20 <= plan.config.scheduler.total_iter < 80
     assert len(plan.passed_over) >= 3
-    taken = [words for words in plan.passed_over if words.endswith("taken all the same, as the nearest to its steps")]
+    taken = [words for words in plan.passed_over if words.endswith("taken all the same, as none has its steps")]
     assert len(taken) == 1 and taken[0].startswith("dense, scale 1, features once: time for")
     # The linear head has a larger share of the steps that it is worth.
     assert _plan(retina(), "minutes=4", measure=slow).way == Way("linear", 1.0, True)
+
+
+def test_of_heads_with_too_few_steps_the_simplest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it has a smaller share of its steps, and measuring has had its time."""
+    monkeypatch.setattr("dinoseg.planning.planner.MOST_MEASURING", 0.0)
+
+    def alike(config: Config) -> MeasuredPace:
+        return MeasuredPace(config.model.backbone_scale, 1.0, 0.1, 1.2, 1.0)
+
+    plan = _plan(retina(), "minutes=1.5", measure=alike)
+    assert plan.way.head == "linear" and 20 <= plan.config.scheduler.total_iter < 80
+    dense = [words for words in plan.passed_over if words.startswith("dense")]
+    assert dense and not any("taken all the same" in words for words in dense)
 
 
 def test_measuring_goes_on_where_nothing_fits_yet(monkeypatch: pytest.MonkeyPatch) -> None:
