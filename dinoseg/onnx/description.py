@@ -27,6 +27,12 @@ class WindowRecord(Record):
     blend: Literal["uniform", "gaussian", "hann"]
     img_size: Side | None
 
+    @model_validator(mode="after")
+    def _leaves_no_gap(self) -> "WindowRecord":
+        if any(step > side for step, side in zip(self.stride, self.size, strict=True)):
+            raise ValueError(f"stride: {self.stride} found, no more than size {self.size} expected")
+        return self
+
 
 class PictureRecord(Record):
     """What becomes of a file's values: 0..1 by white or range, then less the mean and over the deviation.
@@ -47,6 +53,8 @@ class PictureRecord(Record):
     def _agrees(self) -> "PictureRecord":
         if len(self.mean) != len(self.std):
             raise ValueError(f"std: {len(self.std)} numbers found, {len(self.mean)} expected, as in mean")
+        if self.bands is not None and len(self.bands) != len(self.mean):
+            raise ValueError(f"bands: {len(self.bands)} found, {len(self.mean)} expected, as in mean")
         return self
 
 

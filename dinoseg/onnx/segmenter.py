@@ -46,7 +46,8 @@ class OnnxSegmenter:
         providers: onnxruntime's execution providers, in order of preference; the CPU when left out.
 
     Raises:
-        ValueError: onnxruntime is not installed; no ONNX file, or none of ours.
+        ValueError: onnxruntime is not installed; no ONNX file, none of ours, or one that says another thing of itself
+            than its graph.
     """
 
     def __init__(self, file: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",)) -> None:
@@ -54,6 +55,7 @@ class OnnxSegmenter:
         said = self._session.get_modelmeta().custom_metadata_map.get(KEY)
         self.description = OnnxDescription.parse(said, str(file))
         self.label_space = LabelSpace.from_record(self.description.labels)
+        _refuse_other_graph(self._session, self.description, str(file))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -138,3 +140,16 @@ def _open(file: Path, providers: Sequence[str]) -> Any:
         return onnxruntime.InferenceSession(str(file), providers=list(providers))
     except Exception as error:  # onnxruntime's own classes, which share no base but this
         raise ValueError(f"{file}: onnxruntime cannot open it ({str(error).splitlines()[0]})") from None
+
+
+def _refuse_other_graph(session: Any, description: OnnxDescription, source: str) -> None:
+    """Raises ValueError where the graph takes or gives another form than the description says."""
+    size = description.window.size
+    said = {IMAGES: [len(description.picture.mean), *size], LOGITS: [len(description.labels.classes), *size]}
+    found = {place.name: place.shape[1:] for place in (*session.get_inputs(), *session.get_outputs())}
+    for name, expected in said.items():
+        if found.get(name) != expected:
+            raise ValueError(
+                f"{source}: its graph has {name} of {found.get(name)}, and its description says {expected} (numbers a "
+                "pixel, height, width): one of them was changed; export the run anew"
+            )
