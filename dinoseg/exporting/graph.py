@@ -1,5 +1,6 @@
 """A segmenter as a graph of one window size: an ONNX file, or a program of ``torch.export``."""
 
+import errno
 import logging
 import warnings
 from collections.abc import Iterator
@@ -62,8 +63,13 @@ def write_program(segmenter: Segmenter, description: OnnxDescription, file: Path
 
     Raises:
         ValueError: see ``write_onnx``.
+        OSError: the file cannot be written.
     """
-    torch.export.save(traced(segmenter, description), file, extra_files={KEY: description.model_dump_json()})
+    program = traced(segmenter, description)
+    try:
+        torch.export.save(program, file, extra_files={KEY: description.model_dump_json()})
+    except RuntimeError as error:  # PyTorch's writer knows no other
+        raise OSError(errno.EIO, "cannot be written; is the disk full?", str(file)) from error
 
 
 def traced(segmenter: Segmenter, description: OnnxDescription) -> Any:

@@ -22,25 +22,40 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         OSError: it cannot be made or renamed, for instance because ``folder`` was filled meanwhile.
     """
     folder = folder.absolute()
-    made = [path for path in folder.parents if not path.exists()]
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.new")
+    with folder_beside(folder) as temporary:
+        yield temporary
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """Gives an empty folder beside ``path``, on the same disk under a hidden name; at the end it is gone.
+
+    Missing parent folders are made, and removed when the block fails. What processes that were killed left for this
+    path is removed; what others are about to fill stays.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path = path.absolute()
+    made = [parent for parent in path.parents if not parent.exists()]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.new")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         # Held before there is anything to remove, and free as soon as this process ends, however it does.
         with _lock_of(temporary):
             try:
                 temporary.mkdir()
                 yield temporary
-                if folder.exists():
-                    folder.rmdir()
-                temporary.rename(folder)
             finally:
                 _remove(temporary)
     except BaseException:
-        for path in made:
+        for parent in made:
             with suppress(OSError):
-                path.rmdir()
+                parent.rmdir()
         raise
 
 

@@ -1,8 +1,8 @@
 """``dinoseg export RUN FILE``: one run as an ONNX file or a program of ``torch.export``, proved before it appears."""
 
 import json
-import shutil
-import tempfile
+import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,8 @@ from dinoseg.inference.opening import OpenedRun
 from dinoseg.inference.policy import WindowPolicy, window_policy
 from dinoseg.onnx import load
 from dinoseg.onnx.description import OnnxDescription
-from dinoseg.system.files import refuse_unwritable
+from dinoseg.system.files import named_errors, refuse_unwritable, replace_text
+from dinoseg.system.whole_folder import folder_beside
 
 FILE_SUFFIXES = (".onnx", ".pt2")
 _MOST_IMAGES = 3
@@ -79,14 +80,14 @@ def export_file(run: Chosen, out: Path, options: FileOptions, console: Console) 
         ValueError: not a run folder, several runs, a damaged checkpoint, no pictures, a missing extra, ``out`` exists
             or cannot be written, a model that cannot be traced, or a file that does not say what the run says.
     """
-    if out.exists():
-        raise ValueError(f"{out}: exists, and is kept; give a new name, or remove it")
+    _refuse_existing(out)
     refuse_unwritable(out.parent, "")
     if out.suffix.lower() == ".onnx":
         refuse_without_onnxscript()
     opened = run.open()
     if not isinstance(opened, OpenedRun):
         raise ValueError(f"{out}: a file holds one model; export each run on its own, or all of them as a folder")
+    _refuse_lost(opened.config, out)
     images = _pictures(opened.config, options)
     policy = _file_policy(opened, images)
     description = description_of(opened, policy, options.precision)
@@ -94,8 +95,8 @@ def export_file(run: Chosen, out: Path, options: FileOptions, console: Console) 
     reading = opened.member(segmenter).reading
     run_says = TorchScores(segmenter, reading, policy)
     expected = [run_says.scores(image) for image in images]
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
-        written = Path(name) / out.name
+    with folder_beside(out) as folder, named_errors(out):
+        written = folder / out.name
         file_says: ExportedModel
         if out.suffix.lower() == ".onnx":
             write_onnx(segmenter, description, written)
@@ -107,11 +108,35 @@ def export_file(run: Chosen, out: Path, options: FileOptions, console: Console) 
             file_says = TorchScores(model, reading, policy)
         parity = compare(expected, file_says, images)
         _refuse_beyond(parity, options, out)
-        parity_file = Path(name) / f"{out.name}.json"
-        parity_file.write_text(json.dumps(parity.describe() | {"tolerance": options.allowed}, indent=2) + "\n")
-        for file in sorted(Path(name).iterdir()):
-            shutil.move(file, out.parent / file.name)
+        replace_text(_beside(written), json.dumps(parity.describe() | {"tolerance": options.allowed}, indent=2) + "\n")
+        # Another export may have been faster.
+        _refuse_existing(out)
+        for file in sorted(folder.iterdir()):
+            file.rename(out.parent / file.name)
     _say(out, description, parity, console)
+
+
+def _beside(file: Path) -> Path:
+    """Where it says how far the file is from its run."""
+    return file.with_name(f"{file.name}.json")
+
+
+def _refuse_existing(out: Path) -> None:
+    """Raises ValueError where one of the files that are written is there: the export, weights, or what it says."""
+    for file in (out, out.with_name(f"{out.name}.data"), _beside(out)):
+        if os.path.lexists(file):
+            raise ValueError(f"{file}: exists, and is kept; give a new name, or remove it")
+
+
+def _refuse_lost(config: Config, out: Path) -> None:
+    """What decides a run's predictions and is not in a file: weights of classes are refused, more views are noted."""
+    if config.eval.tuned:
+        raise ValueError(
+            f"{out}: eval.tuned=true: a file holds scores alone, without weights of classes; leave it out, or export a "
+            "folder, which keeps them"
+        )
+    if config.eval.use_tta:
+        warnings.warn(f"{out} predicts without test-time augmentation (eval.use_tta=true)", stacklevel=3)
 
 
 def _pictures(config: Config, options: FileOptions) -> list[Path]:
@@ -141,6 +166,11 @@ def _file_policy(opened: OpenedRun, images: Sequence[Path]) -> WindowPolicy:
         return policy
     sizes = Counter(policy.view_sizes(opened.picture_form.read(image).size[::-1])[0] for image in images)
     size = sizes.most_common(1)[0][0]
+    warnings.warn(
+        f"the run sees images in one piece, and the file windows of {size[0]} x {size[1]} px: of images of another size "
+        "it says something else than `dinoseg predict`, which the proof does not count",
+        stacklevel=3,
+    )
     return replace(policy, mode="slide", crop=size, stride=size)
 
 

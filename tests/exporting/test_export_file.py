@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -87,17 +88,35 @@ def test_pytorch_is_not_needed_to_predict(
 
 
 def test_a_run_that_sees_images_in_one_piece_gets_a_window_of_their_size(
-    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, folder = run
     file = tmp_path / "model.onnx"
     assert run_cli(["export", folder, file, "eval.mode=whole"], monkeypatch) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "windows of 40 x 56 px: of images of another size it says something else than `dinoseg predict`" in said
     opened = dinoseg.onnx.load(file)
     assert opened.description.window.size == [40, 56]
     # Of any other size it is cut, and padded where it is smaller.
     for size in ((90, 33), (20, 30), (41, 57)):
         image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
         assert opened.predict(image).labels.shape == size
+
+
+def test_settings_that_decide_predictions_are_kept_or_refused(
+    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["eval.crop_size=40", "eval.blend=hann", f"datasets.root={run[0]}"]
+    assert run_cli(["export", run[1], tmp_path / "folder", *given], monkeypatch) == 0
+    assert run_cli(["export", run[1], tmp_path / "a.onnx", "eval.use_tta=true", *given], monkeypatch) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no effect" not in said and "predicts without test-time augmentation (eval.use_tta=true)" in said
+    picture = next((run[0] / "val" / "images").iterdir())
+    file, folder = dinoseg.onnx.load(tmp_path / "a.onnx"), dinoseg.load(tmp_path / "folder", device="cpu")
+    assert file.description.window.size == [40, 40]
+    assert (file.predict(picture).labels != folder.predict(picture).labels).mean() < 1e-3
+    assert run_cli(["export", run[1], tmp_path / "b.onnx", "eval.tuned=true"], monkeypatch) == 1
+    assert "a file holds scores alone, without weights of classes" in " ".join(capsys.readouterr().err.split())
 
 
 def test_half_precision_and_programs_are_proved_too(
@@ -161,6 +180,53 @@ def test_mistakes_are_named(
     assert there.read_text() == "mine"
 
 
+@pytest.mark.parametrize("suffix", [".json", ".data"])
+def test_what_lies_beside_is_kept_too(
+    run: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    suffix: str,
+) -> None:
+    there = tmp_path / f"model.onnx{suffix}"
+    there.write_text("mine")
+    assert run_cli(["export", run[1], tmp_path / "model.onnx"], monkeypatch) == 1
+    assert f"{there}: exists, and is kept" in "".join(capsys.readouterr().err.split("\n"))
+    assert there.read_text() == "mine" and list(tmp_path.iterdir()) == [there]
+
+
+def test_missing_folders_are_made_and_what_a_killed_export_left_is_removed(
+    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "made" / "for_it"
+    assert run_cli(["export", run[1], folder / "model.onnx"], monkeypatch) == 0
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (folder / f".other.onnx.{ended.pid}-00.new").mkdir()
+    assert run_cli(["export", run[1], folder / "other.onnx"], monkeypatch) == 0
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"model.onnx", "model.onnx.json", "other.onnx", "other.onnx.json"}
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.pt2"])
+def test_a_full_disk_is_one_message_and_nothing_is_left(
+    run: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        assert run_cli(["export", run[1], tmp_path / name], monkeypatch) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capsys.readouterr().err
+    assert said.count("error: ") == 1 and name in said and "Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_extra_is_named(
     run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +241,30 @@ def test_files_that_are_none_of_ours_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(ValueError, match="onnxruntime cannot open it"):
         dinoseg.onnx.load(tmp_path / "text.onnx")
+
+
+def test_a_description_that_is_not_of_its_graph_is_refused(
+    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx, file = pytest.importorskip("onnx"), tmp_path / "model.onnx"
+    assert run_cli(["export", run[1], file], monkeypatch) == 0
+
+    def refused(section: str, change: dict[str, object], message: str) -> None:
+        model = onnx.load(file)
+        (said,) = (entry for entry in model.metadata_props if entry.key == "dinoseg")
+        document = json.loads(said.value)
+        document[section].update(change)
+        said.value = json.dumps(document)
+        onnx.save(model, tmp_path / "changed.onnx")
+        with pytest.raises(ValueError, match=message):
+            dinoseg.onnx.load(tmp_path / "changed.onnx")
+
+    refused("window", {"size": [40, 40]}, r"graph has images of \[3, 32, 32\], and its description says \[3, 40, 40\]")
+    refused("window", {"stride": [20, 33]}, r"stride: \[20, 33\] found, no more than size \[32, 32\] expected")
+    refused("picture", {"mean": [0.5], "std": [0.5]}, r"its description says \[1, 32, 32\]")
+    refused("picture", {"bands": [1, 2]}, "bands: 2 found, 3 expected")
+    classes = json.loads((run[1] / "labels.json").read_text())["classes"]
+    refused("labels", {"classes": classes[:2], "num_classes": 2}, r"logits of \[3, 32, 32\].*says \[2, 32, 32\]")
 
 
 def test_deformable_samples_in_gathers_alone_equal_the_fused_ones() -> None:
