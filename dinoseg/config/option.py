@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 # Whether a key may change when a training goes on: no; yes; no, since it decides which checkpoint is best.
 Resume = Literal["fixed", "free", "decides best"]
-# Verbs beside ``train`` that use a key.
+# Verbs beside ``train`` that use a key. What is exported keeps what decides its predictions, and is proved on the data.
 EVALUATES = ("eval", "report")
 # A verb that reads, predicts and counts as another does uses the same keys.
 _ALIKE = {"calibrate": "eval"}
-PREDICTS = ("eval", "predict", "report")
-READS_DATA = ("check", "eval", "report")
+PREDICTS = ("eval", "predict", "report", "export")
+READS_DATA = ("check", "eval", "report", "export")
 LOADS_MODEL = ("eval", "predict", "report", "export")
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", dict: "a mapping"}

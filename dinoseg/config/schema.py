@@ -13,7 +13,7 @@ from pydantic import Field
 from dinoseg.config.data_options import DatasetsConfig, TransformsConfig
 from dinoseg.config.evaluation_options import EvalConfig
 from dinoseg.config.model_options import DecoderHeadConfig, LoraConfig, ModelConfig
-from dinoseg.config.option import Key, Section, keys_of, option
+from dinoseg.config.option import PREDICTS, Key, Section, keys_of, option
 from dinoseg.config.training_options import Mask2FormerTrainConfig, OptimizerConfig, SchedulerConfig, TrainConfig
 
 
@@ -26,7 +26,7 @@ class Config(Section):
         "FLOAT32",
         "precision of the forward pass",
         choices=("FLOAT32", "BFLOAT16"),
-        verbs=("eval", "predict", "report"),
+        verbs=PREDICTS,
     )
     seed: int = option(100, "seed of everything random", least=0, most=2**63 - 1)
     device: str = option(

@@ -1,7 +1,7 @@
 """Keys that a verb is given and does not use."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from dinoseg.config.loading import is_given
 from dinoseg.config.schema import all_keys
@@ -11,10 +11,14 @@ from dinoseg.system.messages import list_names
 _OF_ALL = "device"
 
 
-def note_unused_keys(settings: Iterable[str], verb: str) -> None:
-    """Warns of the ``key=value`` settings that have no effect on a verb, such as ``optimizer.lr`` on ``predict``."""
+def note_unused_keys(settings: Iterable[str], verb: str, used: Collection[str] = ()) -> None:
+    """Warns of the ``key=value`` settings that have no effect on a verb, such as ``optimizer.lr`` on ``predict``.
+
+    Args:
+        used: keys that have one this time.
+    """
     settings = list(settings)
-    without = [entry.key for entry in all_keys() if not entry.is_used_by(verb) and entry.key != _OF_ALL]
+    without = [entry.key for entry in all_keys() if not entry.is_used_by(verb) and entry.key not in (_OF_ALL, *used)]
     given = [setting for setting in settings if any(is_given(key, [setting]) for key in without)]
     if given:
         warnings.warn(

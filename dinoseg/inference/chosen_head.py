@@ -9,7 +9,7 @@ from dinoseg.inference.opening import OpenedRun, asked_device
 from dinoseg.labels import LabelSpace
 from dinoseg.zoo.address import Address
 from dinoseg.zoo.files import head_file
-from dinoseg.zoo.published import PublishedSource, published_config, published_labels
+from dinoseg.zoo.published import DESCRIBING, PublishedSource, published_config, published_labels
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class ChosenHead:
     def keeps_figures(self) -> bool:
         """Whether figures have a place of their own."""
         return False
+
+    @property
+    def describing_keys(self) -> tuple[str, ...]:
+        """Keys of the overrides that say what it is; none of a head that is known."""
+        return DESCRIBING if self.address.head is None else ()
 
     def evaluation(self, split: str) -> Path:
         """Raises ValueError: a published head has no folder for figures."""

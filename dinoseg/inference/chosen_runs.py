@@ -182,6 +182,12 @@ Chosen = ChosenRun | ChosenHead | ChosenEnsemble
 Opened = OpenedRun | OpenedEnsemble
 
 
+def describing_keys(run: Chosen) -> tuple[str, ...]:
+    """Keys of the overrides that say what a published head among these is."""
+    heads = run.runs if isinstance(run, ChosenEnsemble) else (run,)
+    return tuple({key: None for head in heads if isinstance(head, ChosenHead) for key in head.describing_keys})
+
+
 def _hash_of_all(digests: Iterable[str]) -> str:
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 

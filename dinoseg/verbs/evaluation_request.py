@@ -10,7 +10,7 @@ from dinoseg.config.loading import is_setting
 from dinoseg.config.unused_keys import note_unused_keys
 from dinoseg.evaluation.shards import Shard
 from dinoseg.inference.chosen_head import ChosenHead
-from dinoseg.inference.chosen_runs import choose_runs
+from dinoseg.inference.chosen_runs import choose_runs, describing_keys
 from dinoseg.verbs.evaluate import evaluate_shard, merge_run
 from dinoseg.verbs.evaluate_folds import evaluate_chosen, refuse_parts_of_folds
 from dinoseg.verbs.score import evaluate_label_maps
@@ -79,7 +79,7 @@ def run_request(request: EvaluationRequest, console: Console) -> None:
     else:
         evaluate_chosen(run, split, console, request.out)
     # Not before: of a key that is refused it would be the wrong thing to say.
-    note_unused_keys(request.settings, "eval")
+    note_unused_keys(request.settings, "eval", describing_keys(run))
 
 
 def _score(request: EvaluationRequest, console: Console) -> None:

@@ -11,7 +11,7 @@ from dinoseg.backbone import backbone_hash
 from dinoseg.config import Config, with_changes
 from dinoseg.config.loading import is_setting, save_config
 from dinoseg.config.unused_keys import note_unused_keys
-from dinoseg.inference.chosen_runs import Chosen, OpenedEnsemble, choose_runs
+from dinoseg.inference.chosen_runs import Chosen, OpenedEnsemble, choose_runs, describing_keys
 from dinoseg.inference.opening import OpenedRun
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.calibration_file import CalibrationFile
@@ -46,7 +46,7 @@ def export_arguments(arguments: Sequence[str], checkpoint: str, options: FileOpt
     else:
         options.refuse_given(out)
         export_run(run, out, console)
-    note_unused_keys(settings, "export")
+    note_unused_keys(settings, "export", describing_keys(run))
 
 
 def export_run(run: Chosen, out: Path, console: Console) -> None:

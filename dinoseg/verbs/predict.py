@@ -11,7 +11,7 @@ from dinoseg.config.loading import is_setting
 from dinoseg.config.unused_keys import note_unused_keys
 from dinoseg.data.georeference import misfits_of_pictures, refuse_misfits
 from dinoseg.data.pairs import Pair
-from dinoseg.inference.chosen_runs import Chosen, Opened
+from dinoseg.inference.chosen_runs import Chosen, Opened, describing_keys
 from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
 from dinoseg.inference.job import PredictionJob
 from dinoseg.inference.map_polygons import refuse_unplaced
@@ -112,7 +112,7 @@ def predict_run(
             else:
                 summary = predict_files(PredictionJob(Predictor.load(run.open()), outputs), images, console)
         if process_rank() == 0:
-            note_unused_keys(overrides, "predict")
+            note_unused_keys(overrides, "predict", describing_keys(run))
             _report(summary, outputs.path, console)
     return summary
 

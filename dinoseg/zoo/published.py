@@ -23,6 +23,8 @@ from dinoseg.zoo.pmt_state import PmtSizes, load_decoder, read_decoder
 
 # What has to be said of a head that is not known.
 _NEEDED = ("model.dino_hub", "datasets.classes")
+# And what can be.
+DESCRIBING = (*_NEEDED, "datasets.ignore", "datasets.reduce_zero_label")
 # Sources of the backbone's weights that are no file.
 _NO_FILES = ("hub", "none")
 

@@ -44,9 +44,13 @@ def test_predict_evaluate_and_export(
     images, first, second = data / "val" / "images", tmp_path / "first", tmp_path / "second"
     assert run_cli(["predict", head, images, "--out", first, *DESCRIBED], monkeypatch) == 0
     assert run_cli(["predict", head, images, "--out", first, *DESCRIBED], monkeypatch) == 0
-    assert "0 predicted, 2 already there" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "0 predicted, 2 already there" in said.out and "no effect" not in said.err
     assert run_cli(["export", head, tmp_path / "whole", *DESCRIBED], monkeypatch) == 0
-    assert f"the whole model of {head} (checkpoint published)" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"the whole model of {head} (checkpoint published)" in said.out
+    # What says what the head is was used.
+    assert "no effect" not in said.err
     # What was exported is a run folder that needs neither head nor backbone.
     (tmp_path / "head").rename(tmp_path / "gone")
     assert run_cli(["predict", tmp_path / "whole", images, "--out", second], monkeypatch) == 0
