@@ -95,6 +95,8 @@ def plan_in_words(plan: Plan) -> list[str]:
     )
     told = ", ".join(f"{name} {duration_in_words(seconds)}" for name, seconds in parts)
     lines.append(f"time         about {duration_in_words(times.total)}: {told}")
+    if plan.config.datasets.fold == ALL_FOLDS:
+        lines.append(f"             of each of {plan.config.datasets.folds} folds, one after the other")
     if plan.budget is not None and times.total > plan.budget.seconds:
         # Steps that were given, or an end of the features that no way leaves time after.
         lines.append(f"             more than {duration_in_words(plan.budget.seconds)}: the training will end early")

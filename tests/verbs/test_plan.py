@@ -53,6 +53,14 @@ def test_a_plan_is_printed_written_and_trained(
     assert recipe.read_text() == before
 
 
+def test_the_time_of_all_folds_is_said_to_be_of_each(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folds = ["datasets.folds=3", "datasets.fold=all"]
+    assert run_cli(["plan", f"datasets.root={data}", "minutes=10", *folds, *TINY], monkeypatch) == 0
+    assert "of each of 3 folds, one after the other" in capsys.readouterr().out
+
+
 def test_a_training_is_done_within_its_minutes(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
