@@ -167,8 +167,8 @@ def _file_policy(opened: OpenedRun, images: Sequence[Path]) -> WindowPolicy:
     sizes = Counter(policy.view_sizes(opened.picture_form.read(image).size[::-1])[0] for image in images)
     size = sizes.most_common(1)[0][0]
     warnings.warn(
-        f"the run sees images in one piece, and the file windows of {size[0]} x {size[1]} px: of images of another size "
-        "it says something else than `dinoseg predict`, which the proof does not count",
+        f"the run sees images in one piece, and the file windows of {size[0]} x {size[1]} px: of images of another "
+        "size it says something else than `dinoseg predict`, which the proof does not count",
         stacklevel=3,
     )
     return replace(policy, mode="slide", crop=size, stride=size)
