@@ -1,10 +1,10 @@
 """A segmenter as a graph of one window size: an ONNX file, or a program of ``torch.export``."""
 
-import errno
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,10 @@ def write_program(segmenter: Segmenter, description: OnnxDescription, file: Path
         ValueError: see ``write_onnx``.
         OSError: the file cannot be written.
     """
-    program = traced(segmenter, description)
-    try:
-        torch.export.save(program, file, extra_files={KEY: description.model_dump_json()})
-    except RuntimeError as error:  # PyTorch's writer knows no other
-        raise OSError(errno.EIO, "cannot be written; is the disk full?", str(file)) from error
+    # PyTorch's own writer of files ends the process, a while after a disk was full.
+    held = BytesIO()
+    torch.export.save(traced(segmenter, description), held, extra_files={KEY: description.model_dump_json()})
+    file.write_bytes(held.getbuffer())
 
 
 def traced(segmenter: Segmenter, description: OnnxDescription) -> Any:
