@@ -21,6 +21,9 @@ from dinoseg.losses.points import (
 from dinoseg.models.mask_output import MaskOutput
 from dinoseg.system.processes import process_count, sum_over_processes
 
+# The target of queries that have no part in the class term.
+_NOT_COUNTED = -100
+
 
 class MaskClassificationLoss(nn.Module):
     """Class, mask and Dice terms of all supervised stages (Cheng et al. 2022, Mask2Former, section 3).
@@ -81,8 +84,8 @@ class MaskClassificationLoss(nn.Module):
     ) -> dict[str, Tensor]:
         """Weighted terms ``loss_class``, ``loss_mask`` and ``loss_dice``, each the sum over the stages.
 
-        Computed in fp32 whatever the precision of ``output``. Without a valid pixel in the batch the mask and Dice
-        terms are zero, with zero gradients.
+        Computed in fp32 whatever the precision of ``output``. An image without a valid pixel has no part in any term;
+        without one in the batch all are zero, with zero gradients.
 
         Args:
             output: of all stages; in several parts where these do not share mask features.
@@ -160,16 +163,25 @@ class MaskClassificationLoss(nn.Module):
         classes: list[Int[Tensor, "..."]],
         queries: list[Int[Tensor, "..."]],
     ) -> Float[Tensor, ""]:
-        """Cross-entropy over all queries, a weighted mean over the batch of all processes, summed over stages."""
+        """Cross-entropy over all queries, a weighted mean over the batch of all processes, summed over stages.
+
+        Of images with a valid pixel: where nothing is known of an image, it is not known that there is "no object".
+        """
         stages = class_logits.shape[0]
-        target = torch.full(class_logits.shape[:3], self.num_classes, device=class_logits.device)
-        for image, (present, query) in enumerate(zip(classes, queries, strict=True)):
-            target[:, image].scatter_(1, query, present.expand(stages, -1))
+        seen = [image for image, present in enumerate(classes) if len(present)]
+        target = torch.full(class_logits.shape[:3], _NOT_COUNTED, device=class_logits.device)
+        for image in seen:
+            target[:, image] = self.num_classes
+            target[:, image].scatter_(1, queries[image], classes[image].expand(stages, -1))
         summed = functional.cross_entropy(
-            class_logits.flatten(0, 2), target.flatten(), weight=self.query_weights, reduction="sum"
+            class_logits.flatten(0, 2),
+            target.flatten(),
+            weight=self.query_weights,
+            ignore_index=_NOT_COUNTED,
+            reduction="sum",
         )
         # The same at every stage: each class has one query there, whichever it is.
-        weight = sum_over_processes(self.query_weights[target[0]].sum()) / process_count()
+        weight = sum_over_processes(self.query_weights[target[0, seen]].sum()) / process_count()
         return summed / weight.clamp(min=torch.finfo(weight.dtype).tiny)
 
     def _mask_terms(
