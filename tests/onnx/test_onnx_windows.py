@@ -62,7 +62,7 @@ def test_rows_are_given_as_soon_as_no_window_reaches_into_them() -> None:
 def test_resizing_equals_pytorch(source: int, output: int) -> None:
     image = np.random.default_rng(source).normal(size=(2, source, 5)).astype(np.float32)
     expected = resize_image(torch.from_numpy(image), (output, 5)).numpy()
-    np.testing.assert_allclose(resized(image, (output, 5)), expected, atol=1e-5)
+    np.testing.assert_allclose(resized(image, (output, 5)), expected, atol=5e-5)
 
 
 def test_weights_of_a_tap_add_up_to_one() -> None:
