@@ -30,8 +30,8 @@ from torch.nn import functional
 from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.segmentation import MeanIoU
 
+from dinoseg.data.window_axis import window_starts
 from dinoseg.evaluation.metrics import confusion_matrix
-from dinoseg.inference.blending import window_starts
 from dinoseg.inference.policy import WindowPolicy
 from dinoseg.inference.windows import predict_class_map
 

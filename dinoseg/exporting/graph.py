@@ -18,6 +18,8 @@ from dinoseg.onnx.description import IMAGES, KEY, LOGITS, OnnxDescription
 # What exporters of PyTorch 2.6 and later write; every engine of the last years reads it.
 OPSET = 18
 _MOST_WINDOWS = 256
+# Bytes of weights beyond which they lie beside the file: 2 GB do not fit into one.
+_LARGEST_FILE = 1_900_000_000
 
 
 class WindowGraph(nn.Module):
@@ -51,11 +53,7 @@ def write_onnx(segmenter: Segmenter, description: OnnxDescription, file: Path) -
     assert written is not None
     written.model.metadata_props[KEY] = description.model_dump_json()
     written.model.producer_name = "dinoseg"
-    # Weights beyond 2 GB do not fit into the file, and lie beside it as FILE.data.
     written.save(str(file), external_data=_bytes_of(segmenter) > _LARGEST_FILE)
-
-
-_LARGEST_FILE = 1_900_000_000
 
 
 def write_program(segmenter: Segmenter, description: OnnxDescription, file: Path) -> None:

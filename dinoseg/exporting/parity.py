@@ -8,7 +8,6 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import nn
 
 from dinoseg.data.reading import Reading
 from dinoseg.inference.policy import WindowPolicy
@@ -77,13 +76,13 @@ class ProgramModel:
     """A program of ``torch.export`` in place of the segmenter that it was made of.
 
     Args:
-        program: windows to scores.
+        file: of the program: windows to scores.
         num_classes: of these.
         scores_are_probabilities: of the segmenter.
     """
 
-    def __init__(self, program: nn.Module, num_classes: int, scores_are_probabilities: bool) -> None:
-        self._program, self.num_classes = program, num_classes
+    def __init__(self, file: Path, num_classes: int, scores_are_probabilities: bool) -> None:
+        self._program, self.num_classes = torch.export.load(file).module(), num_classes
         self.scores_are_probabilities = scores_are_probabilities
 
     def semantic_logits(self, image: torch.Tensor) -> torch.Tensor:

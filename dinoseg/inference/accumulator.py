@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dinoseg.inference.blending import Blend, pixel_weights, total_weights, window_starts
+from dinoseg.data.window_axis import Blend, window_starts
+from dinoseg.inference.blending import pixel_weights, total_weights
 from dinoseg.inference.tta import WindowScorer
 
 

@@ -5,8 +5,8 @@ from typing import Any, Literal, cast, get_args
 
 from dinoseg.config import Config
 from dinoseg.data.transforms import as_size
+from dinoseg.data.window_axis import Blend
 from dinoseg.inference.accumulator import WindowGrid
-from dinoseg.inference.blending import Blend
 from dinoseg.inference.tta import TtaPolicy
 from dinoseg.models.segmenter import HEADS
 

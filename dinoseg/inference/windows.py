@@ -11,8 +11,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from dinoseg.data.transforms import resize_image
+from dinoseg.data.window_axis import Blend
 from dinoseg.inference.accumulator import RowAccumulator, WindowGrid
-from dinoseg.inference.blending import Blend
 from dinoseg.inference.judged_rows import JudgedRows, OnRows, Say, deciding_scores
 from dinoseg.inference.policy import WindowPolicy
 from dinoseg.inference.resampling import argmax_classes

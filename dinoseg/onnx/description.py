@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from dinoseg.data.window_axis import Blend
 from dinoseg.labels.labels_json import LabelSpaceRecord
 from dinoseg.system.json_files import Record, check_document, parse_json
 
@@ -24,7 +25,7 @@ class WindowRecord(Record):
 
     size: Annotated[list[Side], Field(min_length=2, max_length=2)]
     stride: Annotated[list[Side], Field(min_length=2, max_length=2)]
-    blend: Literal["uniform", "gaussian", "hann"]
+    blend: Blend
     img_size: Side | None
 
     @model_validator(mode="after")

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from dinoseg.data.window_axis import Blend, pixel_weights, window_starts
 from dinoseg.onnx.resampling import Taps, resized
 
 Scores = Float[np.ndarray, "classes _ _"]
 # (batch, bands, height, width) to (batch, classes, height, width).
 Model = Callable[[np.ndarray], np.ndarray]
-
-_GAUSSIAN_SPREAD = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,12 @@ class Windows:
         stride: their step, down and across.
         blend: ``uniform``, ``gaussian`` or ``hann``: weight of a pixel within its window.
         img_size: short side that an image is resized to first; None keeps its size.
-        batch: windows that the model is given at once.
     """
 
     size: tuple[int, int]
     stride: tuple[int, int]
-    blend: str = "uniform"
+    blend: Blend = "uniform"
     img_size: int | None = None
-    batch: int = 1
 
     def scores(self, model: Model, image: Float[np.ndarray, "bands height width"]) -> Iterator[Scores]:
         """Scores at native size, from top to bottom, as many rows at a time as are known.
@@ -76,12 +73,7 @@ class Windows:
         down, across = (pixel_weights(side, self.blend) for side in self.size)
         waiting: np.ndarray | None = None
         for number, top in enumerate(tops):
-            parts = [self._part(image, top, left) for left in lefts]
-            scores = [
-                score
-                for first in range(0, len(parts), self.batch)
-                for score in model(np.stack(parts[first : first + self.batch]))
-            ]
+            scores = [model(self._part(image, top, left)[None])[0] for left in lefts]
             if waiting is None:
                 waiting = np.zeros((len(scores[0]) + 1, self.size[0], width), np.float32)
             for left, score in zip(lefts, scores, strict=True):
@@ -101,20 +93,3 @@ class Windows:
         found = image[:, top : top + self.size[0], left : left + self.size[1]]
         missing = [(0, side - have) for side, have in zip(self.size, found.shape[1:], strict=True)]
         return np.pad(found, [(0, 0), *missing]) if any(behind for _, behind in missing) else found
-
-
-def window_starts(length: int, window: int, stride: int) -> list[int]:
-    """First pixels of the windows along an axis; the last one ends with it. One at 0 where it is no longer."""
-    return [0] if length <= window else [*range(0, length - window, stride), length - window]
-
-
-def pixel_weights(window: int, blend: str) -> Float[np.ndarray, " window"]:
-    """Weights of the pixels along one side of a window, as ``inference/blending.py`` defines them."""
-    centres = np.arange(window) + 0.5
-    if blend == "gaussian":
-        weights = np.exp(-0.5 * ((centres - window / 2) / (window * _GAUSSIAN_SPREAD)) ** 2)
-    elif blend == "hann":
-        weights = np.sin(np.pi * centres / window) ** 2
-    else:
-        weights = np.ones(window)
-    return weights.astype(np.float32)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from dinoseg.config import Config
@@ -17,7 +16,7 @@ from dinoseg.data.found_files import is_volume
 from dinoseg.data.pairs import Pair
 from dinoseg.exporting.describe import description_of
 from dinoseg.exporting.graph import refuse_without_onnxscript, write_onnx, write_program
-from dinoseg.exporting.parity import TOLERANCES, ExportedModel, Parity, ProgramModel, TorchScores, compare
+from dinoseg.exporting.parity import TOLERANCES, Parity, ProgramModel, TorchScores, compare
 from dinoseg.inference.chosen_runs import Chosen
 from dinoseg.inference.files import list_inputs
 from dinoseg.inference.opening import OpenedRun
@@ -97,16 +96,13 @@ def export_file(run: Chosen, out: Path, options: FileOptions, console: Console) 
     expected = [run_says.scores(image) for image in images]
     with folder_beside(out) as folder, named_errors(out):
         written = folder / out.name
-        file_says: ExportedModel
         if out.suffix.lower() == ".onnx":
             write_onnx(segmenter, description, written)
-            file_says = load(written)
+            parity = compare(expected, load(written), images)
         else:
             write_program(segmenter, description, written)
-            program = torch.export.load(written).module()
-            model = ProgramModel(program, segmenter.num_classes, segmenter.scores_are_probabilities)
-            file_says = TorchScores(model, reading, policy)
-        parity = compare(expected, file_says, images)
+            program = ProgramModel(written, segmenter.num_classes, segmenter.scores_are_probabilities)
+            parity = compare(expected, TorchScores(program, reading, policy), images)
         _refuse_beyond(parity, options, out)
         replace_text(_beside(written), json.dumps(parity.describe() | {"tolerance": options.allowed}, indent=2) + "\n")
         # Another export may have been faster.

@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from dinoseg.backbone import FeatureMap
 from dinoseg.config.loading import load_config
+from dinoseg.data.window_axis import window_starts
 from dinoseg.inference.accumulator import WindowGrid
-from dinoseg.inference.blending import pixel_weights, total_weights, window_starts
+from dinoseg.inference.blending import pixel_weights, total_weights
 from dinoseg.inference.policy import WindowPolicy, window_policy
 from dinoseg.inference.tta import TtaPolicy
 from dinoseg.inference.windows import infer_scores, predict_class_map

@@ -1,18 +1,16 @@
 """Windows in numpy give what the window engine gives in PyTorch."""
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from dinoseg.data.transforms import resize_image
-from dinoseg.inference import blending
 from dinoseg.inference.policy import WindowPolicy
 from dinoseg.inference.windows import infer_scores
 from dinoseg.onnx.resampling import Taps, resized
-from dinoseg.onnx.windows import Windows, pixel_weights, window_starts
+from dinoseg.onnx.windows import Windows
 
 
 class PlaceSensitive(torch.nn.Module):
@@ -69,11 +67,3 @@ def test_weights_of_a_tap_add_up_to_one() -> None:
     for source, output in ((7, 3), (3, 7), (5, 5), (1, 4), (64, 1)):
         for antialias in (True, False):
             np.testing.assert_allclose(Taps.between(source, output, antialias).weights.sum(axis=1), 1, rtol=1e-6)
-
-
-@pytest.mark.parametrize("blend", ["uniform", "gaussian", "hann"])
-def test_places_and_weights_equal_those_of_the_engine(blend: str) -> None:
-    for length, window, stride in ((10, 10, 3), (3, 10, 4), (37, 10, 7), (40, 10, 10)):
-        assert tuple(window_starts(length, window, stride)) == blending.window_starts(length, window, stride)
-        expected = blending.pixel_weights(window, blend).numpy()  # type: ignore[arg-type]
-        np.testing.assert_allclose(pixel_weights(window, blend), expected, rtol=1e-6)
