@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from dinoseg.config import Config
+from dinoseg.config.loading import HUB_PREFIX
 from dinoseg.inference.chosen_head import ChosenHead
 from dinoseg.inference.ensemble import Ensemble, Member
 from dinoseg.inference.opening import ChosenRun, OpenedRun
@@ -18,6 +19,7 @@ from dinoseg.models.segmenter import Segmenter, share_backbone
 from dinoseg.run_folder.ensemble_folder import EnsembleFolder, is_ensemble
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.zoo.address import Address, is_address
+from dinoseg.zoo.catalogue import find_head
 
 # One run, or several to be averaged.
 Runs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -200,7 +202,8 @@ def choose_runs(
     ``hf:owner/name`` is a published head, which stands for a run.
 
     Raises:
-        ValueError: no run, an ``ensemble.json`` that is damaged, or the address of a head that is none.
+        ValueError: no run, an ``ensemble.json`` that is damaged, the address of a head that is none, or the name of one
+            that is not told as such.
     """
     given = runs if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
     paths: list[str | os.PathLike[str]] = []
@@ -221,7 +224,13 @@ def choose_runs(
             listed = zip(members, digests, strict=True)
             chosen += [ChosenRun(folder, checkpoint, device, overrides, digest) for (folder, _), digest in listed]
         else:
+            _refuse_without_prefix(os.fspath(path))
             chosen.append(ChosenRun(path, checkpoint, device, overrides))
     if len(chosen) == 1:
         return chosen[0]
     return ChosenEnsemble(tuple(chosen), Path(paths[0]) if len(paths) == 1 else None)
+
+
+def _refuse_without_prefix(name: str) -> None:
+    if find_head(name) is not None and not os.path.exists(name):
+        raise ValueError(f"{name}: no such folder; the published head of that name is {HUB_PREFIX}{name}")

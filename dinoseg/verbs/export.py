@@ -1,5 +1,6 @@
 """``dinoseg export``: a run, or several as one, as one folder that needs nothing else to predict; or as a file."""
 
+import difflib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ def export_arguments(arguments: Sequence[str], checkpoint: str, options: FileOpt
         options: of a file.
 
     Raises:
-        ValueError: see ``export_run`` and ``export_file``; or there are fewer than two paths.
+        ValueError: see ``export_run`` and ``export_file``; there are fewer than two paths, or the last looks like a
+            misspelt file.
     """
     settings = [argument for argument in arguments if is_setting(argument)]
     places = [argument for argument in arguments if argument not in settings]
@@ -45,8 +47,16 @@ def export_arguments(arguments: Sequence[str], checkpoint: str, options: FileOpt
         export_file(run, out, options, console)
     else:
         options.refuse_given(out)
+        _refuse_misspelt(out)
         export_run(run, out, console)
     note_unused_keys(settings, "export", describing_keys(run))
+
+
+def _refuse_misspelt(out: Path) -> None:
+    """Raises ValueError for a name that was to be a file's: of ``vessels.onn`` a folder would be made."""
+    meant = difflib.get_close_matches(out.suffix.lower(), FILE_SUFFIXES, 1, cutoff=0.7)
+    if meant and not out.exists():
+        raise ValueError(f"{out}: did you mean {out.with_suffix(meant[0])}? A folder wants a name without {out.suffix}")
 
 
 def export_run(run: Chosen, out: Path, console: Console) -> None:

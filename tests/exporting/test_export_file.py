@@ -160,6 +160,7 @@ def test_a_score_that_is_no_number_is_far_away() -> None:
         (["{run}", "{run}", "{out}"], "is given twice"),
         (["{run}", "{out}", "--tolerance", "0"], "--tolerance 0: give a share above 0 and at most 1"),
         (["{run}", "{folder}", "--fp16"], "--fp16 is of files:"),
+        (["{run}", "{typo}"], "a.onn: did you mean"),
         (["{run}", "{there}"], "exists, and is kept; give a new name, or remove it"),
         (["{run}", "{out}", "datasets.root=/nowhere"], "give some with --images FOLDER"),
     ],
@@ -174,7 +175,13 @@ def test_mistakes_are_named(
 ) -> None:
     there = tmp_path / "there.onnx"
     there.write_text("mine")
-    places = {"run": run[1], "out": tmp_path / "a.onnx", "folder": tmp_path / "folder", "there": there}
+    places = {
+        "run": run[1],
+        "out": tmp_path / "a.onnx",
+        "folder": tmp_path / "folder",
+        "typo": tmp_path / "a.onn",
+        "there": there,
+    }
     assert run_cli(["export", *(argument.format(**places) for argument in arguments)], monkeypatch) == 1
     assert message in " ".join(capsys.readouterr().err.split())
     assert there.read_text() == "mine"
