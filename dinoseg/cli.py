@@ -14,7 +14,7 @@ from dinoseg.commands.data import cache, check, import_annotations
 from dinoseg.commands.figures import calibrate, compare, evaluate, report
 from dinoseg.commands.keys import CommandWithKeys
 from dinoseg.commands.lists import backbones, options, zoo
-from dinoseg.commands.predictions import export, predict
+from dinoseg.commands.predictions import export, predict, suggest
 from dinoseg.commands.training import TrainCommand, demo, plan, train
 from dinoseg.system.messages import system_error
 from dinoseg.system.out_of_memory import memory_advice
@@ -52,6 +52,7 @@ app.command(cls=CommandWithKeys)(calibrate)
 app.command()(compare)
 app.command(cls=CommandWithKeys)(report)
 app.command(cls=CommandWithKeys)(predict)
+app.command(cls=CommandWithKeys)(suggest)
 app.command(cls=CommandWithKeys)(export)
 app.command()(options)
 app.command()(backbones)

@@ -22,7 +22,7 @@ FLOORS = [
     ["report", "training"],
     ["planning"],
     ["verbs"],
-    ["api", "commands"],
+    ["api", "commands", "napari"],
     ["cli"],
     ["__main__"],
 ]

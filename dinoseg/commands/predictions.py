@@ -1,4 +1,4 @@
-"""``predict`` and ``export``: arguments and options."""
+"""``predict``, ``suggest`` and ``export``: arguments and options."""
 
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +39,9 @@ def predict(
     vector: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="Maps: polygons in vectors/, too: gpkg or geojson.")
     ] = None,
+    style: Annotated[
+        bool, typer.Option("--style", help="Maps: names and colours for QGIS, a .qml beside each layer.")
+    ] = False,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Those of every class, too: probabilities/NAME.npz, of maps .tif.")
     ] = False,
@@ -65,8 +68,31 @@ def predict(
     runs, inputs = runs_and_images(arguments)
     chosen = choose_runs(runs, checkpoint, device)
     wanted = ProbabilityOptions(probabilities, top_k, confidence, overlay_uncertainty)
-    outputs = OutputFolder(out, mask_ignored, regions, palette, overwrite, overviews, vector, wanted)
+    outputs = OutputFolder(out, mask_ignored, regions, palette, overwrite, overviews, vector, style, wanted)
     if predict_run(chosen, inputs, outputs, Console(), engine=engine, workers=workers).failed:
+        raise typer.Exit(1)
+
+
+def suggest(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... IMAGES... [KEY=VALUE]...",
+            help="Run folders or published heads; files, folders, quoted globs without labels; settings.",
+        ),
+    ],
+    number: Annotated[int, typer.Option("--n", help="How many images.")] = 20,
+    out: Annotated[Path, typer.Option(help="Folder for suggestions.csv and contact_sheet.png.")] = Path("suggestions"),
+    checkpoint: CheckpointOption = "best",
+    device: DeviceOption = "auto",
+) -> None:
+    """Say which images to label next: those that a run is unsure of, and that are unlike each other."""
+    from dinoseg.verbs.suggest import suggest as suggest_images
+
+    failed = suggest_images(arguments, number, out, checkpoint, device, Console())
+    for message in failed:
+        Console(stderr=True).print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+    if failed:
         raise typer.Exit(1)
 
 

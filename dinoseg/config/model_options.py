@@ -96,6 +96,12 @@ class DecoderHeadConfig(Section):
         None, "m2f: width of pixel and mask decoder (256 when left out)", least=1, most=16384
     )
     dropout: float = option(0.1, "linear, dense: dropout on the features", least=0, below=1)
+    feature_dropout: float = option(
+        0.0,
+        "dense: share of crops that train without the backbone's features, against learning few images by heart",
+        least=0,
+        below=1,
+    )
     stem_widths: list[int] = option(
         [24, 48, 96, 128], "dense: channels at strides 1, 2, 4, 8; multiples of 8", least=8, most=4096, length=4
     )

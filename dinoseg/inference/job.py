@@ -14,6 +14,7 @@ from dinoseg.data.masks import LabelMap, read_pair
 from dinoseg.data.pairs import Pair
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.regions import read_region
+from dinoseg.drawing.qgis_style import polygon_style, raster_style, write_style
 from dinoseg.inference.exposures import Exposures
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import output_fingerprint
@@ -148,14 +149,18 @@ class PredictionJob:
 
     def _complete(self, output: MapOutput) -> bool:
         """Adds what is made of a label map that may have been there before; returns whether something was missing."""
+        space, fingerprint = self.predictor.label_space, output.fingerprint
         added = output.overviews and add_overviews(output.labels)
+        if self.outputs.style:
+            added |= write_style(output.labels, raster_style(space))
         if output.polygons is None:
             return added
-        fingerprint = output.fingerprint
-        if fingerprint is not None and vector_fingerprint(output.polygons) == fingerprint:
-            return added
-        write_polygons(output.labels, output.polygons, self.predictor.label_space, fingerprint or "")
-        return True
+        if fingerprint is None or vector_fingerprint(output.polygons) != fingerprint:
+            write_polygons(output.labels, output.polygons, space, fingerprint or "")
+            added = True
+        if self.outputs.style:
+            added |= write_style(output.polygons, polygon_style(space))
+        return added
 
     def open(self, image: InputImage) -> OpenedImage | Outcome:
         """What the model works on, or the outcome where it has nothing to do: kept from before, or not readable."""

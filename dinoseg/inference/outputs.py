@@ -84,6 +84,7 @@ class OutputFolder:
         overwrite: predict an image even when both its outputs carry the right fingerprint.
         overviews: label maps of maps get overviews.
         vector: ``gpkg`` or ``geojson``: polygons of maps are written to ``vectors/``, too.
+        style: layer styles of QGIS are written beside the label maps and polygons of maps.
         probabilities: which probabilities are written to ``probabilities/`` and ``confidence/``.
     """
 
@@ -94,6 +95,7 @@ class OutputFolder:
     overwrite: bool = False
     overviews: bool = False
     vector: str | None = None
+    style: bool = False
     probabilities: ProbabilityOptions = NO_PROBABILITIES
 
     @property
@@ -134,7 +136,8 @@ class OutputFolder:
     def of_maps(self) -> str:
         """The options that say something of maps alone, as they were given; empty without any."""
         given = [f"--vector {self.vector}"] if self.vector is not None else []
-        return " ".join([*given, "--overviews"] if self.overviews else given)
+        given += ["--overviews"] if self.overviews else []
+        return " ".join([*given, "--style"] if self.style else given)
 
     def of_volume(self, image: InputImage, fingerprint: str | None) -> VolumeOutput:
         """Where the prediction of a volume goes."""
@@ -260,7 +263,12 @@ class OutputFolder:
         classes = [
             {"name": c.name, "label_ids": list(c.label_ids), "colour": list(c.colour)} for c in label_space.classes
         ]
-        contents: dict[str, Any] = {"classes": classes, "labels": summary.written, "failed": summary.failed}
+        contents: dict[str, Any] = {
+            "kind": label_space.kind,
+            "classes": classes,
+            "labels": summary.written,
+            "failed": summary.failed,
+        }
         if len(origins) > 1:
             said = zip(origins, temperatures, strict=True)
             contents["members"] = [asdict(origin) | {"temperature": temperature} for origin, temperature in said]

@@ -36,11 +36,13 @@ class DenseOptions(HeadOptions):
         stem_widths: channels at strides 1, 2, 4 and 8, of the stem and of the decoder; multiples of 8.
         output_stride: pixels a score: 1, or 2 for half of the time and a little less detail.
         dropout: share of channels at stride 8 dropped during training, 0..1.
+        feature_dropout: share of crops in training whose features the head does not get, 0..1.
     """
 
     stem_widths: Any = (24, 48, 96, 128)
     output_stride: int = 1
     dropout: float = 0.1
+    feature_dropout: float = 0.0
 
 
 class DenseHead(Head[PixelOutput]):
@@ -67,7 +69,7 @@ class DenseHead(Head[PixelOutput]):
         self.output_stride = options.output_stride
         widths = tuple(options.stem_widths)
         self.stem = Stem(widths, bands)
-        self.fusion = Fusion(in_channels, widths[-1])
+        self.fusion = Fusion(in_channels, widths[-1], options.feature_dropout)
         self.dropout = nn.Dropout2d(options.dropout)
         # From stride 8 to the output's, coarse to fine.
         coarse_to_fine = widths[::-1] if options.output_stride == 1 else widths[:0:-1]
@@ -131,8 +133,9 @@ class Stem(nn.Module):
 class Fusion(nn.Module):
     """The tapped layers, each projected, summed and laid over the stem's coarsest map."""
 
-    def __init__(self, in_channels: tuple[int, ...], width: int) -> None:
+    def __init__(self, in_channels: tuple[int, ...], width: int, dropout: float) -> None:
         super().__init__()
+        self.dropout = dropout
         self.projections = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in in_channels)
         self.norm = _norm(width)
         self.mix = nn.Sequential(_convolution(2 * width, width), _convolution(width, width))
@@ -153,6 +156,10 @@ class Fusion(nn.Module):
             sums[shape] = sums[shape] + projected if shape in sums else projected
         seen = [_sample(projected, grid) for projected in sums.values()]
         known = functional.gelu(self.norm(torch.stack(seen).sum(dim=0) if len(seen) > 1 else seen[0]))
+        if self.training and self.dropout:
+            # Features say which image it is, and of a few images that is enough to learn them by heart: a crop without
+            # them must be read. Not rescaled: with or without, what is there means the same.
+            known = known * (torch.rand(len(known), 1, 1, 1, device=known.device) >= self.dropout)
         return self.mix(torch.cat([coarse, known.to(coarse.dtype)], dim=1))
 
 

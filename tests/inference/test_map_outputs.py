@@ -5,6 +5,7 @@ import sqlite3
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from helpers.tiny import train_tiny_run
 from PIL import Image
 from rich.console import Console
 
+from dinoseg.drawing.qgis_style import polygon_style, raster_style
 from dinoseg.inference.chosen_runs import choose_runs
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.job import PredictionJob
@@ -22,6 +24,7 @@ from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.predictor import Predictor
 from dinoseg.inference.vector_files import vector_fingerprint
+from dinoseg.labels import LabelSpace
 from dinoseg.verbs.predict import predict_run
 
 rasterio = pytest.importorskip("rasterio", reason="needs rasterio (pip install 'dinoseg[geo]')")
@@ -80,7 +83,36 @@ def test_what_was_completed_is_counted_as_that(
     assert said == ["1 predicted, 0 failed", *["0 predicted, 1 completed, 0 failed"] * 2, there]
 
 
-@pytest.mark.parametrize("options", [{"vector": "gpkg"}, {"overviews": True}])
+def test_styles_name_the_classes_and_leave_a_users_own(predictor: Predictor, tmp_path: Path) -> None:
+    write_raster(tmp_path / "map.tif", np.moveaxis(colours_of_noise(), -1, 0))
+    assert done(predictor, tmp_path, vector="gpkg") == (None, False)
+    assert not list((tmp_path / "out").rglob("*.qml"))
+    assert done(predictor, tmp_path, vector="gpkg", style=True) == (None, True)
+    labels, vectors = tmp_path / "out" / "labels" / "map.qml", tmp_path / "out" / "vectors" / "map.qml"
+    space = predictor.label_space
+    entries = ElementTree.fromstring(labels.read_text()).iter("paletteEntry")
+    assert [(entry.get("value"), entry.get("label"), entry.get("color")) for entry in entries] == [
+        (str(known.label_ids[0]), known.name, "#{:02x}{:02x}{:02x}".format(*known.colour)) for known in space.classes
+    ]
+    categories = list(ElementTree.fromstring(vectors.read_text()).iter("category"))
+    assert [(category.get("value"), category.get("label")) for category in categories] == [
+        (str(known.label_ids[0]), known.name) for known in space.classes
+    ]
+    labels.write_text("<qgis>mine</qgis>")
+    vectors.write_text(vectors.read_text().replace('alpha="1"', 'alpha="0.3"'))
+    assert done(predictor, tmp_path, vector="gpkg", style=True) == (None, True)
+    assert labels.read_text() == "<qgis>mine</qgis>" and 'alpha="0.3"' not in vectors.read_text()
+
+
+def test_names_of_classes_are_no_markup(tmp_path: Path) -> None:
+    names = {1: '<b> & "q"', 2: "]]>\x07"}
+    space = LabelSpace.build(names, None, None, [1, 2])
+    for style, kind in ((raster_style(space), "paletteEntry"), (polygon_style(space), "category")):
+        found = [entry.get("label") for entry in ElementTree.fromstring(style).iter(kind)]
+        assert found == [entry.name.replace("\x07", "\\x07") for entry in space.classes]
+
+
+@pytest.mark.parametrize("options", [{"vector": "gpkg"}, {"overviews": True}, {"style": True}])
 def test_maps_that_would_be_pictures_are_refused_before_the_model_is_loaded(
     options: dict[str, Any], predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,3 +96,15 @@ def test_a_picture_is_learned_by_heart() -> None:
 def test_widths_that_do_not_divide_are_refused(widths: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"decoder_head.stem_widths is .*; give four multiples of 8"):
         DenseHead(in_channels=(4,), num_classes=3, options=DenseOptions(stem_widths=widths))
+
+
+def test_some_crops_train_without_features_and_none_is_predicted_so() -> None:
+    head = build(dropout=0.0, feature_dropout=0.5)
+    image, seen = torch.randn(1, 3, 32, 32).expand(64, -1, -1, -1), features(1, (12, 4, 4), (12, 4, 4))
+    repeated = [FeatureMap(feature.map.expand(64, -1, -1, -1), None) for feature in seen]
+    with torch.no_grad():
+        trained, predicted = head.train()(image, repeated).logits, head.eval()(image[:1], seen).logits
+    as_predicted = torch.tensor([torch.allclose(scores, predicted[0], atol=1e-5) for scores in trained])
+    # The others are alike: they all had the image alone.
+    assert 16 < as_predicted.sum() < 48
+    assert torch.allclose(trained[~as_predicted], trained[~as_predicted][:1], atol=1e-5)

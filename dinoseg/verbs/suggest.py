@@ -1,0 +1,188 @@
+"""``dinoseg suggest``: which unlabelled images to label next, as a list and a contact sheet."""
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+from rich.console import Console
+
+from dinoseg.config.loading import is_setting
+from dinoseg.config.unused_keys import note_unused_keys
+from dinoseg.data.folders import find_pairs
+from dinoseg.data.sampler import spread_subset
+from dinoseg.drawing.overlay import side_by_side, stack_below
+from dinoseg.inference.chosen_runs import Opened, choose_runs, describing_keys
+from dinoseg.inference.exposures import Exposures
+from dinoseg.inference.files import InputImage, list_inputs
+from dinoseg.inference.next_labels import choose_next, image_vector
+from dinoseg.inference.predictor import Predictor
+from dinoseg.system.bars import image_progress
+from dinoseg.system.files import refuse_unwritable, replace_text, replaced_file
+from dinoseg.system.messages import printable, spreadsheet_text, system_error
+from dinoseg.verbs.predict import runs_and_images
+
+LIST, SHEET = "suggestions.csv", "contact_sheet.png"
+# Of the images with labels, so many say what is known already.
+_MOST_KNOWN = 200
+# Of a picture on the contact sheet, in pixels, and how many stand in a row.
+_PICTURE, _IN_A_ROW = 360, 4
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """An image to label.
+
+    Attributes:
+        uncertainty: mean entropy of its pixels, as a share of the largest there is: 0 sure, 1 all classes alike.
+        distance: cosine distance to the nearest image that has labels or is suggested before it, 0..2.
+    """
+
+    image: InputImage
+    uncertainty: float
+    distance: float
+
+
+@dataclass(frozen=True)
+class _Judged:
+    image: InputImage
+    uncertainty: float
+    vector: Float[np.ndarray, " channels"]
+
+
+def suggest(
+    arguments: Sequence[str], number: int, out: Path, checkpoint: str, device: str, console: Console
+) -> list[str]:
+    """Ranks images, writes the list and the contact sheet, and says what it found.
+
+    Images of the run's own splits have labels and are left out.
+
+    Args:
+        arguments: run folders, images (files, folders, globs) and ``key=value`` changes, in any order.
+        number: of suggestions.
+        out: folder for ``suggestions.csv`` and ``contact_sheet.png``.
+
+    Returns:
+        Messages of the images that could not be read.
+
+    Raises:
+        ValueError: no run or no images, none that can be read, none without labels, or a number below 1.
+    """
+    if number < 1:
+        raise ValueError(f"--n {number}: give 1 or more")
+    refuse_unwritable(out, "--out")
+    runs, rest = runs_and_images(arguments)
+    settings = [entry for entry in rest if is_setting(entry)]
+    chosen = choose_runs(runs, checkpoint, device, settings)
+    opened = chosen.open()
+    labelled = _labelled_images(opened)
+    inputs = list_inputs([entry for entry in rest if entry not in settings], out)
+    images = [image for image in inputs if image.row is not None or image.path.resolve() not in set(labelled)]
+    if not images:
+        raise ValueError(f"all {len(inputs)} images have labels: they are in the run's own splits; give others")
+    predictor = Predictor.load(opened)
+    known = [image_vector(predictor, exposures) for exposures in _read_known(predictor, labelled)]
+    judged, failed = _judge(predictor, images, console)
+    if not judged:
+        raise ValueError(f"none of {len(images)} images can be read; the first: {failed[0]}")
+    found = choose_next(
+        np.array([entry.uncertainty for entry in judged]),
+        np.stack([entry.vector for entry in judged]),
+        number,
+        np.stack(known) if known else None,
+    )
+    suggestions = [Suggestion(judged[index].image, judged[index].uncertainty, distance) for index, distance in found]
+    replace_text(out / LIST, _as_csv(suggestions))
+    with replaced_file(out / SHEET) as temporary:
+        _contact_sheet(predictor, suggestions).save(temporary)
+    note_unused_keys(settings, "suggest", describing_keys(chosen))
+    _report(suggestions, len(judged), len(inputs) - len(images), len(known), out, console)
+    return failed
+
+
+def _labelled_images(opened: Opened) -> list[Path]:
+    """Images of the runs' own splits; none of a run whose data lies there no more."""
+    found: dict[Path, None] = {}
+    for member in opened.members:
+        for split in ("train", "val", "test"):
+            try:
+                pairs = find_pairs(member.config.datasets, split).pairs
+            except (ValueError, OSError):
+                continue
+            found |= {pair.image.resolve(): None for pair in pairs}
+    return list(found)
+
+
+def _read_known(predictor: Predictor, labelled: Sequence[Path]) -> Iterable[Exposures]:
+    for index in spread_subset(len(labelled), _MOST_KNOWN):
+        try:
+            yield Exposures.of(labelled[index], predictor.forms)
+        except (ValueError, OSError):
+            # It says something of the others only; whoever trains on it is told.
+            continue
+
+
+def _judge(predictor: Predictor, images: Sequence[InputImage], console: Console) -> tuple[list[_Judged], list[str]]:
+    judged, failed = [], []
+    with image_progress(console, len(images), "judging") as advance:
+        for image in images:
+            try:
+                exposures = image.exposures(predictor.forms)
+                uncertainty = predictor.predict(exposures, confidence=True).uncertainty
+                assert uncertainty is not None
+                judged.append(_Judged(image, float(uncertainty.mean()), image_vector(predictor, exposures)))
+            except ValueError as error:
+                failed.append(str(error))
+            except OSError as error:
+                failed.append(system_error(error))
+            advance()
+    return judged, failed
+
+
+def _as_csv(suggestions: Sequence[Suggestion]) -> str:
+    written = StringIO()
+    rows = csv.writer(written, lineterminator="\n")
+    rows.writerow(["rank", "image", "uncertainty", "distance"])
+    for rank, found in enumerate(suggestions, start=1):
+        path = spreadsheet_text(os.fspath(found.image.path))
+        rows.writerow([rank, path, f"{found.uncertainty:.4f}", f"{found.distance:.4f}"])
+    return written.getvalue()
+
+
+def _contact_sheet(predictor: Predictor, suggestions: Sequence[Suggestion]) -> Image.Image:
+    """The images with what the run says of them, paler where it is less sure."""
+    pictures = []
+    for rank, found in enumerate(suggestions, start=1):
+        prediction = predictor.predict(found.image.exposures(predictor.forms), confidence=True)
+        picture = prediction.overlay(legend=False, fading=True)
+        picture.thumbnail((_PICTURE, _PICTURE))
+        name = printable(found.image.path.name)
+        short = name if len(name) <= 34 else f"{name[:16]}...{name[-15:]}"
+        pictures.append((f"{rank}  {short}", picture))
+    rows = [side_by_side(pictures[start : start + _IN_A_ROW]) for start in range(0, len(pictures), _IN_A_ROW)]
+    sheet = rows[0]
+    for row in rows[1:]:
+        sheet = stack_below(sheet, row)
+    return sheet
+
+
+def _report(
+    suggestions: Sequence[Suggestion], judged: int, labelled: int, known: int, out: Path, console: Console
+) -> None:
+    console.print("rank  uncertainty  distance  image", markup=False, highlight=False)
+    for rank, found in enumerate(suggestions, start=1):
+        line = f"{rank:4d}  {found.uncertainty:11.3f}  {found.distance:8.3f}  {printable(found.image.path)}"
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    left_out = f" ({labelled} have labels and are left out)" if labelled else ""
+    beside = f", beside {known} with labels" if known else ", without the images that the run learned from"
+    console.print(
+        f"{len(suggestions)} of {judged} images{left_out}{beside}; see {out / LIST} and {out / SHEET}",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )

@@ -1,0 +1,78 @@
+"""``dinoseg suggest`` on a tiny run: the list, the contact sheet, and what is left out."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.tiny import run_cli, train_tiny_run
+from PIL import Image
+
+import dinoseg
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data set and a finished run on it."""
+    return train_tiny_run(tmp_path_factory, {"train": 3, "val": 2, "test": 2})
+
+
+@pytest.fixture
+def pictures(finished: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A folder of five pictures without labels, and one that the run was trained on."""
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for number in range(5):
+        noise = np.random.default_rng(number).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.png")
+    trained = sorted((finished[0] / "train" / "images").iterdir())[0]
+    (folder / "linked.png").symlink_to(trained)
+    return folder
+
+
+def test_a_list_and_a_contact_sheet_of_what_to_label(
+    finished: tuple[Path, Path],
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    assert run_cli(["suggest", finished[1], pictures, "--n", "3", "--out", out], monkeypatch) == 0
+    said = f"3 of 5 images (1 have labels and are left out), beside 7 with labels; see {out / 'suggestions.csv'}"
+    assert said in capsys.readouterr().out
+    rows = list(csv.DictReader((out / "suggestions.csv").open()))
+    assert [row["rank"] for row in rows] == ["1", "2", "3"] and len({row["image"] for row in rows}) == 3
+    predictor = dinoseg.load(finished[1])
+    for row in rows:
+        expected = predictor.predict(row["image"], confidence=True).uncertainty
+        assert expected is not None and float(row["uncertainty"]) == pytest.approx(expected.mean(), abs=1e-4)
+        assert 0 < float(row["distance"]) < 2
+    with Image.open(out / "contact_sheet.png") as sheet:
+        assert sheet.width >= 3 * 48 and sheet.height > 40
+
+
+def test_a_damaged_picture_is_named_and_the_others_are_ranked(
+    finished: tuple[Path, Path],
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (pictures / "bad.png").write_text("no picture")
+    assert run_cli(["suggest", finished[1], pictures, "--n", "9", "--out", tmp_path / "out"], monkeypatch) == 1
+    said = capsys.readouterr()
+    assert "5 of 5 images" in said.out and f"error: {pictures / 'bad.png'}: " in said.err
+
+
+def test_mistakes_are_told(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = finished
+    for arguments, message in (
+        ((data / "test" / "images", "--n", "0"), "--n 0: give 1 or more"),
+        ((data / "test" / "images",), "all 2 images have labels: they are in the run's own splits; give others"),
+        ((tmp_path / "nowhere",), "nowhere"),
+    ):
+        assert run_cli(["suggest", run, *arguments, "--out", tmp_path / "out"], monkeypatch) == 1
+        assert message in capsys.readouterr().err
