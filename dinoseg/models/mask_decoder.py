@@ -76,7 +76,7 @@ class MaskDecoder(nn.Module):
         ]
         sizes = [(encoded.shape[-2], encoded.shape[-1]) for encoded in levels]
         keys = [
-            tokens + sine_positions(*size, tokens.shape[2], tokens.device)
+            tokens + sine_positions(*size, tokens.shape[2], self.level_embed.weight)
             for tokens, size in zip(memory, sizes, strict=True)
         ]
         small = [shrink_maps(features.detach(), size) for size in sizes]

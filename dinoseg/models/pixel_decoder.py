@@ -112,7 +112,7 @@ class DeformableEncoder(nn.Module):
         device, dim = tokens.device, tokens.shape[-1]
         positions = torch.cat(
             [
-                sine_positions(*shape, dim, device) + encoding
+                sine_positions(*shape, dim, encoding) + encoding
                 for shape, encoding in zip(shapes, self.level_encoding, strict=True)
             ]
         )

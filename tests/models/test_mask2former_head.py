@@ -301,3 +301,16 @@ def test_the_narrowest_head_takes_an_image_of_one_cell() -> None:
     head = small_head(hidden_dim=32).eval()
     output = head(image[:1], [FeatureMap(feature.map[:1], None) for feature in features])
     assert head.semantic_logits(output, (32, 32)).isfinite().all()
+
+
+def test_a_head_that_is_half_as_a_whole_stays_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an export makes it, in the forms that it traces."""
+    torch.manual_seed(0)
+    head = Mask2FormerHead(in_channels=(32,) * 4, num_classes=3, options=SMALL).eval()
+    image, maps = torch.randn(1, 3, 64, 64), [torch.randn(1, 32, 4, 4) for _ in range(4)]
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    with torch.no_grad():
+        expected = head.semantic_logits(head(image, features_of(maps)), (64, 64))
+        halves = [level.half() for level in maps]
+        found = head.half().semantic_logits(head(image.half(), features_of(halves)), (64, 64))
+    assert (found.float() - expected).abs().max() < 0.02 * (expected.max() - expected.min())
