@@ -8,6 +8,9 @@ from beartype import BeartypeConf
 from beartype.claw import beartype_package
 from jaxtyping import install_import_hook
 
+# Nothing that a test writes has to outlive a loss of power, and each file of each tiny run would wait for the disk.
+os.fsync = lambda descriptor: None
+
 PACKAGE = Path(__file__).parents[1] / "dinoseg"
 
 
