@@ -57,13 +57,19 @@ def calibrate(
         str | None,
         typer.Option(metavar="FIGURE", help="dice or iou: weights of classes for its mean, too, for eval.tuned=true."),
     ] = None,
+    patches: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIGURE", help="dice or iou: least sizes of patches for its mean, too, for eval.least_patches=true."
+        ),
+    ] = None,
 ) -> None:
     """Fit the temperature that makes a run's probabilities mean what they say; writes calibration.json into the run."""
     from dinoseg.system.processes import leaving_together
-    from dinoseg.verbs.calibrate import calibrate_arguments
+    from dinoseg.verbs.calibrate import Wanted, calibrate_arguments
 
     with leaving_together():
-        calibrate_arguments(arguments, split, checkpoint, Console(), tune)
+        calibrate_arguments(arguments, split, checkpoint, Console(), Wanted.parse(tune, patches))
 
 
 def compare(

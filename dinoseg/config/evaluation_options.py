@@ -64,6 +64,13 @@ class EvalConfig(Section):
         resume="free",
         verbs=PREDICTS,
     )
+    least_patches: bool = option(
+        False,
+        "patches below the sizes that `dinoseg calibrate RUN --patches dice` found become what lies around them; not "
+        "in training",
+        resume="free",
+        verbs=PREDICTS,
+    )
     absent_classes: str = option(
         "skip_empty",
         "classes left out of means: those in neither truth nor prediction, those not in the truth, or none",

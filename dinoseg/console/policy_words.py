@@ -27,6 +27,7 @@ def policy_in_words(policy: dict[str, Any], kind: Kind = "ids") -> list[str]:
         *_measures(policy),
         _temperature(policy),
         _weights(policy),
+        _patches(policy),
         _ignored(policy, kind),
         "Pixels outside the regions count nowhere (datasets.regions)." if policy.get("regions") else "",
         _tiles(policy),
@@ -112,6 +113,16 @@ def _weights(policy: dict[str, Any]) -> str:
     weights = policy.get("class_weights")
     return (
         f"Decided by weights of classes that were tuned for mean {weights['figure']} (eval.tuned)." if weights else ""
+    )
+
+
+def _patches(policy: dict[str, Any]) -> str:
+    patches = policy.get("least_patches")
+    if not patches:
+        return ""
+    return (
+        f"Patches below least sizes found for mean {patches['figure']} became what lies around them "
+        "(eval.least_patches)."
     )
 
 

@@ -46,7 +46,7 @@ def tune_class_weights(
         raise ValueError("no pixel counts in these images: nothing to tune weights to")
     classes = probabilities.shape[1]
     weights = np.ones(classes)
-    before = best = _mean_figure(_counts(probabilities.argmax(axis=1), truth, classes), figure)
+    before = best = mean_figure(_counts(probabilities.argmax(axis=1), truth, classes), figure)
     for _ in range(_ROUNDS):
         start = best
         for index in range(classes):
@@ -88,7 +88,7 @@ def _figures_of_factors(
     right = held_right[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
     predicted[index], right[index] = won.cumsum()[:-1], won_right.cumsum()[:-1]
     true = np.bincount(truth, minlength=classes)
-    return np.array([_mean_figure(np.stack([right[:, k], predicted[:, k], true]), figure) for k in range(len(factors))])
+    return np.array([mean_figure(np.stack([right[:, k], predicted[:, k], true]), figure) for k in range(len(factors))])
 
 
 def _table(
@@ -105,8 +105,12 @@ def _counts(
     return np.stack([np.bincount(values, minlength=classes) for values in pairs])
 
 
-def _mean_figure(counts: Int[np.ndarray, "3 classes"], figure: TunedFigure) -> float:
-    """In percent, over the classes that the truth holds."""
+def mean_figure(counts: Int[np.ndarray, "3 classes"], figure: TunedFigure) -> float:
+    """In percent, over the classes that the truth holds.
+
+    Args:
+        counts: pixels in intersection, prediction and truth.
+    """
     right, predicted, true = counts[:, counts[2] > 0].astype(np.float64)
     values = 2 * right / (predicted + true) if figure == "Dice" else right / (predicted + true - right)
     return float(100 * values.mean())

@@ -31,7 +31,7 @@ from dinoseg.features.store import feature_maps
 from dinoseg.inference.ensemble import Ensemble
 from dinoseg.inference.judged_rows import JudgedRows, OnRows
 from dinoseg.inference.tta import SemanticModel
-from dinoseg.inference.windows import mean_class_map, predict_class_map
+from dinoseg.inference.windows import predict_class_map
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import plain_label
 from dinoseg.models.segmenter import Segmenter
@@ -175,8 +175,7 @@ def _predict(
 ) -> ClassMap:
     """On the CPU, as the sample is."""
     if isinstance(model, Ensemble):
-        sights = model.sights([sample["image"], *sample.get("other_images", [])])
-        return mean_class_map(sights, device, on_rows=on_rows)
+        return model.class_map([sample["image"], *sample.get("other_images", [])], on_rows)
     if "features" in sample:
         assert isinstance(model, Segmenter)
         known = (sample["features"], sample["class_tokens"], sample["prefix_tokens"])

@@ -11,6 +11,7 @@ import torch
 from dinoseg.config import Config
 from dinoseg.config.loading import HUB_PREFIX
 from dinoseg.inference.chosen_head import ChosenHead
+from dinoseg.inference.decision import asked_of_calibration
 from dinoseg.inference.ensemble import Ensemble, Member
 from dinoseg.inference.opening import ChosenRun, OpenedRun
 from dinoseg.labels import LabelSpace
@@ -46,9 +47,9 @@ class ChosenEnsemble:
         self._refuse_same_folders()
         members = tuple(run.open() for run in self.runs)
         for member in members:
-            if member.config.eval.tuned:
+            for asked in asked_of_calibration(member.config):
                 raise ValueError(
-                    "eval.tuned=true: weights of classes are of one run alone, and several are given; leave it out"
+                    f"{asked.key}=true: {asked.noun} are of one run alone, and several are given; leave it out"
                 )
         space = self._common_space([member.label_space for member in members])
         said: dict[str, str] = {}

@@ -9,17 +9,20 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from dinoseg.config import Config
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.reading import Reading
 from dinoseg.data.transforms import build_eval_transform
+from dinoseg.inference.decision import BY_SCORES, Decision
+from dinoseg.inference.judged_rows import OnRows
 from dinoseg.inference.policy import WindowPolicy, window_policy
+from dinoseg.inference.small_patches import absorb_small_patches
 from dinoseg.inference.tta import SemanticModel
-from dinoseg.inference.windows import Sight
-from dinoseg.run_folder.calibration_file import TunedWeights
+from dinoseg.inference.windows import Sight, mean_class_map
+from dinoseg.run_folder.calibration_file import LeastPatches
 from dinoseg.system.device import DTYPES
 
 
@@ -33,16 +36,14 @@ class Member:
             and what the model sees.
         fingerprint: names what decides its predictions beside the image; None where that is not known.
         origin: what metrics.json says of it.
-        temperature: that its probabilities are taken at.
-        tuned: weights of classes by which it decides alone; None for none.
+        decision: what it decides by beside its scores.
     """
 
     model: SemanticModel
     config: Config
     fingerprint: str | None = None
     origin: "Origin | None" = None
-    temperature: float = 1.0
-    tuned: TunedWeights | None = None
+    decision: Decision = BY_SCORES
 
     @cached_property
     def window(self) -> WindowPolicy:
@@ -56,14 +57,13 @@ class Member:
 
     def sight(self, image: Float[Tensor, "bands height width"]) -> Sight:
         """An image that was read its way, for the window engine."""
-        weights = None if self.tuned is None else tuple(self.tuned.weights)
-        return Sight(self.model, image, self.window, DTYPES[self.config.model_dtype], self.temperature, weights)
+        tuned, temperature = self.decision.tuned, self.decision.temperature
+        weights = None if tuned is None else tuple(tuned.weights)
+        return Sight(self.model, image, self.window, DTYPES[self.config.model_dtype], temperature, weights)
 
     def describe(self) -> dict[str, Any]:
-        """How its predictions come about; a temperature of 1, which changes nothing, is not stated."""
-        tempered = {} if self.temperature == 1.0 else {"temperature": self.temperature}
-        weighted = {} if self.tuned is None else {"class_weights": self.tuned.model_dump()}
-        return self.window.describe_origin() | tempered | weighted
+        """How its predictions come about."""
+        return self.window.describe_origin() | self.decision.describe()
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,24 @@ class Ensemble:
     def readings(self) -> tuple[Reading, ...]:
         """The ways in which members read a picture, each once."""
         return tuple(dict.fromkeys(member.reading for member in self.members))
+
+    @property
+    def least_patches(self) -> LeastPatches | None:
+        """Least sizes of patches of its class maps; of one run alone."""
+        return self.members[0].decision.patches
+
+    def class_map(
+        self, images: Sequence[Float[Tensor, "bands height width"]], on_rows: OnRows | None = None
+    ) -> UInt8[Tensor, "height width"] | Int[Tensor, "height width"]:
+        """Class indices of an image, given as each of ``readings`` has it, at its own size, on the CPU.
+
+        Args:
+            on_rows: told of each stripe as the scores decide it, before small patches become what lies around them.
+        """
+        found = mean_class_map(self.sights(images), self.device, on_rows=on_rows)
+        if self.least_patches is None:
+            return found
+        return torch.from_numpy(absorb_small_patches(found.numpy(), self.least_patches.pixels))
 
     def sights(self, images: Sequence[Float[Tensor, "bands height width"]]) -> list[Sight]:
         """What each member sees of an image, given as each of ``readings`` has it."""

@@ -13,12 +13,13 @@ import torch
 from dinoseg.config import Config
 from dinoseg.config.loading import is_given
 from dinoseg.data.picture_form import PictureForm
+from dinoseg.inference.decision import Decision, asked_of_calibration
 from dinoseg.inference.ensemble import Ensemble, Member, Origin
 from dinoseg.inference.fingerprint import digest_of, settings_fingerprint
 from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
-from dinoseg.run_folder.calibration_file import CalibrationFile, CalibrationRecord, TunedWeights
+from dinoseg.run_folder.calibration_file import CalibrationFile, CalibrationRecord
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.metrics_schema import Window
 from dinoseg.run_folder.run_source import RunSource
@@ -164,14 +165,14 @@ class OpenedRun:
         source: of the weights.
         config: the run's, with the changes.
         device_name: the device that was asked for.
-        given: in place of what calibration.json says: a temperature, and weights of classes.
+        given: in place of what calibration.json says.
     """
 
     source: ModelSource
     config: Config
     label_space: LabelSpace
     device_name: str
-    given: tuple[float, TunedWeights | None] | None = None
+    given: Decision | None = None
 
     @cached_property
     def device(self) -> torch.device:
@@ -217,7 +218,7 @@ class OpenedRun:
 
     def member(self, segmenter: Segmenter) -> Member:
         """The run with its segmenter, where that is to run."""
-        return Member(segmenter, self.config, self.fingerprint, self.origin, self.temperature, self.tuned)
+        return Member(segmenter, self.config, self.fingerprint, self.origin, self.decision)
 
     @cached_property
     def calibration(self) -> CalibrationRecord | None:
@@ -242,42 +243,23 @@ class OpenedRun:
                 )
         return record
 
-    @property
-    def temperature(self) -> float:
-        """That its probabilities are taken at; 1 where it is not calibrated."""
-        if self.given is not None:
-            return self.given[0]
-        return 1.0 if self.calibration is None else self.calibration.temperature
-
-    @property
-    def tuned(self) -> TunedWeights | None:
-        """The weights of classes that ``eval.tuned`` asks for; None unless it does.
+    @cached_property
+    def decision(self) -> Decision:
+        """What it decides by beside its scores.
 
         Raises:
-            ValueError: there are none for these weights of the model, or not one a class.
+            ValueError: see ``Decision.of``.
         """
         if self.given is not None:
-            return self.given[1]
-        if not self.config.eval.tuned:
-            return None
-        if self.source.calibration is None:
-            raise ValueError(f"eval.tuned=true: {self.source.words} has no tuned weights of classes; leave it out")
-        command = f"`dinoseg calibrate {self.source.words} --tune dice`"
-        found = None if self.calibration is None else self.calibration.tuned
-        if found is None:
-            raise ValueError(
-                f"eval.tuned=true: {self.source.words} has no tuned weights of classes; run {command} first"
-            )
-        if len(found.weights) != self.label_space.num_classes:
-            raise ValueError(
-                f"{self.source.calibration}: tuned.weights: {len(found.weights)} found, one for each of "
-                f"{self.label_space.num_classes} classes expected; write it anew with {command}"
-            )
-        return found
+            return self.given
+        asked = asked_of_calibration(self.config)
+        if asked and self.source.calibration is None:
+            raise ValueError(f"{asked[0].key}=true: {self.source.words} has no {asked[0].noun}; leave it out")
+        return Decision.of(self.calibration, self.config, self.source.words, self.label_space.num_classes)
 
-    def calibrated_by(self, temperature: float, tuned: TunedWeights | None = None) -> "OpenedRun":
-        """The same, whatever calibration.json and ``eval.tuned`` say."""
-        return replace(self, given=(temperature, tuned))
+    def deciding_by(self, decision: Decision) -> "OpenedRun":
+        """The same, whatever calibration.json and the keys that ask for it say."""
+        return replace(self, given=decision)
 
     @property
     def origin(self) -> Origin:
@@ -294,6 +276,4 @@ class OpenedRun:
         """Names what decides its predictions beside the image. Raises ValueError when the weights are damaged."""
         window = window_policy(self.config)
         settings = settings_fingerprint(self.source.all_weights_sha256, self.label_space, self.config, window)
-        if self.tuned is None:
-            return settings
-        return digest_of(f"{settings} weighted {self.temperature} {self.tuned.weights}")
+        return digest_of(f"{settings}{self.decision.fingerprint}") if self.decision.fingerprint else settings

@@ -11,6 +11,7 @@ from jaxtyping import Integer
 
 from dinoseg.data.label_maps import write_label_map
 from dinoseg.data.regions import read_region
+from dinoseg.inference.decision import Decision
 from dinoseg.inference.ensemble import Origin
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import bears_fingerprint, is_foreign, png_text
@@ -21,7 +22,6 @@ from dinoseg.inference.probability_options import CONFIDENCE, NO_PROBABILITIES, 
 from dinoseg.inference.vector_files import is_foreign_vector
 from dinoseg.inference.volumes import VOLUME_OUTPUT_SUFFIX, VolumeOutput, is_foreign_volume, volume_holds
 from dinoseg.labels import LabelSpace
-from dinoseg.run_folder.calibration_file import TunedWeights
 from dinoseg.system.files import replace_text, replaced_file
 
 
@@ -250,15 +250,13 @@ class OutputFolder:
         summary: PredictionSummary,
         label_space: LabelSpace,
         origins: Sequence[Origin] = (),
-        temperatures: Sequence[float] = (),
-        tuned: TunedWeights | None = None,
+        decisions: Sequence[Decision] = (),
     ) -> None:
         """Writes ``predictions.json``; the same file whether outputs were made now or kept.
 
         Args:
             origins: the runs of an ensemble, which are named where there are several.
-            temperatures: that the probabilities of each run are taken at.
-            tuned: the weights of classes that decided.
+            decisions: what each run decided by beside its scores.
         """
         classes = [
             {"name": c.name, "label_ids": list(c.label_ids), "colour": list(c.colour)} for c in label_space.classes
@@ -269,11 +267,12 @@ class OutputFolder:
             "labels": summary.written,
             "failed": summary.failed,
         }
+        temperatures = [decision.temperature for decision in decisions]
         if len(origins) > 1:
             said = zip(origins, temperatures, strict=True)
             contents["members"] = [asdict(origin) | {"temperature": temperature} for origin, temperature in said]
-        if tuned is not None:
-            contents["class_weights"] = tuned.model_dump()
+        if len(decisions) == 1:
+            contents |= {key: value for key, value in decisions[0].describe().items() if key != "temperature"}
         contents |= self.probabilities.describe(summary.written, temperatures)
         if self.vector is not None:
             # labels/NAME.tif and vectors/NAME.gpkg

@@ -24,7 +24,6 @@ from dinoseg.inference.pixel_maps import MapName, PixelMaps
 from dinoseg.inference.policy import window_policy
 from dinoseg.inference.prediction import Prediction
 from dinoseg.inference.tta import SemanticModel
-from dinoseg.inference.windows import mean_class_map
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.system.device import DTYPES
@@ -66,7 +65,7 @@ class Predictor:
         self.label_space = label_space
         self.device = ensemble.device
         members = ensemble.members
-        self.temperatures = tuple(member.temperature for member in members)
+        self.temperatures = tuple(member.decision.temperature for member in members)
         fingerprints = [member.fingerprint for member in members]
         self.fingerprint = ensemble_fingerprint(fingerprints, label_space, self.temperatures)
 
@@ -219,7 +218,6 @@ class Predictor:
     def _predict(self, exposures: Exposures, kept: frozenset[MapName], on_rows: OnRows | None = None) -> Prediction:
         readings, classes = self.ensemble.readings, self.label_space.num_classes
         tensors = [reading.transform.normalise(exposures.pictures[reading.form]) for reading in readings]
-        sights = self.ensemble.sights(tensors)
         size = (tensors[0].shape[-2], tensors[0].shape[-1])
         maps = PixelMaps.empty(classes, size, kept)
         readers: list[OnRows] = [maps.fill] if kept else []
@@ -229,7 +227,7 @@ class Predictor:
             for reader in readers:
                 reader(rows)
 
-        class_map = mean_class_map(sights, self.device, on_rows=tell if readers else None)
+        class_map = self.ensemble.class_map(tensors, tell if readers else None)
         dtype = np.uint8 if self.label_space.ignore_index <= 255 else np.uint16
         return Prediction(
             exposures.shown,

@@ -40,6 +40,16 @@ class TunedWeights(Record):
     after: Percent
 
 
+class LeastPatches(Record):
+    """Least sizes of patches by class index, in pixels at native size (0 leaves a class as it is), found for the mean
+    of a figure; and that mean over every pixel of the split, in percent, without them and with them."""
+
+    figure: Literal["Dice", "IoU"]
+    pixels: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    before: Percent
+    after: Percent
+
+
 class CalibrationRecord(Record):
     """The whole file.
 
@@ -49,6 +59,7 @@ class CalibrationRecord(Record):
         resolution, window: how images were predicted.
         before, after: figures of the split at temperature 1, and at this one.
         tuned: weights that ``eval.tuned`` decides by; null where none were asked for, or none helped.
+        least_patches: sizes that ``eval.least_patches`` goes by; likewise.
     """
 
     temperature: Temperature
@@ -60,6 +71,7 @@ class CalibrationRecord(Record):
     before: Figures
     after: Figures
     tuned: TunedWeights | None = None
+    least_patches: LeastPatches | None = None
 
 
 @dataclass(frozen=True)

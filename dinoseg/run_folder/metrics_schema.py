@@ -86,6 +86,13 @@ class ClassWeights(Record):
     figure: str
 
 
+class LeastSizes(Record):
+    """Below which sizes patches of label maps became what lies around them."""
+
+    figure: str
+    pixels: list[Annotated[int, Field(ge=0)]]
+
+
 class MemberPolicy(Record):
     """One of several runs whose mean was measured: which, and how it predicted images."""
 
@@ -117,6 +124,7 @@ class ShardPolicy(Record):
     window: Window | None = None
     temperature: Temperature = 1.0
     class_weights: ClassWeights | None = None
+    least_patches: LeastSizes | None = None
     members: Annotated[list[MemberPolicy], Field(min_length=2)] | None = None
     ignored_label_ids: list[Label] = Field(default_factory=list)
     reduce_zero_label: bool = False

@@ -10,6 +10,7 @@ from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.transforms import build_eval_transform, build_train_transform
 from dinoseg.evaluation.settings import evaluation_settings
+from dinoseg.inference.decision import asked_of_calibration
 from dinoseg.labels import LabelSpace
 from dinoseg.losses.criterion import build_criterion
 from dinoseg.models.segmenter import build_segmenter
@@ -40,7 +41,7 @@ def build_trainer(
     # Transforms, window and measures are checked before the weights are loaded: a wrong option costs no waiting.
     train_transform = build_train_transform(config.transforms, label_space.ignore_index)
     evaluation_settings(config, label_space)
-    _refuse_tuned(config)
+    _refuse_calibrated(config)
     criterion = build_criterion(config, label_space, report.class_pixels("train"), report.most_classes)
     torch.manual_seed(config.seed)
     segmenter = build_segmenter(config, label_space.num_classes)
@@ -107,9 +108,9 @@ def _saves_backbone(config: Config) -> bool:
     return config.model.save_backbone or config.model.mode == "full" or config.model.weights == "none" or resampled
 
 
-def _refuse_tuned(config: Config) -> None:
-    if config.eval.tuned:
+def _refuse_calibrated(config: Config) -> None:
+    for asked in asked_of_calibration(config):
         raise ValueError(
-            "eval.tuned=true: weights of classes are tuned once a run is trained, by `dinoseg calibrate RUN --tune "
-            "dice`; leave it out of the training, and give it to eval and predict"
+            f"{asked.key}=true: {asked.noun} are found once a run is trained, by `dinoseg calibrate RUN "
+            f"{asked.option}`; leave it out of the training, and give it to eval and predict"
         )

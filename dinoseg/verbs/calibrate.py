@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -13,34 +13,69 @@ from torch import Tensor
 
 from dinoseg.config.loading import is_setting
 from dinoseg.config.unused_keys import note_unused_keys
+from dinoseg.console.calibration_words import calibration_in_words, patches_in_words, weights_in_words
 from dinoseg.data.dataset import Sample
 from dinoseg.data.pairs import Pair
 from dinoseg.data.sampler import spread_subset
-from dinoseg.evaluation.class_weights import ClassWeights, TunedFigure, tune_class_weights
+from dinoseg.evaluation.class_weights import TunedFigure, tune_class_weights
 from dinoseg.evaluation.evaluate import Evaluation
+from dinoseg.evaluation.least_patches import PatchCounts
 from dinoseg.evaluation.settings import EvaluationSettings
-from dinoseg.evaluation.temperature import HIGHEST, LOWEST, PixelSample, fit_temperature
+from dinoseg.evaluation.temperature import PixelSample, fit_temperature
 from dinoseg.inference.chosen_head import ChosenHead
 from dinoseg.inference.chosen_runs import ChosenEnsemble, choose_runs
+from dinoseg.inference.decision import Decision
 from dinoseg.inference.judged_rows import JudgedRows
 from dinoseg.inference.opening import ChosenRun, OpenedRun
-from dinoseg.run_folder.calibration_file import CalibrationFile, CalibrationRecord, Figures, FittedOn, TunedWeights
+from dinoseg.run_folder.calibration_file import (
+    CalibrationFile,
+    CalibrationRecord,
+    Figures,
+    FittedOn,
+    LeastPatches,
+    TunedWeights,
+)
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.metrics_schema import Window
 from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.processes import gather_shares, own_share, process_rank
-from dinoseg.verbs.evaluate import evaluate_pairs, find_scored_pairs, settings_of
+from dinoseg.verbs.evaluate import Listeners, evaluate_pairs, find_scored_pairs, settings_of
 
 # Pixels that a temperature is fitted to; one number needs no more. With many classes fewer: 0.2 GB of probabilities.
 PIXELS = 200_000
 _VALUES = 50_000_000
 SEED = 0
+Found = TypeVar("Found", TunedWeights, LeastPatches)
 _TUNED: dict[str, TunedFigure] = {"dice": "Dice", "iou": "IoU"}
 _SPLITS: dict[str, Literal["train", "val"]] = {"train": "train", "val": "val"}
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked for beside the temperature, each for the mean of a figure; None for nothing.
+
+    Attributes:
+        weights: of classes.
+        patches: their least sizes.
+    """
+
+    weights: TunedFigure | None = None
+    patches: TunedFigure | None = None
+
+    @staticmethod
+    def parse(tune: str | None, patches: str | None) -> "Wanted":
+        """Of the options' values, ``dice`` or ``iou``. Raises ValueError for another."""
+        for option, figure in (("--tune", tune), ("--patches", patches)):
+            if figure is not None and figure not in _TUNED:
+                raise ValueError(f"{option} {figure}: choose {' or '.join(_TUNED)}")
+        return Wanted(_TUNED.get(tune or ""), _TUNED.get(patches or ""))
+
+
+NOTHING_ELSE = Wanted()
+
+
 def calibrate_arguments(
-    arguments: Sequence[str], split: str, checkpoint: str, console: Console, tune: str | None = None
+    arguments: Sequence[str], split: str, checkpoint: str, console: Console, wanted: Wanted = NOTHING_ELSE
 ) -> None:
     """What the command line asks for: one run folder, and ``key=value``, in any order.
 
@@ -57,36 +92,42 @@ def calibrate_arguments(
         )
     if isinstance(run, ChosenHead):
         raise ValueError(f"{run.words}: a published head, which has no folder for calibration.json; export it first")
-    calibrate_run(run, split, console, tune)
+    calibrate_run(run, split, console, wanted)
     note_unused_keys(settings, "calibrate")
 
 
-def calibrate_run(run: ChosenRun, split: str, console: Console, tune: str | None = None) -> CalibrationRecord:
+def calibrate_run(run: ChosenRun, split: str, console: Console, wanted: Wanted = NOTHING_ELSE) -> CalibrationRecord:
     """Fits the temperature of a run's probabilities and writes ``calibration.json``.
 
     Every image of the split is predicted twice: once to fit and to measure what was before, once to measure what is
-    now. The classes that are predicted stay as they are.
-
-    Args:
-        tune: ``dice`` or ``iou``: weights of classes are tuned for its mean, too, and measured in a third pass.
+    now. The classes that are predicted stay as they are. What else is found is measured in a pass of its own, and kept
+    where it helps.
 
     Raises:
         ValueError: the split is test or none, has no images, or no pixel that counts; or see ``ChosenRun.open``.
     """
-    name, figure = _checked(split), _tuned_figure(tune)
+    name = _checked(split)
     opened, folder = run.open(), RunFolder(Path(run.path))
     refuse_unwritable(folder.path, "")
     of_split = _Split(name, find_scored_pairs(opened.config, name), opened, settings_of(opened, run), console)
     sample = PixelSample(of_split.pixels_of_image, opened.label_space.ignore_index, SEED)
-    before = of_split.measure("before", 1.0, on_rows=sample.take)
+    before = of_split.measure("before", Decision(), on_rows=sample.take)
     log_probabilities, truth = _gathered(sample, before.names)
     temperature = fit_temperature(log_probabilities, truth)
-    after = of_split.measure("after", temperature)
-    tuned = None
-    if figure is not None:
+    patches = PatchCounts(opened.label_space.num_classes, opened.label_space.ignore_index)
+    after = of_split.measure("after", Decision(temperature), on_image=patches.take if wanted.patches else None)
+    tuned, least = None, None
+    if wanted.weights is not None:
         probabilities = (log_probabilities / temperature).softmax(dim=1).numpy()
-        found = _weights(tune_class_weights(probabilities, truth.numpy(), figure), figure, after)
-        tuned = _as_measured(found, of_split.measure("weighted", temperature, found))
+        found = tune_class_weights(probabilities, truth.numpy(), wanted.weights)
+        mean = after.to_dict()[f"m{wanted.weights}"]
+        weights = TunedWeights(figure=wanted.weights, weights=list(found.weights), before=mean, after=mean)
+        tuned = _as_measured(weights, of_split.measure("weighted", Decision(temperature, weights)))
+    if wanted.patches is not None:
+        patches.join(gather_shares([patches.counted]))
+        mean, pixels = after.to_dict()[f"m{wanted.patches}"], patches.best(wanted.patches)
+        sizes = LeastPatches(figure=wanted.patches, pixels=pixels, before=mean, after=mean)
+        least = _as_measured(sizes, of_split.measure("patched", Decision(temperature, patches=sizes)))
     record = CalibrationRecord(
         temperature=temperature,
         checkpoint=run.checkpoint,
@@ -97,10 +138,16 @@ def calibrate_run(run: ChosenRun, split: str, console: Console, tune: str | None
         before=_figures(before),
         after=_figures(after),
         tuned=tuned,
+        least_patches=least,
     )
     if process_rank() == 0:
-        CalibrationFile(folder.calibration).write(record)
-        _say(record, figure, folder.calibration, console)
+        file = CalibrationFile(folder.calibration)
+        lost = _lost(file, wanted)
+        file.write(record)
+        said = [calibration_in_words(record)]
+        said += [weights_in_words(tuned, wanted.weights)] if wanted.weights else []
+        said += [patches_in_words(least, wanted.patches, opened.label_space)] if wanted.patches else []
+        console.print("\n".join([*said, *lost, f"written: {file.path}"]), soft_wrap=True, markup=False, highlight=False)
     return record
 
 
@@ -127,13 +174,14 @@ class _Split:
     def measure(
         self,
         title: str,
-        temperature: float,
-        tuned: TunedWeights | None = None,
+        decision: Decision,
         on_rows: Callable[[Sample, JudgedRows], None] | None = None,
+        on_image: Callable[[Sample, Tensor], None] | None = None,
     ) -> Evaluation:
-        """Counts every image at a temperature, and with weights of classes where some are given."""
-        judged, title = self.opened.calibrated_by(temperature, tuned), f"{self.name}, {title}"
-        return evaluate_pairs(judged, self.settings, self.pairs, title, self.console, on_rows=on_rows)
+        """Counts every image, decided so."""
+        judged, title = self.opened.deciding_by(decision), f"{self.name}, {title}"
+        tell = Listeners(on_image, on_rows)
+        return evaluate_pairs(judged, self.settings, self.pairs, title, self.console, tell=tell)
 
 
 def _checked(split: str) -> Literal["train", "val"]:
@@ -153,21 +201,10 @@ def _checked(split: str) -> Literal["train", "val"]:
     return _SPLITS[split]
 
 
-def _tuned_figure(tune: str | None) -> TunedFigure | None:
-    if tune is not None and tune not in _TUNED:
-        raise ValueError(f"--tune {tune}: choose {' or '.join(_TUNED)}")
-    return None if tune is None else _TUNED[tune]
-
-
-def _weights(found: ClassWeights, figure: TunedFigure, plain: Evaluation) -> TunedWeights:
-    mean = plain.to_dict()[f"m{figure}"]
-    return TunedWeights(figure=figure, weights=list(found.weights), before=mean, after=mean)
-
-
-def _as_measured(tuned: TunedWeights, weighted: Evaluation) -> TunedWeights | None:
+def _as_measured(found: Found, measured: Evaluation) -> Found | None:
     """The same with what was reached on every pixel; None where that is nothing: a sample may promise too much."""
-    after = weighted.to_dict()[f"m{tuned.figure}"]
-    return tuned.model_copy(update={"after": after}) if after > tuned.before else None
+    after = measured.to_dict()[f"m{found.figure}"]
+    return found.model_copy(update={"after": after}) if after > found.before else None
 
 
 def _gathered(
@@ -185,24 +222,20 @@ def _figures(evaluation: Evaluation) -> Figures:
     return Figures(ECE=found["ECE"], NLL=found["NLL"])
 
 
-def _say(record: CalibrationRecord, figure: TunedFigure | None, file: Path, console: Console) -> None:
-    fitted, before, after = record.fitted_on, record.before, record.after
-    lines = [
-        f"temperature {record.temperature:.4f}, fitted to {fitted.pixels:,} pixels of {fitted.images} images of "
-        f"{fitted.split}",
-        f"ECE {before.ECE:.2f} % -> {after.ECE:.2f} %   NLL {before.NLL:.4f} -> {after.NLL:.4f}   (every pixel)",
+def _lost(file: CalibrationFile, wanted: Wanted) -> list[str]:
+    """What the file holds, and is not looked for this time."""
+    try:
+        before = file.read("")
+    except ValueError:
+        return []  # damaged, and written anew
+    if before is None:
+        return []
+    found = (
+        ("weights of classes", before.tuned, wanted.weights, "--tune"),
+        ("least sizes of patches", before.least_patches, wanted.patches, "--patches"),
+    )
+    return [
+        f"note: the {noun} that were found before are gone; {option} {old.figure.lower()} finds them again"
+        for noun, old, asked, option in found
+        if old is not None and asked is None
     ]
-    if figure is not None and record.tuned is None:
-        lines.append(f"mean {figure} is best without weights of classes: none are kept")
-    elif record.tuned is not None:
-        weights = ", ".join(f"{weight:.2f}" for weight in record.tuned.weights)
-        lines.append(
-            f"mean {record.tuned.figure} {record.tuned.before:.2f} % -> {record.tuned.after:.2f} % with weights of "
-            f"classes {weights}, used with eval.tuned=true"
-        )
-    if not LOWEST * 1.01 < record.temperature < HIGHEST / 1.01:
-        lines.append(
-            f"note: that is the end of the range {LOWEST:g} to {HIGHEST:g}; a model that is right, or wrong, on nearly "
-            "every pixel has no temperature of its own: give it more images"
-        )
-    console.print("\n".join([*lines, f"written: {file}"]), soft_wrap=True, markup=False, highlight=False)

@@ -1,7 +1,7 @@
 """Evaluation of a run folder, or of several as one, whole or in shards: what ``dinoseg eval RUN`` does."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from dinoseg.data.georeference import refuse_misfits
 from dinoseg.data.items import OwnDataset, list_items
 from dinoseg.data.pairs import SPLITS, Pair, Split
 from dinoseg.data.sampler import spread_subset
-from dinoseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
+from dinoseg.evaluation.evaluate import ClassMap, Evaluation, evaluate, write_evaluation
 from dinoseg.evaluation.settings import EvaluationSettings, evaluation_settings
 from dinoseg.evaluation.shards import Shard, merge_shards, write_shard
 from dinoseg.inference.chosen_runs import Chosen, Opened, OpenedEnsemble
@@ -138,6 +138,17 @@ def evaluate_own_data(run: Chosen, data: OwnDataset, console: Console) -> Evalua
     return evaluate_pairs(opened, settings_of(opened, run), items, "data", console)
 
 
+@dataclass(frozen=True)
+class Listeners:
+    """Who is told while images are counted; see ``evaluation/evaluate.py::evaluate``."""
+
+    on_image: Callable[[Sample, ClassMap], None] | None = None
+    on_rows: Callable[[Sample, JudgedRows], None] | None = None
+
+
+NOBODY = Listeners()
+
+
 def evaluate_pairs(
     opened: Opened,
     settings: EvaluationSettings,
@@ -146,7 +157,7 @@ def evaluate_pairs(
     console: Console,
     *,
     shard: Shard = WHOLE,
-    on_rows: Callable[[Sample, JudgedRows], None] | None = None,
+    tell: Listeners = NOBODY,
 ) -> Evaluation:
     """Loads the models of opened runs and counts these images; ``title`` names them beside the bar."""
     accelerator = start_accelerator(opened.device)
@@ -156,13 +167,19 @@ def evaluate_pairs(
     dataset.other_readings = tuple(others)
     images = len(shard.rows(len(spread_subset(len(dataset), settings.max_samples))))
     with image_progress(console, images, f"evaluating {title}") as advance:
+
+        def on_image(sample: Sample, class_map: ClassMap) -> None:
+            if tell.on_image is not None:
+                tell.on_image(sample, class_map)
+            advance()
+
         return evaluate(
             ensemble,
             dataset,
             settings,
             accelerator.device,
-            on_image=lambda sample, prediction: advance(),
-            on_rows=on_rows,
+            on_image=on_image,
+            on_rows=tell.on_rows,
             shard=shard.position,
         )
 

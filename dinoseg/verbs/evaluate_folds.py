@@ -8,6 +8,7 @@ from dinoseg.data.pairs import Split
 from dinoseg.evaluation.evaluate import Evaluation
 from dinoseg.evaluation.out_of_fold import HeldOut, join_folds
 from dinoseg.inference.chosen_runs import Chosen, ChosenEnsemble, OpenedEnsemble
+from dinoseg.inference.decision import BY_SCORES
 from dinoseg.run_folder.fold_runs import find_fold_runs
 from dinoseg.run_folder.folder import RunFolder, names_other_images
 from dinoseg.system.files import refuse_unwritable
@@ -89,7 +90,7 @@ def _count(folds: ChosenEnsemble, console: Console) -> Evaluation:
         pairs = find_scored_pairs(member.config, _HELD_OUT)
         title = Path(member.origin.run).name
         # A temperature was fitted to the very images that are held out.
-        plain, settings = member.calibrated_by(1.0), settings_of(member, folds)
+        plain, settings = member.deciding_by(BY_SCORES), settings_of(member, folds)
         held_out.append(HeldOut(member.origin, evaluate_pairs(plain, settings, pairs, title, console)))
     return join_folds(held_out)
 

@@ -18,6 +18,7 @@ from dinoseg.exporting.describe import description_of
 from dinoseg.exporting.graph import refuse_without_onnxscript, write_onnx, write_program
 from dinoseg.exporting.parity import TOLERANCES, Parity, ProgramModel, TorchScores, compare
 from dinoseg.inference.chosen_runs import Chosen
+from dinoseg.inference.decision import asked_of_calibration
 from dinoseg.inference.files import list_inputs
 from dinoseg.inference.opening import OpenedRun
 from dinoseg.inference.policy import WindowPolicy, window_policy
@@ -125,10 +126,10 @@ def _refuse_existing(out: Path) -> None:
 
 
 def _refuse_lost(config: Config, out: Path) -> None:
-    """What decides a run's predictions and is not in a file: weights of classes are refused, more views are noted."""
-    if config.eval.tuned:
+    """What decides a run's predictions and is not in a file: what calibration found is refused, views are noted."""
+    for asked in asked_of_calibration(config):
         raise ValueError(
-            f"{out}: eval.tuned=true: a file holds scores alone, without weights of classes; leave it out, or export a "
+            f"{out}: {asked.key}=true: a file holds scores alone, without {asked.noun}; leave it out, or export a "
             "folder, which keeps them"
         )
     if config.eval.use_tta:

@@ -159,7 +159,8 @@ def predict_files(job: PredictionJob, images: list[InputImage], console: Console
     if process_rank() == 0:
         members = job.predictor.ensemble.members
         origins = [member.origin for member in members if member.origin]
-        job.outputs.record(summary, job.predictor.label_space, origins, job.predictor.temperatures, members[0].tuned)
+        decisions = [member.decision for member in members]
+        job.outputs.record(summary, job.predictor.label_space, origins, decisions)
     return summary
 
 
@@ -184,9 +185,8 @@ def _by_ray(job: RayJob, images: list[InputImage], workers: int | None, console:
     with image_progress(console, len(images), "predicting with Ray") as advance:
         summary = summarise(predict_with_ray(job, images, workers, advance))
     members = job.run.open().members
-    temperatures = [member.temperature for member in members]
-    origins = [member.origin for member in members]
-    job.outputs.record(summary, job.run.read_labels(), origins, temperatures, members[0].tuned)
+    origins, decisions = [member.origin for member in members], [member.decision for member in members]
+    job.outputs.record(summary, job.run.read_labels(), origins, decisions)
     return summary
 
 

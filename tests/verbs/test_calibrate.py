@@ -15,10 +15,14 @@ from PIL import Image
 from rich.console import Console
 
 import dinoseg
+from dinoseg.console.policy_words import policy_in_words
+from dinoseg.evaluation.evaluate import Evaluation
+from dinoseg.evaluation.least_patches import PatchCounts
 from dinoseg.evaluation.temperature import mean_surprise
 from dinoseg.inference.chosen_runs import choose_runs
 from dinoseg.inference.opening import ChosenRun
-from dinoseg.run_folder.calibration_file import CalibrationFile, CalibrationRecord
+from dinoseg.inference.small_patches import absorb_small_patches
+from dinoseg.run_folder.calibration_file import CalibrationFile, CalibrationRecord, LeastPatches
 from dinoseg.verbs import calibrate
 from dinoseg.verbs.calibrate import calibrate_run
 from dinoseg.verbs.evaluate import evaluate_split
@@ -183,16 +187,72 @@ def test_weights_of_classes_are_used_when_asked_for(
     np.testing.assert_allclose(found.probabilities, result.probabilities, atol=1e-6)
     with pytest.raises(ValueError, match="are of one run alone, and several are given"):
         dinoseg.load([run, trained[1]], overrides=["eval.tuned=true"])
-    with pytest.raises(ValueError, match="--tune luck: choose dice or iou"):
-        calibrate_run(ChosenRun(run, device="cpu"), "val", Console(quiet=True), "luck")
+    for option in ("--tune", "--patches"):
+        assert run_cli(["calibrate", run, option, "luck"], monkeypatch) == 1
+        assert f"{option} luck: choose dice or iou" in capsys.readouterr().err
 
 
-def test_weights_of_classes_are_not_for_training(
-    trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("key", "noun"), [("eval.tuned", "weights of classes"), ("eval.least_patches", "least sizes of patches")]
+)
+def test_what_is_found_for_a_trained_run_is_not_for_training(
+    key: str,
+    noun: str,
+    trained: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    settings = tiny_settings(trained[0], tmp_path / "new", "eval.tuned=true")
+    settings = tiny_settings(trained[0], tmp_path / "new", f"{key}=true")
     assert run_cli(["train", *settings], monkeypatch) == 1
-    assert "weights of classes are tuned once a run is trained" in capsys.readouterr().err
+    assert f"{noun} are found once a run is trained" in capsys.readouterr().err
+
+
+def _measured(found: LeastPatches, measured: Evaluation) -> LeastPatches:
+    return found.model_copy(update={"after": measured.to_dict()["mIoU"]})
+
+
+def test_least_sizes_of_patches_are_found_kept_and_used(
+    run: Path,
+    trained: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    images = trained[0] / "test/images"
+    assert run_cli(["eval", run, "eval.least_patches=true"], monkeypatch) == 1
+    assert "has no least sizes of patches; run `dinoseg calibrate" in capsys.readouterr().err
+    assert run_cli(["calibrate", run, "--patches", "iou"], monkeypatch) == 0
+    assert "mean IoU is best with patches of every size: no least sizes are kept" in capsys.readouterr().out
+    assert _calibration(run).least_patches is None
+    # Sizes that do change something, whatever they are worth here.
+    monkeypatch.setattr(PatchCounts, "best", lambda counts, figure: [0, 1024])
+    monkeypatch.setattr(calibrate, "_as_measured", _measured)
+    assert run_cli(["calibrate", run, "--patches", "iou"], monkeypatch) == 0
+    least = _calibration(run).least_patches
+    assert least is not None and least.after != least.before
+    assert f"mean IoU {least.before:.2f} % -> {least.after:.2f} % where smaller patches" in capsys.readouterr().out
+    assert run_cli(["eval", run], monkeypatch) == 0
+    plain = _figures(run)
+    assert plain["mIoU"] == pytest.approx(least.before) and "least_patches" not in plain["policy"]
+    assert run_cli(["eval", run, "eval.least_patches=true"], monkeypatch) == 0
+    assert _figures(run)["mIoU"] == pytest.approx(least.after)
+    assert _figures(run)["policy"]["least_patches"] == least.model_dump()
+    said = "Patches below least sizes found for mean IoU became what lies around them (eval.least_patches)."
+    assert said in policy_in_words(_figures(run)["policy"])
+    given = ["eval.least_patches=true"]
+    assert run_cli(["predict", run, images, "--out", tmp_path / "out", *given], monkeypatch) == 0
+    assert json.loads((tmp_path / "out/predictions.json").read_text())["least_patches"] == least.model_dump()
+    plain_run, patched_run = (dinoseg.load(run, device="cpu", overrides=more) for more in ((), given))
+    expected = absorb_small_patches(plain_run.predict(images / "test_0.png").class_map, least.pixels)
+    np.testing.assert_array_equal(patched_run.predict(images / "test_0.png").class_map, expected)
+    assert plain_run.fingerprint != patched_run.fingerprint
+    with pytest.raises(ValueError, match="least sizes of patches are of one run alone, and several are given"):
+        dinoseg.load([run, trained[1]], overrides=given)
+    capsys.readouterr()
+    assert run_cli(["calibrate", run], monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert "note: the least sizes of patches that were found before are gone; --patches iou finds them again" in said
 
 
 def test_an_export_keeps_it(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,47 @@
+"""What ``dinoseg calibrate`` prints."""
+
+from dinoseg.evaluation.class_weights import TunedFigure
+from dinoseg.evaluation.temperature import HIGHEST, LOWEST
+from dinoseg.labels import LabelSpace
+from dinoseg.run_folder.calibration_file import CalibrationRecord, LeastPatches, TunedWeights
+from dinoseg.system.messages import list_names
+
+
+def calibration_in_words(record: CalibrationRecord) -> str:
+    """The temperature, what it was fitted to, and what it changed."""
+    fitted, before, after = record.fitted_on, record.before, record.after
+    lines = [
+        f"temperature {record.temperature:.4f}, fitted to {fitted.pixels:,} pixels of {fitted.images} images of "
+        f"{fitted.split}",
+        f"ECE {before.ECE:.2f} % -> {after.ECE:.2f} %   NLL {before.NLL:.4f} -> {after.NLL:.4f}   (every pixel)",
+    ]
+    if not LOWEST * 1.01 < record.temperature < HIGHEST / 1.01:
+        lines.append(
+            f"note: that is the end of the range {LOWEST:g} to {HIGHEST:g}; a model that is right, or wrong, on nearly "
+            "every pixel has no temperature of its own: give it more images"
+        )
+    return "\n".join(lines)
+
+
+def weights_in_words(tuned: TunedWeights | None, figure: TunedFigure) -> str:
+    """What weights of classes gain."""
+    if tuned is None:
+        return f"mean {figure} is best without weights of classes: none are kept"
+    weights = ", ".join(f"{weight:.2f}" for weight in tuned.weights)
+    return f"{_gain_in_words(tuned)} with weights of classes {weights}, used with eval.tuned=true"
+
+
+def patches_in_words(least: LeastPatches | None, figure: TunedFigure, label_space: LabelSpace) -> str:
+    """What least sizes of patches gain."""
+    if least is None:
+        return f"mean {figure} is best with patches of every size: no least sizes are kept"
+    named = zip(label_space.class_names, least.pixels, strict=True)
+    sizes = list_names((f"{name} {pixels} px" for name, pixels in named if pixels), 12)
+    return (
+        f"{_gain_in_words(least)} where smaller patches become what lies around them: {sizes}; used with "
+        "eval.least_patches=true"
+    )
+
+
+def _gain_in_words(found: TunedWeights | LeastPatches) -> str:
+    return f"mean {found.figure} {found.before:.2f} % -> {found.after:.2f} %"
