@@ -71,7 +71,9 @@ class Target:
         """
         if constants.HF_HUB_OFFLINE:
             raise ValueError(f"{name}: not sent: HF_HUB_OFFLINE is set; unset it, or {_OFFLINE}")
-        if get_token() is None:
+        with _sending(name):
+            token = get_token()
+        if token is None:
             raise ValueError(
                 f"{name}: not sent: not logged in to the Hub; run `hf auth login`, or set HF_TOKEN, with a token that "
                 f"may write (https://huggingface.co/settings/tokens); {_OFFLINE}"
