@@ -18,7 +18,7 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Nobody else may see it.")] = False,
     with_backbone: Annotated[
         bool,
-        typer.Option("--with-backbone", help="Send the whole model, adapters merged, also where its backbone is public."),
+        typer.Option("--with-backbone", help="Send the whole model, adapters merged."),
     ] = False,
     with_pictures: Annotated[
         bool, typer.Option("--with-pictures", help="Show a few images of the validation in the card.")

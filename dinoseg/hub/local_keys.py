@@ -1,5 +1,8 @@
 """What of a run's config is of the machine and the data that it was trained with, and stays there."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from dinoseg.config import Config, get_key, with_changes
 
 # Paths, patterns of names of files, and where a training ran and was shown.
@@ -37,6 +40,20 @@ def local_values(config: Config) -> list[str]:
     """The keys that say something local."""
     default = Config()
     return [key for key in LOCAL_KEYS if get_key(config, key) != get_key(default, key)]
+
+
+def stated_local_values(document: Mapping[str, Any]) -> list[str]:
+    """The same of a config that is not checked yet, as its file has it: such a value may make a check read a file."""
+    default = Config()
+    return [key for key in LOCAL_KEYS if _stated(document, key, get_key(default, key)) != get_key(default, key)]
+
+
+def _stated(document: Any, key: str, default: Any) -> Any:
+    for part in key.split("."):
+        if not isinstance(document, Mapping) or part not in document:
+            return default
+        document = document[part]
+    return document
 
 
 def told_overrides(overrides: list[str]) -> list[str]:

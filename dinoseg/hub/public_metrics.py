@@ -10,7 +10,7 @@ _PLACES = ("members", "out_of_fold")
 
 
 def public_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of an evaluation, of all images together; means over images and volumes stay, their entries do not."""
+    """The figures of an evaluation, means over images and volumes among them, without their entries."""
     told = {key: value for key, value in metrics.items() if key not in ("per_image", "per_volume", "overrides")}
     told["policy"] = {key: value for key, value in metrics["policy"].items() if key not in _PLACES}
     if metrics.get("per_image"):

@@ -115,7 +115,9 @@ def _of_hub(address: Address) -> PushedFiles | None:
         return None
     for name, part in record.files.items():
         if name not in sizes:
-            raise ValueError(f"{address.text}: {name} is missing in the repository, and {CONFIG_FILE} names it; {REMEDY}")
+            raise ValueError(
+                f"{address.text}: {name} is missing in the repository, and {CONFIG_FILE} names it; {REMEDY}"
+            )
         _refuse_other_size(address, name, sizes[name], part.bytes)
     paths = {name: _fetched(address, name) for name in record.files}
     key = _commit(config, address)
@@ -156,7 +158,9 @@ def _read_record(config: Path, address: Address) -> PushedRecord | None:
         return None
     form, version = document.get("format"), document.get("version")
     if isinstance(form, int) and form > FORMAT:
-        raise ValueError(f"{source}: format {form} of dinoseg {printable(version)[:40]}, which is newer; update dinoseg")
+        raise ValueError(
+            f"{source}: format {form} of dinoseg {printable(version)[:40]}, which is newer; update dinoseg"
+        )
     record = check_document(document, PushedRecord, source, REMEDY)
     for name in record.files:
         if name not in LOADED_FILES:
@@ -189,7 +193,7 @@ def _how_to_fetch(address: Address, why: str) -> str:
     folder = address.repository.partition("/")[2]
     pinned = f" --revision {address.revision}" if address.revision else ""
     return (
-        f"{address.text}: cannot be fetched: {why}. With network, `hf download {address.repository}{pinned} --local-dir "
-        f"{folder}` fetches it: give that folder, hf:{folder}, in its place; or copy the Hub's cache of a machine that "
+        f"{address.text}: cannot be fetched: {why}. With network, `hf download {address.repository}{pinned} "
+        f"--local-dir {folder}` fetches it: give that folder, hf:{folder}, in its place; or copy the Hub's cache of a machine that "
         f"has it to {constants.HF_HUB_CACHE}"
     )

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from dinoseg.config import Config
 from dinoseg.config.loading import config_yaml, load_config
 from dinoseg.hub.layout import CALIBRATION_FILE, CONFIG_FILE, LABELS_FILE, MODEL_FILE, BackboneRecord
-from dinoseg.hub.local_keys import local_values
+from dinoseg.hub.local_keys import local_values, stated_local_values
 from dinoseg.hub.pushed_files import REMEDY, PushedFiles, find_pushed_files
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.labels_json import LabelSpaceRecord
@@ -100,6 +100,7 @@ def _read_config(files: PushedFiles) -> Config:
     reference = _text_with(record.config, "${")
     if reference is not None:
         raise ValueError(f"{source}: config: {printable(reference)[:80]!r} refers to something outside; {REMEDY}")
+    _refuse_local(stated_local_values(record.config), source)
     with tempfile.TemporaryDirectory() as folder:
         # JSON is YAML, so that it is read as strictly as the config of a run.
         file = Path(folder) / "config.yaml"
@@ -109,17 +110,20 @@ def _read_config(files: PushedFiles) -> Config:
         except ValueError as error:
             said = str(error).replace(f"config={file}", "config")
             raise ValueError(f"{source}: {said}; {REMEDY}, or update dinoseg if {record.version} is newer") from None
-    local = local_values(config)
-    if local:
-        raise ValueError(
-            f"{source}: config.{local[0]}: says what is of one machine alone, and is not taken from others; {REMEDY}"
-        )
+    _refuse_local(local_values(config), source)
     if record.backbone.name != config.model.dino_hub:
         raise ValueError(
             f"{source}: backbone.name: {printable(record.backbone.name)[:80]!r} found, {config.model.dino_hub!r} "
             f"expected, which config names; {REMEDY}"
         )
     return config
+
+
+def _refuse_local(keys: list[str], source: str) -> None:
+    if keys:
+        raise ValueError(
+            f"{source}: config.{keys[0]}: says what is of one machine alone, and is not taken from others; {REMEDY}"
+        )
 
 
 def _text_with(value: Any, part: str) -> str | None:
@@ -131,7 +135,15 @@ def _text_with(value: Any, part: str) -> str | None:
 
 
 def _read_labels(files: PushedFiles) -> LabelSpace:
-    return LabelSpace.from_record(_read(files, LABELS_FILE, files.paths[LABELS_FILE], LabelSpaceRecord))
+    space = LabelSpace.from_record(_read(files, LABELS_FILE, files.paths[LABELS_FILE], LabelSpaceRecord))
+    for index, name in enumerate(space.class_names):
+        # Line breaks are harmless; other controls would act on the terminal that shows the name.
+        if any(printable(letter) != letter for letter in name if letter not in "\n\t"):
+            raise ValueError(
+                f"{_source(files, LABELS_FILE)}: classes[{index}].name: {printable(name)[:80]!r} holds control "
+                f"characters; {REMEDY}"
+            )
+    return space
 
 
 def _read_calibration(files: PushedFiles, path: Path) -> CalibrationRecord:

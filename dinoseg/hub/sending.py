@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from dinoseg.config.loading import HUB_PREFIX
 from dinoseg.hub.layout import CARD_FILE, CONFIG_FILE, LIBRARY, LOADED_FILES, METRICS_FILE, PICTURES
@@ -17,6 +16,10 @@ from dinoseg.zoo.asking import HUB, TIMEOUT_SECONDS, first_line
 
 _OURS = {CARD_FILE, CONFIG_FILE, METRICS_FILE, *LOADED_FILES}
 _OUR_PICTURE = re.compile(rf"{PICTURES}/\d+\.png")
+# As the Hub has it; neither -- nor .. anywhere, and no end that is one of git's.
+_PART = r"[a-zA-Z0-9](?:[\w.-]*\w)?"
+_NAME = re.compile(rf"(?!.*(?:--|\.\.|\.git$)){_PART}/{_PART}", re.ASCII)
+_LONGEST_NAME = 96
 _OFFLINE = "--dry-run FOLDER writes what would be sent without it"
 
 
@@ -27,16 +30,11 @@ def checked_name(text: str) -> str:
         ValueError: another form; says which.
     """
     name = text.removeprefix(HUB_PREFIX)
-    owner, slash, _ = name.partition("/")
-    if name and not slash:
+    if name and "/" not in name:
         raise ValueError(f"{text}: whose? Write USER/{name}, with your name on the Hub or that of an organisation")
     if "@" in name:
         raise ValueError(f"{text}: a run is pushed to the main branch; leave @{name.partition('@')[2]} out")
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        owner = ""
-    if not owner:
+    if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
         raise ValueError(
             f"{text}: no name on the Hub; write USER/NAME, of letters, digits, -, _ and . (no -- or .., and at most 96 "
             "letters)"

@@ -1,4 +1,4 @@
-"""What is sent of a run's backbone: nothing of a frozen one that is published, or that stays with whoever trained it."""
+"""What is sent of a run's backbone: of one that is published, and was left as it is, nothing but its name and hash."""
 
 from contextlib import suppress
 

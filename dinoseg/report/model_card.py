@@ -1,4 +1,4 @@
-"""The card of a run that goes to the Hub: what it is, how good it is, and how to use it. No paths, no names of images."""
+"""The card of a run that goes to the Hub: what it is, how good it is, how to use it. No paths, no names of images."""
 
 import platform
 from collections.abc import Mapping
@@ -145,7 +145,8 @@ def _training(facts: CardFacts) -> list[str]:
     lines.append(f"classes, by label id: {_classes(space)}")
     ignored = show_labels(space.ignored_ids, space.kind)
     nouns = "colour" if space.kind == "colours" else "label id"
-    lines.append(f"ignored pixels, which count nowhere: those of {nouns} {plain(ignored)}" if ignored else "no pixel is ignored")
+    counting_nowhere = f"ignored pixels, which count nowhere: those of {nouns} {plain(ignored)}"
+    lines.append(counting_nowhere if ignored else "no pixel is ignored")
     return ["## Trained on", "\n".join(f"- {line}" for line in lines)]
 
 

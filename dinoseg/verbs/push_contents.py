@@ -151,17 +151,15 @@ def _whole_model(opened: OpenedRun) -> _Model:
     return _Model(model_state(segmenter, whole=True), backbone, without_local(config_of_export(opened.config)))
 
 
-def _evaluation(
-    run: RunFolder, opened: OpenedRun, checkpoint: Checkpoint
-) -> tuple[str, dict[str, Any] | None]:
+def _evaluation(run: RunFolder, opened: OpenedRun, checkpoint: Checkpoint) -> tuple[str, dict[str, Any] | None]:
     """The figures of test, else of val, of this checkpoint."""
     for split in ("test", "val"):
         if not (run.evaluation(split) / "metrics.json").is_file():
             continue
         metrics = read_evaluation(run, split, opened.label_space).metrics
-        step = metrics.get("step") or checkpoint.metadata.get("step")
-        of_this = metrics.get("checkpoint", "best") == checkpoint.name and str(step) == checkpoint.metadata.get("step", str(step))
-        if of_this:
+        # An evaluation that was asked for by hand has no step.
+        known = {str(metrics["step"]), checkpoint.metadata.get("step")} if metrics.get("step") else set()
+        if metrics.get("checkpoint", "best") == checkpoint.name and len(known) < 2:
             return split, public_metrics(metrics)
     return "", None
 

@@ -12,6 +12,7 @@ import torch
 from helpers.hub_double import Repository, log_in, running_hub_double
 from helpers.published import use_hub
 from helpers.weight_files import Trap
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dinoseg.config.loading import load_config
@@ -98,6 +99,7 @@ def test_what_is_in_order_is_taken(good: Path) -> None:
         ("model.weights", "/etc/passwd"),
         ("datasets.root", "/etc"),
         ("datasets.split", "../splits.json"),
+        ("datasets.classes", "/etc/passwd"),
         ("train.cache_folder", "/tmp/elsewhere"),
     ],
 )
@@ -120,14 +122,16 @@ def test_a_config_that_names_places_is_refused(key: str, value: Any, bad: Path) 
         (lambda d: d["config"]["decoder_head"].update({"${x}": 1}), "config: '${x}' refers to something outside"),
         (lambda d: d["config"].update(callback="os.system"), "config: unknown key 'callback'"),
         (lambda d: d["config"].update(bs=-1), "bs=-1 is too small"),
-        (lambda d: d["config"]["datasets"].update(classes="../../names.txt"), "../../names.txt"),
         (lambda d: d["files"].update({"../../evil": d["files"]["labels.json"]}), "files: '../../evil' is no file of"),
         (lambda d: d["files"].pop("model.safetensors"), "files: model.safetensors is missing"),
         (lambda d: d["files"]["labels.json"].update(bytes=-1), "files.labels.json.bytes: -1 found, 0 or more expected"),
-        (lambda d: d["backbone"].update(sha256="abc"), "backbone.sha256: \"abc\" found, a text of the form"),
+        (lambda d: d["backbone"].update(sha256="abc"), 'backbone.sha256: "abc" found, a text of the form'),
         (lambda d: d["backbone"].update(name="dinov2_vits14"), "backbone.name: 'dinov2_vits14' found, 'tiny_vit8' exp"),
         (lambda d: d["backbone"].update(sha256="1" * 64), "metadata: backbone_sha256 is '000"),
-        (lambda d: d["backbone"].update(weights="hub"), "metadata: backbone_saved is 'true', where config.json says 'f"),
+        (
+            lambda d: d["backbone"].update(weights="hub"),
+            "metadata: backbone_saved is 'true', where config.json says 'f",
+        ),
         (lambda d: d.update(format=2, version="9.9"), "format 2 of dinoseg 9.9, which is newer; update dinoseg"),
         (lambda d: d.pop("backbone"), "config.json: backbone: missing"),
     ],
@@ -151,6 +155,9 @@ def test_labels_are_checked_like_those_of_a_run(bad: Path) -> None:
     assert _refused(bad).startswith("labels.json: kind: missing; fetch it again, or ask whoever pushed it")
     (bad / "labels.json").write_bytes(b"[]")
     assert _refused(bad).startswith("labels.json damaged: 2 bytes found") or "SHA-256" in _refused(bad)
+    space = LabelSpace.build({0: "rest", 1: "red \x1b[31m"}, None, None, ())
+    _as_named(bad, "labels.json", json.dumps(space.to_dict()).encode())
+    assert _refused(bad).startswith("labels.json: classes[1].name: 'red \\\\x1b[31m' holds control characters")
     other = LabelSpace.build({0: "rest", 1: "other"}, None, None, ())
     other.save(bad / "labels.json")
     _as_named(bad, "labels.json", (bad / "labels.json").read_bytes())
@@ -195,8 +202,6 @@ def test_a_model_file_of_another_run_is_refused(bad: Path) -> None:
     assert _refused(bad).startswith(f"model.safetensors damaged: {len(content) - 4} bytes found, {len(content)} exp")
     file.write_bytes(content)
     tensors = load_file(file)
-    from safetensors import safe_open
-
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata()
     # A backbone with a hole would be filled in at random.
@@ -208,9 +213,7 @@ def test_a_model_file_of_another_run_is_refused(bad: Path) -> None:
         opened_run.load_segmenter()
 
 
-def test_of_a_hub_no_more_is_fetched_than_is_known(
-    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_a_hub_no_more_is_fetched_than_is_known(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {file.name: file.read_bytes() for file in good.iterdir()}
     with running_hub_double() as hub:
         use_hub(monkeypatch, tmp_path / "hub", offline=False, endpoint=hub.endpoint)
@@ -230,11 +233,11 @@ def test_of_a_hub_no_more_is_fetched_than_is_known(
         # Other people's models have a config.json, too.
         hub.repositories["some/bert"] = Repository()
         hub.repositories["some/bert"].commit({"config.json": b'{"model_type": "bert"}', "model.safetensors": b""})
-        with pytest.raises(ValueError, match="^hf:some/bert: none of the heads that are known by name"):
+        with pytest.raises(ValueError, match=r"^hf:some/bert: none of the heads that are known by name"):
             choose_runs("hf:some/bert").open()
-        with pytest.raises(ValueError, match="^hf:some/bert@v7: some/bert has no revision 'v7'; give a branch"):
+        with pytest.raises(ValueError, match=r"^hf:some/bert@v7: some/bert has no revision 'v7'; give a branch"):
             choose_runs("hf:some/bert@v7")
-        with pytest.raises(ValueError, match="^hf:no/body: the Hub has no such repository, or a private one"):
+        with pytest.raises(ValueError, match=r"^hf:no/body: the Hub has no such repository, or a private one"):
             choose_runs("hf:no/body")
     with pytest.raises(ValueError, match="no/body: no such folder; give the output_dir of a training"):
         choose_runs("no/body").open()

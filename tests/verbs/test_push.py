@@ -1,23 +1,26 @@
 """Runs on their way to a Hub and back: what is sent, what stays, and that what was loaded predicts the same."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from filelock import FileLock
 from helpers.hub_double import HubDouble, Repository, log_in, running_hub_double
-from helpers.published import use_hub
+from helpers.published import use_hub, write_backbone, write_hub_cache
 from helpers.tiny import run_cli, save_tiny_weights, tiny_settings, train_tiny_run, write_tiny_dataset
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import dinoseg
+from dinoseg.backbone.timm_models import find_or_describe
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation.*")
 NAME = "user/retina"
@@ -91,7 +94,7 @@ def test_what_was_trained_is_sent_and_predicts_the_same(
     assert _maps(tmp_path / "pushed") == _maps(tmp_path / "of_run") and len(_maps(tmp_path / "pushed")) == 2
     recorded = json.loads((tmp_path / "pushed" / "predictions.json").read_text())
     assert recorded["run"] == address if "run" in recorded else str(run) not in json.dumps(recorded)
-    other = f"model.weights={_other_weights(tmp_path)}"
+    other = f"model.weights={write_backbone(tmp_path / 'other.safetensors', seed=9)}"
     said = _failed(["predict", address, images, other, "--out", tmp_path / "other"], monkeypatch, capsys)
     assert f"{address}/checkpoints/best: trained on other weights of tiny_vit8 than {other} holds" in said
     # From the cache, and with its calibration.
@@ -102,12 +105,6 @@ def test_what_was_trained_is_sent_and_predicts_the_same(
     use_hub(monkeypatch, tmp_path / "elsewhere", offline=False, endpoint=hub.endpoint)
     said = _failed(["predict", address, images, file], monkeypatch, capsys)
     assert f"{address}: the Hub has no such repository, or a private one" in said and "hf auth login" in said
-
-
-def _other_weights(folder: Path) -> Path:
-    from helpers.published import write_backbone
-
-    return write_backbone(folder / "other.safetensors", seed=9)
 
 
 def test_it_is_evaluated_exported_averaged_and_a_start(
@@ -144,7 +141,9 @@ def test_it_is_evaluated_exported_averaged_and_a_start(
     assert run_cli(["train", *settings], monkeypatch) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "load_from=hf:head: " in said and "all 3 classes kept" in said and ".cache" not in said
-    started, pushed = (load_file(path) for path in ("next/checkpoints/best/model.safetensors", "head/model.safetensors"))
+    started, pushed = (
+        load_file(path) for path in ("next/checkpoints/best/model.safetensors", "head/model.safetensors")
+    )
     assert all(torch.equal(started[name], pushed[name]) for name in pushed)
     other = _failed(["train", *settings, "decoder_head.type=dense", "output_dir=other"], monkeypatch, capsys)
     assert "load_from=hf:head: " in other and "decoder_head.type=linear" in other
@@ -163,10 +162,6 @@ def test_a_published_backbone_is_named_and_not_sent(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A run on weights that the Hub has, given as ``hub`` or as a file, with adapters or with the backbone saved."""
-    import timm
-
-    from dinoseg.backbone.timm_models import find_or_describe
-
     backbone = "timm:vit_tiny_patch16_224"
     model = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=0)
     published = find_or_describe(backbone).origin.removeprefix("https://huggingface.co/")
@@ -198,9 +193,6 @@ def test_a_published_backbone_is_named_and_not_sent(
 
 
 def _in_cache(state: dict[str, torch.Tensor], cache: Path, repository: str) -> Path:
-    from helpers.published import write_hub_cache
-    from safetensors.torch import save_file
-
     cache.mkdir()
     save_file(state, cache / "file.safetensors")
     snapshot = write_hub_cache(cache, repository, {"model.safetensors": cache / "file.safetensors"})
@@ -230,8 +222,6 @@ def test_pushed_again_it_is_the_newest_that_is_loaded_and_what_is_left_over_goes
     assert "](pictures/1.png)" in first.files["README.md"].decode()
     assert dinoseg.load(f"hf:{NAME}", device="cpu").temperatures != (1.0,)
     old, changed = next(iter(first.versions)), tmp_path / "changed"
-    import shutil
-
     shutil.copytree(run, changed)
     (changed / "calibration.json").unlink()
     assert run_cli(["push", changed, f"hf:{NAME}", *whole], monkeypatch) == 0
@@ -282,7 +272,9 @@ def test_what_cannot_be_pushed_says_why_and_what_to_do(
         "dinoseg push both/2_b user/retina-2; whoever predicts names them all: dinoseg predict hf:user/retina-1 "
         "hf:user/retina-2 IMAGES" in said("both", NAME)
     )
-    assert f"--dry-run {empty}: exists and is not an empty folder; give a new one" in said(run, NAME, "--dry-run", empty)
+    assert f"--dry-run {empty}: exists and is not an empty folder; give a new one" in said(
+        run, NAME, "--dry-run", empty
+    )
 
     assert "other/retina: not sent: no right to write there (You don't have the rights" in said(run, "other/retina")
     hub.repositories["other/retina"] = Repository()
