@@ -194,6 +194,6 @@ def _how_to_fetch(address: Address, why: str) -> str:
     pinned = f" --revision {address.revision}" if address.revision else ""
     return (
         f"{address.text}: cannot be fetched: {why}. With network, `hf download {address.repository}{pinned} "
-        f"--local-dir {folder}` fetches it: give that folder, hf:{folder}, in its place; or copy the Hub's cache of a machine that "
-        f"has it to {constants.HF_HUB_CACHE}"
+        f"--local-dir {folder}` fetches it: give that folder, hf:{folder}, in its place; or copy the Hub's cache of a "
+        f"machine that has it to {constants.HF_HUB_CACHE}"
     )

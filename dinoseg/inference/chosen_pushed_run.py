@@ -53,8 +53,8 @@ class ChosenPushedRun(ChosenRun):
         if self._run.needs_weights and not is_given("model.weights", self.overrides):
             raise ValueError(
                 f"{self.words}: its backbone, {backbone.name}, had its weights from a file that was not pushed "
-                f"(SHA-256 of its tensors {backbone.sha256[:12]}...); get that file from whoever pushed the run, and give it as "
-                "model.weights=FILE"
+                f"(SHA-256 of its tensors {backbone.sha256[:12]}...); get that file from whoever pushed the run, and "
+                "give it as model.weights=FILE"
             )
         with named_as(self.path, self.words):
             opened = super().open()
