@@ -160,8 +160,8 @@ def test_a_published_backbone_is_named_and_not_sent(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A run on weights that the Hub has, given as ``hub`` or as a file, with adapters or with the backbone saved."""
-    backbone = "timm:vit_tiny_patch16_224"
-    model = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=0)
+    backbone = "timm:test_vit"
+    model = timm.create_model("test_vit", pretrained=False, num_classes=0)
     published = find_or_describe(backbone).origin.removeprefix("https://huggingface.co/")
     weights = _in_cache(model.state_dict(), tmp_path / "hub", published)
     data = write_tiny_dataset(tmp_path / "data", {"train": 2, "val": 1})
