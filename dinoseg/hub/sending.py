@@ -150,6 +150,9 @@ def _sending(name: str) -> Iterator[None]:
                 "its owner, or log in with a token that may write (https://huggingface.co/settings/tokens)"
             ) from None
         raise ValueError(f"{name}: not sent: the Hub refused it ({said}); try again later, or {_OFFLINE}") from error
+    except ValueError as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{name}: not sent: the Hub refused it ({said}); {_OFFLINE}") from error
     # Whatever else a transfer can raise (each of several HTTP libraries has its own classes) has the same remedy.
     except Exception as error:
         raise ValueError(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dinoseg.config.loading import HUB_PREFIX, is_given
 from dinoseg.hub.pushed_run import PushedRun
+from dinoseg.hub.sent_backbone import published_name
 from dinoseg.inference.opening import ChosenRun, OpenedRun
 from dinoseg.labels import LabelSpace
 from dinoseg.run_folder.run_source import RunSource
@@ -51,10 +52,11 @@ class ChosenPushedRun(ChosenRun):
         """
         backbone = self._run.backbone
         if self._run.needs_weights and not is_given("model.weights", self.overrides):
+            published = published_name(backbone.name) is not None
             raise ValueError(
                 f"{self.words}: its backbone, {backbone.name}, had its weights from a file that was not pushed "
                 f"(SHA-256 of its tensors {backbone.sha256[:12]}...); get that file from whoever pushed the run, and "
-                "give it as model.weights=FILE"
+                f"give it as model.weights=FILE{' (hub, if it is the published one)' if published else ''}"
             )
         with named_as(self.path, self.words):
             opened = super().open()

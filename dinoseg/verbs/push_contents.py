@@ -25,6 +25,7 @@ from dinoseg.hub.local_keys import without_local
 from dinoseg.hub.public_metrics import public_metrics
 from dinoseg.hub.sent_backbone import backbone_of, published_name
 from dinoseg.inference.opening import OpenedRun
+from dinoseg.labels import LabelSpace
 from dinoseg.report.model_card import CardFacts, model_card
 from dinoseg.run_folder.calibration_file import CalibrationFile
 from dinoseg.run_folder.checkpoint import Checkpoint, model_state
@@ -92,20 +93,7 @@ def write_push_contents(opened: OpenedRun, checkpoint: Checkpoint, folder: Path,
     """
     run, space = RunFolder(checkpoint.folder.parent.parent), opened.label_space
     model = _whole_model(opened) if parts.whole else _trained_model(opened, checkpoint)
-    metadata = {key: value for key, value in checkpoint.metadata.items() if key in _KEPT}
-    counts = {key: value.partition(" ")[0] for key, value in checkpoint.metadata.items() if key in _COUNTS}
-    save_tensors(
-        dict(model.tensors),
-        folder / MODEL_FILE,
-        metadata
-        | counts
-        | {
-            "backbone": model.backbone.name,
-            "backbone_sha256": model.backbone.sha256,
-            "backbone_saved": str(model.backbone.weights == "included").lower(),
-            **describe_training(model.config, space),
-        },
-    )
+    save_tensors(dict(model.tensors), folder / MODEL_FILE, _metadata(model, space, checkpoint.metadata))
     space.save(folder / LABELS_FILE)
     if opened.calibration is not None:
         of_pushed = {"checkpoint": "best", "weights_sha256": file_sha256(folder / MODEL_FILE)}
@@ -149,6 +137,19 @@ def _whole_model(opened: OpenedRun) -> _Model:
     digest = backbone_hash(segmenter.backbone.state_dict())
     backbone = BackboneRecord(name=opened.config.model.dino_hub, sha256=digest, weights="included")
     return _Model(model_state(segmenter, whole=True), backbone, without_local(config_of_export(opened.config)))
+
+
+def _metadata(model: _Model, space: LabelSpace, of_checkpoint: Mapping[str, str]) -> dict[str, str]:
+    """That of the model file: what a checkpoint says, without paths and names."""
+    counts = {key: of_checkpoint[key].partition(" ")[0] for key in _COUNTS if key in of_checkpoint}
+    return {
+        **{key: of_checkpoint[key] for key in _KEPT if key in of_checkpoint},
+        **counts,
+        "backbone": model.backbone.name,
+        "backbone_sha256": model.backbone.sha256,
+        "backbone_saved": str(model.backbone.weights == "included").lower(),
+        **describe_training(model.config, space),
+    }
 
 
 def _evaluation(run: RunFolder, opened: OpenedRun, checkpoint: Checkpoint) -> tuple[str, dict[str, Any] | None]:

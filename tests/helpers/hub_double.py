@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 USER, TOKEN = "user", "hf_of_the_user"
+LICENCES = ("apache-2.0", "other", None)
 Answer = tuple[int, dict[str, str], bytes]
 
 
@@ -60,8 +61,9 @@ class HubDouble:
         if token not in ("", TOKEN):
             return 401, {"X-Error-Message": "Invalid credentials in Authorization header"}, b""
         if path == "/api/validate-yaml":
-            yaml.safe_load(json.loads(body)["content"].split("---")[1])
-            return _json({})
+            said = yaml.safe_load(json.loads(body)["content"].split("---")[1])
+            wrong = [{"message": '"license" must be one of those known'}] if said.get("license") not in LICENCES else []
+            return (400, {}, json.dumps({"errors": wrong}).encode()) if wrong else _json({})
         if path == "/api/repos/create":
             return self._create(json.loads(body), token)
         parts = path.strip("/").split("/")

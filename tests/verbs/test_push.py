@@ -287,6 +287,10 @@ def test_what_cannot_be_pushed_says_why_and_what_to_do(
     assert "user/bert: holds something else than a run of dinoseg (pytorch_model.bin)" in said(run, "user/bert")
     hub.repositories["user/open"] = Repository()
     assert "user/open: is there already and public, and --private is given" in said(run, "user/open", "--private")
+    monkeypatch.setattr("helpers.hub_double.LICENCES", ())
+    assert f'{NAME}: not sent: the Hub refused it (Invalid metadata in README.md. - "license" must be' in said(
+        run, NAME
+    )
     log_in(monkeypatch, tmp_path, "hf_of_nobody")
     assert f"{NAME}: not sent: the Hub does not know the token" in said(run, NAME)
     log_in(monkeypatch, tmp_path, None)
@@ -296,4 +300,5 @@ def test_what_cannot_be_pushed_says_why_and_what_to_do(
     assert f"{NAME}: not sent: the Hub was not reached (" in said(run, NAME)
     use_hub(monkeypatch, tmp_path / "hub", offline=True)
     assert f"{NAME}: not sent: HF_HUB_OFFLINE is set; unset it, or --dry-run FOLDER" in said(run, NAME)
-    assert NAME not in hub.repositories
+    # Made, and left empty: the next push fills it.
+    assert hub.repositories[NAME].files == {}
