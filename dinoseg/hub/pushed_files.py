@@ -57,16 +57,13 @@ def find_pushed_files(address: Address) -> PushedFiles | None:
     if address.head is not None:
         return None
     cached = _cached(address, CONFIG_FILE)
-    if cached is None and any(_cached(address, name) for name in HEAD_FILES):
+    if (cached is None and any(_cached(address, name) for name in HEAD_FILES)) or _is_of_others(cached):
         return None
-    record = None if cached is None else _read_record(cached, address)
-    if cached is not None and record is None:
-        return None
-    found = None if cached is None or record is None else _of_cache(address, cached, record)
+    found = _of_cache(address, cached)
+    if constants.HF_HUB_OFFLINE and found is None:
+        raise ValueError(_how_to_fetch(address, "HF_HUB_OFFLINE is set, and it is not in the Hub's cache"))
     if found is not None and (constants.HF_HUB_OFFLINE or address.revision == found.key):
         return found
-    if constants.HF_HUB_OFFLINE:
-        raise ValueError(_how_to_fetch(address, "HF_HUB_OFFLINE is set, and it is not in the Hub's cache"))
     try:
         return _of_hub(address)
     except UnreachedError as error:
@@ -92,12 +89,37 @@ def _of_folder(address: Address, folder: Path) -> PushedFiles | None:
     return PushedFiles(address, key[:40], record, _checked(address, record, paths))
 
 
-def _of_cache(address: Address, config: Path, record: PushedRecord) -> PushedFiles | None:
-    """None where a file is missing: a fetch was broken off."""
-    paths = {name: path for name in record.files if (path := _cached(address, name)) is not None}
-    if paths.keys() != record.files.keys():
+def _is_of_others(config: Path | None) -> bool:
+    """Whether a config.json of the cache is that of another library."""
+    if config is None:
+        return False
+    try:
+        return config.stat().st_size > LARGEST_CONFIG or not is_pushed(load_json(config, REMEDY))
+    except ValueError:
+        # Damaged: it may be better by now.
+        return False
+
+
+def _of_cache(address: Address, config: Path | None) -> PushedFiles | None:
+    """None where a file is missing, since a fetch was broken off, or damaged and the Hub may have a better one.
+
+    Raises:
+        ValueError: it is damaged, and no other is to be had.
+    """
+    if config is None:
         return None
-    return PushedFiles(address, _commit(config, address), record, _checked(address, record, paths))
+    try:
+        record = _read_record(config, address)
+        if record is None:
+            return None
+        paths = {name: path for name in record.files if (path := _cached(address, name)) is not None}
+        if paths.keys() != record.files.keys():
+            return None
+        return PushedFiles(address, _commit(config, address), record, _checked(address, record, paths))
+    except ValueError:
+        if constants.HF_HUB_OFFLINE:
+            raise
+        return None
 
 
 def _of_hub(address: Address) -> PushedFiles | None:

@@ -58,7 +58,6 @@ def push_run(run: str, repository: str, options: PushOptions, console: Console) 
     target = None if options.dry_run is not None else Target.find(name, options.private)
     opened = ChosenRun(run, options.checkpoint, None).open()
     checkpoint = RunFolder(Path(run)).open_checkpoint(options.checkpoint)
-
     what = PushedParts(name, whole=options.with_backbone, pictures=options.with_pictures)
     if target is None:
         assert options.dry_run is not None
@@ -80,7 +79,8 @@ def _refuse_other_than_run(run: str, name: str) -> None:
     path = Path(run)
     if is_address(run):
         raise ValueError(
-            f"{run}: is on the Hub already; `dinoseg export {run} FOLDER` makes a run folder of it, which can be pushed"
+            f"{run}: is on the Hub already, or ready for it; `dinoseg export {run} FOLDER` makes a run folder of it, "
+            "which can be pushed"
         )
     if is_ensemble(path):
         members = EnsembleFolder(path).names()

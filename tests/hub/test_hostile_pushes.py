@@ -230,6 +230,9 @@ def test_of_a_hub_no_more_is_fetched_than_is_known(good: Path, tmp_path: Path, m
         repository.commit({name: files[name] for name in ("config.json", "labels.json")})
         with pytest.raises(ValueError, match=f"^hf:{NAME}: model.safetensors is missing in the repository"):
             choose_runs(f"hf:{NAME}")
+        # What was damaged is asked for anew: there may be a better one by now.
+        repository.commit(files)
+        assert choose_runs(f"hf:{NAME}").read_labels().num_classes == 2
         # Other people's models have a config.json, too.
         hub.repositories["some/bert"] = Repository()
         hub.repositories["some/bert"].commit({"config.json": b'{"model_type": "bert"}', "model.safetensors": b""})

@@ -259,7 +259,9 @@ def test_what_cannot_be_pushed_says_why_and_what_to_do(
     assert "user/re..tina: no name on the Hub; write USER/NAME" in said(run, "user/re..tina")
     assert "user/a@v1: a run is pushed to the main branch" in said(run, "user/a@v1")
     assert "nowhere: no such folder; give the output_dir of a training" in said("nowhere", NAME)
-    assert "hf:user/x: is on the Hub already; `dinoseg export hf:user/x FOLDER`" in said("hf:user/x", NAME)
+    assert "hf:user/x: is on the Hub already, or ready for it; `dinoseg export hf:user/x FOLDER`" in said(
+        "hf:user/x", NAME
+    )
     with FileLock(run / ".lock"):
         assert f"{run}: is being trained (" in said(run, NAME)
     empty = tmp_path / "empty"
