@@ -12,6 +12,7 @@ from rich.console import Console
 from dinoseg import __version__
 from dinoseg.commands.data import cache, check, import_annotations
 from dinoseg.commands.figures import calibrate, compare, evaluate, report
+from dinoseg.commands.hub import push
 from dinoseg.commands.keys import CommandWithKeys
 from dinoseg.commands.lists import backbones, options, zoo
 from dinoseg.commands.predictions import export, predict, suggest
@@ -54,6 +55,7 @@ app.command(cls=CommandWithKeys)(report)
 app.command(cls=CommandWithKeys)(predict)
 app.command(cls=CommandWithKeys)(suggest)
 app.command(cls=CommandWithKeys)(export)
+app.command()(push)
 app.command()(options)
 app.command()(backbones)
 app.command()(zoo)

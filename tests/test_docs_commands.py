@@ -34,6 +34,7 @@ NOT_RUN = {
     "dinoseg predict hf:": "needs the network; its own tests have a Hub of their own",
     "dinoseg eval hf:": "needs the network; its own tests have a Hub of their own",
     "dinoseg export hf:": "needs the network; its own tests have a Hub of their own",
+    "dinoseg push runs/retina user/retina-vessels --private": "needs the network; its own tests have a Hub",
     "dinoseg train datasets.root=data/retina output_dir=runs/from-ade20k": "needs the network; its own tests do not",
     "dinoseg train datasets.root=data/camvid output_dir=runs/tuned": "needs a published file; its own tests write one",
     "accelerate launch": "its settings are placeholders",

@@ -16,6 +16,7 @@ FLOORS = [
     ["data", "tracking", "backbone"],
     ["check", "drawing", "importing", "models"],
     ["run_folder", "losses", "features", "zoo"],
+    ["hub"],
     ["inference", "onnx"],
     ["evaluation", "exporting"],
     ["console"],

@@ -29,10 +29,10 @@ def evaluate(
     """Evaluates a run at native size, as ``dinoseg eval`` does; or several, whose probabilities are averaged.
 
     Args:
-        run: a run folder, the ``Run`` that ``train`` returned, a folder that ``export`` wrote, a published head
-            (``hf:owner/name``, with ``datasets.root`` among the overrides), or a list of such. Of several the first
-            says where the data lies and what is measured. ``val`` of the folder of a cross-validation is scored out of
-            fold.
+        run: a run folder, the ``Run`` that ``train`` returned, a folder that ``export`` wrote, a pushed run or
+            a published head (``hf:owner/name``, with ``datasets.root`` among the overrides), or a list of such. Of
+            several the first says where the data lies and what is measured. ``val`` of the folder of a cross-validation
+            is scored out of fold.
         split: ``train``, ``val`` or ``test`` of the run's data.
         data: a data set of your own in place of a split; see ``OwnDataset``. It holds label ids of the run.
         checkpoint: ``best`` or ``last``.

@@ -15,7 +15,7 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="[RUN]... [KEY=VALUE]...",
-            help="Run folder, or published head (hf:owner/name); several: the mean of their probabilities; settings.",
+            help="Run folder, or one on the Hub (hf:owner/name); several: the mean of their probabilities; settings.",
         ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="train, val or test; val when left out.")] = None,

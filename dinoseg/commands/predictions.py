@@ -15,7 +15,7 @@ def predict(
         list[str],
         typer.Argument(
             metavar="RUN... IMAGES... [KEY=VALUE]...",
-            help="Run folders or published heads, hf:owner/name (several: the mean of their probabilities); files, "
+            help="Run folders, or hf:owner/name on the Hub (several: the mean of their probabilities); files, "
             "folders, quoted globs; settings.",
         ),
     ],
@@ -101,7 +101,7 @@ def export(
         list[str],
         typer.Argument(
             metavar="RUN... OUT [KEY=VALUE]...",
-            help="Runs (or hf:HEAD), then a new folder, FILE.onnx or FILE.pt2; settings.",
+            help="Runs (or hf:owner/name), then a new folder, FILE.onnx or FILE.pt2; settings.",
         ),
     ],
     checkpoint: CheckpointOption = "best",

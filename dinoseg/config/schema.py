@@ -51,7 +51,8 @@ class Config(Section):
         resume="free",
     )
     load_from: str | None = option(
-        None, "run folder, state dict of its authors' code, or published head (hf:owner/name), whose head to start from"
+        None,
+        "run folder, state dict of its authors' code, or hf:owner/name on the Hub, whose head to start from",
     )
     model: ModelConfig = Field(default_factory=ModelConfig)
     lora: LoraConfig = Field(default_factory=LoraConfig)

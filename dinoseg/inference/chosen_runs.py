@@ -10,7 +10,9 @@ import torch
 
 from dinoseg.config import Config
 from dinoseg.config.loading import HUB_PREFIX
+from dinoseg.hub.pushed_run import find_pushed_run
 from dinoseg.inference.chosen_head import ChosenHead
+from dinoseg.inference.chosen_pushed_run import ChosenPushedRun
 from dinoseg.inference.decision import asked_of_calibration
 from dinoseg.inference.ensemble import Ensemble, Member
 from dinoseg.inference.opening import ChosenRun, OpenedRun
@@ -200,11 +202,12 @@ def choose_runs(
 ) -> Chosen:
     """One run or several, as a user names them; of a folder that holds several, its runs are meant.
 
-    ``hf:owner/name`` is a published head, which stands for a run.
+    ``hf:owner/name`` is a run that was pushed, or a published head, which stands for a run; a name that is not known is
+    looked up on the Hub.
 
     Raises:
-        ValueError: no run, an ``ensemble.json`` that is damaged, the address of a head that is none, or the name of one
-            that is not told as such.
+        ValueError: no run, an ``ensemble.json`` that is damaged, an address where nothing is, or not to be had, or the
+            name of a head that is not told as such.
     """
     given = runs if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
     paths: list[str | os.PathLike[str]] = []
@@ -217,7 +220,7 @@ def choose_runs(
     chosen: list[ChosenRun | ChosenHead] = []
     for path in paths:
         if is_address(path):
-            chosen.append(ChosenHead(Address.parse(os.fspath(path)), device, overrides))
+            chosen.append(_chosen_address(Address.parse(os.fspath(path)), checkpoint, device, overrides))
         elif is_ensemble(Path(path)):
             members = EnsembleFolder(Path(path)).members()
             # The file names the weights of the best checkpoint of each.
@@ -230,6 +233,15 @@ def choose_runs(
     if len(chosen) == 1:
         return chosen[0]
     return ChosenEnsemble(tuple(chosen), Path(paths[0]) if len(paths) == 1 else None)
+
+
+def _chosen_address(
+    address: Address, checkpoint: str, device: str | None, overrides: Sequence[str]
+) -> ChosenRun | ChosenHead:
+    pushed = find_pushed_run(address)
+    if pushed is not None:
+        return ChosenPushedRun.of(pushed, checkpoint, device, overrides)
+    return ChosenHead(address, device, overrides)
 
 
 def _refuse_without_prefix(name: str) -> None:

@@ -254,8 +254,8 @@ def load(
 
     Args:
         run: folder that a training wrote, the ``Run`` that ``train`` returned, a folder that ``export`` wrote, a
-            published head (``hf:owner/name``, ``hf:FOLDER``; see docs/published.md), or a list of such. Several must
-            have the same classes.
+            pushed run or a published head (``hf:owner/name``, ``hf:FOLDER``; see docs/hub.md and docs/published.md), or
+            a list of such. Several must have the same classes.
         checkpoint: ``best`` or ``last``; of each.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         overrides: ``key=value`` changes of the config of each run, e.g. ``eval.mode=whole`` or ``model.weights=PATH``;

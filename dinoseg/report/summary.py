@@ -66,8 +66,13 @@ def _model_in_words(folder: RunFolder, config: Config, recorded: RecordedEvaluat
     with suppress(ValueError):
         step = step or folder.open_checkpoint(checkpoint).metadata.get("step")
     where = f"checkpoint {checkpoint}" + (f", step {step} of {config.scheduler.total_iter}" if step else "")
+    return [model_in_words(config), where]
+
+
+def model_in_words(config: Config) -> str:
+    """Backbone, what of it was trained, and head."""
     mode, head = config.model.mode or "freeze", config.decoder_head.type
-    return [f"{config.model.dino_hub} ({_MODES.get(mode, mode)}), {_HEADS.get(head, head)}", where]
+    return f"{config.model.dino_hub} ({_MODES.get(mode, mode)}), {_HEADS.get(head, head)}"
 
 
 def _commands(folder: RunFolder, recorded: RecordedEvaluation, overrides: tuple[str, ...]) -> list[str]:

@@ -236,7 +236,8 @@ class Checkpoint:
             result = segmenter.load_state_dict(tensors, strict=False)
         except RuntimeError as error:
             raise ValueError(f"{file}: does not fit the run's config: {error}") from None
-        missing = [name for name in result.missing_keys if name in model_state(segmenter, whole=False)]
+        needed = model_state(segmenter, whole=self.holds_backbone)
+        missing = [name for name in result.missing_keys if name in needed]
         if missing or result.unexpected_keys:
             raise ValueError(
                 f"{file}: does not fit the run's config: missing {missing[:3]}, unexpected {result.unexpected_keys[:3]}"

@@ -69,6 +69,25 @@ def _locked(folder: Path, name: str, work: str, remedy: str) -> Iterator[None]:
         _remove_empty(folder, name, made)
 
 
+def refuse_while_trained(folder: Path) -> None:
+    """Raises ValueError while a training is at work in a run folder; names process, machine and time."""
+    file = folder / LOCK_FILE
+    if not file.exists():
+        return
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"{folder}: is being trained ({_read_holder(folder / _holder_file(LOCK_FILE))}); wait for its end, or stop "
+            "it: it keeps its best checkpoint"
+        ) from None
+    except OSError:
+        # Of a run that may only be read nobody here is the trainer.
+        return
+    lock.release()
+
+
 def is_of_lock(path: Path) -> bool:
     """Whether a file of a run folder belongs to its lock."""
     return path.name in (LOCK_FILE, _holder_file(LOCK_FILE))

@@ -8,6 +8,7 @@ from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.folder import RunFolder, load_segmenter
+from dinoseg.system.messages import named_as
 
 
 @dataclass(frozen=True)
@@ -16,15 +17,17 @@ class RunSource:
 
     Attributes:
         checkpoint: the chosen one; each part is verified when it is read.
+        address: what a command names it by where that is not its folder.
     """
 
     folder: RunFolder
     checkpoint: Checkpoint
+    address: str | None = None
 
     @property
     def words(self) -> str:
-        """The run folder."""
-        return str(self.folder.path)
+        """The run folder, or its address."""
+        return str(self.folder.path) if self.address is None else self.address
 
     @property
     def version(self) -> str:
@@ -57,4 +60,5 @@ class RunSource:
         Raises:
             ValueError: a damaged checkpoint, or the backbone's weights are not to be had.
         """
-        return load_segmenter(self.checkpoint, config, label_space)
+        with named_as(self.folder.path, self.words):
+            return load_segmenter(self.checkpoint, config, label_space)

@@ -1,7 +1,8 @@
 """Pieces of messages: lists of names, texts that every terminal takes, and durations."""
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from unicodedata import category
 
@@ -50,6 +51,15 @@ def _escaped(letter: str) -> str:
 def spreadsheet_text(cell: Any) -> Any:
     """A cell of a CSV file: a text that a spreadsheet would run as a formula is marked as text."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) else cell
+
+
+@contextmanager
+def named_as(place: object, name: str) -> Iterator[None]:
+    """Messages of the block name a place that a user knows by another name, or has never seen, by that one."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(place), name)) from error
 
 
 def duration_in_words(seconds: float) -> str:

@@ -1,14 +1,30 @@
-"""``load_from=hf:...``: a training that starts from a published head."""
+"""``load_from=hf:...``: a training that starts from a pushed run, or a published head."""
 
 from dinoseg.backbone import BackboneSpec
+from dinoseg.hub.pushed_run import find_pushed_run
 from dinoseg.labels import LabelSpace
 from dinoseg.models.pmt_head import PmtHead
 from dinoseg.models.segmenter import Segmenter
+from dinoseg.system.messages import named_as
 from dinoseg.training.class_rows import ClassRows
+from dinoseg.training.load_from import load_from
 from dinoseg.zoo.address import Address
 from dinoseg.zoo.files import head_file
 from dinoseg.zoo.pmt_state import FFN_RATIO, PmtSizes, load_decoder, read_decoder
 from dinoseg.zoo.published import published_labels
+
+
+def load_address(segmenter: Segmenter, address: Address, label_space: LabelSpace) -> str:
+    """Loads what an address names: a pushed run as ``load_from`` does a run folder, else a published head.
+
+    Raises:
+        ValueError: see ``find_pushed_run``, ``load_from`` and ``load_published``.
+    """
+    pushed = find_pushed_run(address)
+    if pushed is None:
+        return load_published(segmenter, address, label_space)
+    with named_as(pushed.folder, address.text):
+        return load_from(segmenter, pushed.folder, label_space).replace(str(pushed.folder), address.text)
 
 
 def load_published(segmenter: Segmenter, address: Address, label_space: LabelSpace) -> str:

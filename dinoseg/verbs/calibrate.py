@@ -90,8 +90,9 @@ def calibrate_arguments(
             f"{run.words}: {len(run.runs)} runs; each is calibrated alone, and their mean takes each at its own "
             "temperature: give one run folder"
         )
-    if isinstance(run, ChosenHead):
-        raise ValueError(f"{run.words}: a published head, which has no folder for calibration.json; export it first")
+    if isinstance(run, ChosenHead) or not run.keeps_figures:
+        what = "a published head" if isinstance(run, ChosenHead) else "a run of the Hub"
+        raise ValueError(f"{run.words}: {what}, which has no folder for calibration.json; export it first")
     calibrate_run(run, split, console, wanted)
     note_unused_keys(settings, "calibrate")
 

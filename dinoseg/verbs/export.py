@@ -117,7 +117,7 @@ def _written(out: Path) -> Iterator[Path]:
 
 
 def _write_run(opened: OpenedRun, segmenter: Segmenter, target: RunFolder) -> None:
-    config = _config_of_export(opened.config)
+    config = config_of_export(opened.config)
     metadata = opened.source.metadata | {
         "backbone": opened.config.model.dino_hub,
         "backbone_saved": "true",
@@ -159,7 +159,7 @@ def _why_unwritten(out: Path, error: UnwrittenError | OSError) -> str:
     return f"cannot be written ({reason}){room}; nothing is left of it: make room, or give a folder on another disk"
 
 
-def _config_of_export(config: Config) -> Config:
+def config_of_export(config: Config) -> Config:
     """The run's config for a model of which nothing is trained any more, wherever it will lie."""
     return with_changes(
         config,

@@ -30,7 +30,7 @@ from dinoseg.training.feature_cache import fill_feature_cache
 from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
 from dinoseg.training.load_from import load_from
-from dinoseg.training.load_published import load_published
+from dinoseg.training.load_published import load_address
 from dinoseg.training.loop import Trainer
 from dinoseg.training.pace import Estimate
 from dinoseg.training.plan import describe_plan, estimate_time
@@ -249,7 +249,7 @@ def _starting_point(trainer: Trainer, checkpoint: Checkpoint | None) -> str:
     if not source:
         return ""
     if is_address(source):
-        remark = load_published(trainer.segmenter, Address.parse(source), trainer.label_space)
+        remark = load_address(trainer.segmenter, Address.parse(source), trainer.label_space)
     else:
         remark = load_from(trainer.segmenter, Path(source), trainer.label_space)
     if trainer.average is not None:

@@ -3,21 +3,18 @@
 import os
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from dinoseg.backbone.catalogue import find_backbone
 from dinoseg.system.messages import list_names, printable
 from dinoseg.zoo.address import Address
-from dinoseg.zoo.catalogue import nearest_head
+from dinoseg.zoo.asking import HUB, UnreachedError, asking_hub, model_info
 
 # What the file with the head's weights is called, the safer format first.
 HEAD_FILES = ("model.safetensors", "pytorch_model.bin")
 # What the backbone's may be called beside it, in a folder of one's own.
 BACKBONE_FILES = ("backbone.safetensors", "backbone.pth")
 _BACKBONE_FILE = "model.safetensors"
-_HUB = "https://huggingface.co/"
-_TIMEOUT_SECONDS = 10.0
 
 
 def head_file(address: Address) -> Path:
@@ -59,33 +56,16 @@ def _local_file(address: Address, path: Path) -> Path:
 
 
 def _download(address: Address, repository: str) -> Path:
-    page = f"{_HUB}{repository}"
+    page = f"{HUB}{repository}"
     try:
-        # Fails at once without network, where the download would go on trying.
-        info = HfApi().model_info(repository, revision=address.revision, timeout=_TIMEOUT_SECONDS)
-        listed = [entry.rfilename for entry in info.siblings or []]
-        name = next((name for name in HEAD_FILES if name in listed), None)
-        if name is not None:
-            return Path(hf_hub_download(repository, name, revision=address.revision))
-    except GatedRepoError:
-        raise ValueError(
-            f"{address.text}: the Hub gives this to those whom its owner let in; ask on {page}, then log in with "
-            "`hf auth login`"
-        ) from None
-    except RepositoryNotFoundError:
-        raise ValueError(
-            f"{address.text}: the Hub has no such repository, or a private one; {nearest_head(repository)}"
-            "`dinoseg zoo` lists the heads that are known; to a private one, log in with `hf auth login`"
-        ) from None
-    except RevisionNotFoundError:
-        raise ValueError(
-            f"{address.text}: {repository} has no revision {address.revision!r}; give a branch, a tag or a commit of "
-            f"{page}/commits/main, or leave @{address.revision} out for the newest"
-        ) from None
-    # Whatever a download can raise (each of several HTTP libraries has its own classes) has the same remedy.
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ValueError(_how_to_fetch(address, f"the Hub was not reached ({reason})")) from error
+        with asking_hub(address):
+            # Fails at once without network, where the download would go on trying.
+            listed = [entry.rfilename for entry in model_info(address).siblings or []]
+            name = next((name for name in HEAD_FILES if name in listed), None)
+            if name is not None:
+                return Path(hf_hub_download(repository, name, revision=address.revision))
+    except UnreachedError as error:
+        raise ValueError(_how_to_fetch(address, str(error))) from error
     raise ValueError(
         f"{address.text}: neither {' nor '.join(HEAD_FILES)} in {page}, but {list_names(listed) or 'nothing'}; give "
         "another repository, or download the head's file and name it: hf:FILE"
@@ -97,10 +77,10 @@ def _how_to_fetch(address: Address, why: str) -> str:
     repository, revision = address.repository or "", address.revision or "main"
     name = HEAD_FILES[-1]
     folder = repository.partition("/")[2]
-    wanted = [(f"{_HUB}{repository}/resolve/{revision}/{name}", name)]
+    wanted = [(f"{HUB}{repository}/resolve/{revision}/{name}", name)]
     if address.head is not None:
         origin = find_backbone(address.head.backbone).origin
-        cached = try_to_load_from_cache(origin.removeprefix(_HUB), _BACKBONE_FILE)
+        cached = try_to_load_from_cache(origin.removeprefix(HUB), _BACKBONE_FILE)
         if not isinstance(cached, str):
             wanted.append((f"{origin}/resolve/main/{_BACKBONE_FILE}", BACKBONE_FILES[0]))
     listed = "".join(f"\n  {url}\n    as {folder}/{file}" for url, file in wanted)

@@ -89,6 +89,8 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, cache: Path, *, offline: bool, endp
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     if endpoint is not None:
         monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        template = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Runs on the Hugging Face Hub: what is sent of one, and how one that was sent becomes a run folder again."""

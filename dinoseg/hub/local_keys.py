@@ -1,0 +1,65 @@
+"""What of a run's config is of the machine and the data that it was trained with, and stays there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dinoseg.config import Config, get_key, with_changes
+
+# Paths, patterns of names of files, and where a training ran and was shown.
+LOCAL_KEYS = (
+    "num_workers",
+    "device",
+    "output_dir",
+    "trackers",
+    "load_from",
+    "model.weights",
+    "datasets.root",
+    "datasets.train",
+    "datasets.val",
+    "datasets.test",
+    "datasets.split",
+    "datasets.group",
+    "datasets.folds",
+    "datasets.fold",
+    "datasets.images",
+    "datasets.masks",
+    "datasets.regions",
+    # A file of names, perhaps; labels.json has the classes.
+    "datasets.classes",
+    "train.cache_folder",
+)
+
+
+def without_local(config: Config) -> Config:
+    """The config with the defaults in the place of all that is local."""
+    default = Config()
+    return with_changes(config, {key: get_key(default, key) for key in LOCAL_KEYS})
+
+
+def local_values(config: Config) -> list[str]:
+    """The keys that say something local."""
+    default = Config()
+    return [key for key in LOCAL_KEYS if get_key(config, key) != get_key(default, key)]
+
+
+def stated_local_values(document: Mapping[str, Any]) -> list[str]:
+    """The same of a config that is not checked yet, as its file has it: such a value may make a check read a file."""
+    default = Config()
+    return [key for key in LOCAL_KEYS if _stated(document, key, get_key(default, key)) != get_key(default, key)]
+
+
+def _stated(document: Any, key: str, default: Any) -> Any:
+    for part in key.split("."):
+        if not isinstance(document, Mapping) or part not in document:
+            return default
+        document = document[part]
+    return document
+
+
+def told_overrides(overrides: list[str]) -> list[str]:
+    """``key=value`` changes that figures were measured with, without the values that are local."""
+    told = []
+    for given in overrides:
+        key = given.partition("=")[0]
+        told.append(f"{key}=..." if key.startswith((*LOCAL_KEYS, "config")) else given)
+    return told
