@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from dinoseg import __version__
+from dinoseg.commands.app import app as show_app
 from dinoseg.commands.data import cache, check, import_annotations
 from dinoseg.commands.figures import calibrate, compare, evaluate, report
 from dinoseg.commands.hub import push
@@ -54,6 +55,7 @@ app.command()(compare)
 app.command(cls=CommandWithKeys)(report)
 app.command(cls=CommandWithKeys)(predict)
 app.command(cls=CommandWithKeys)(suggest)
+app.command("app", cls=CommandWithKeys)(show_app)
 app.command(cls=CommandWithKeys)(export)
 app.command()(push)
 app.command()(options)

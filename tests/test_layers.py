@@ -18,7 +18,7 @@ FLOORS = [
     ["run_folder", "losses", "features", "zoo"],
     ["hub"],
     ["inference", "onnx"],
-    ["evaluation", "exporting"],
+    ["evaluation", "exporting", "app"],
     ["console"],
     ["report", "training"],
     ["planning"],

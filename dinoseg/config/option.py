@@ -17,7 +17,7 @@ Resume = Literal["fixed", "free", "decides best"]
 # Verbs beside ``train`` that use a key. What is exported keeps what decides its predictions, and is proved on the data.
 EVALUATES = ("eval", "report")
 # A verb that reads, predicts and counts as another does uses the same keys.
-_ALIKE = {"calibrate": "eval", "suggest": "predict"}
+_ALIKE = {"calibrate": "eval", "suggest": "predict", "app": "predict"}
 PREDICTS = ("eval", "predict", "report", "export")
 READS_DATA = ("check", "eval", "report", "export")
 LOADS_MODEL = ("eval", "predict", "report", "export")

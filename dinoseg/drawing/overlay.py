@@ -1,12 +1,12 @@
 """Pictures of label maps: overlay with legend, error map, strips of pictures side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from dinoseg.labels import LabelSpace
+from dinoseg.labels import LabelClass, LabelSpace
 
 ClassMap = Integer[np.ndarray, "height width"]
 
@@ -58,6 +58,37 @@ def overlay(
         return result
     entries = _legend_entries(class_map, label_space)
     return stack_below(result, _legend_strip(entries, bool(ignored.any()), note, result.width))
+
+
+def without_classes(
+    drawn: Image.Image, image: Image.Image, class_map: ClassMap, hidden: Collection[int]
+) -> Image.Image:
+    """An overlay in which some classes are not drawn: there the image shows.
+
+    Args:
+        drawn: what ``overlay`` made of the image, with or without a legend below it.
+        image: RGB, of the size of the class map.
+        hidden: class indices.
+
+    Raises:
+        ValueError: the class map has another size than the image.
+    """
+    if class_map.shape != (image.height, image.width):
+        raise ValueError(f"class map is {class_map.shape}, the image {(image.height, image.width)} (height x width)")
+    if not hidden:
+        return drawn
+    picture = np.array(drawn)
+    inner = picture[: image.height, : image.width]
+    inner[:] = np.where(np.isin(class_map, list(hidden))[..., None], np.asarray(image), inner)
+    return Image.fromarray(picture)
+
+
+def is_filled(entry: LabelClass) -> bool:
+    """Whether an overlay draws a class.
+
+    A background is what the rest stands on: filling it would only dim the picture, and so would black.
+    """
+    return entry.name.lower() != "background" and max(entry.colour) > 0
 
 
 def error_map(
@@ -127,9 +158,7 @@ def _fill(
     strength: Float[np.ndarray, "rows width"],
     label_space: LabelSpace,
 ) -> UInt8[np.ndarray, "rows width 3"]:
-    # A background is what the rest stands on: filling it would only dim the picture, and so would black.
-    shown = [entry.name.lower() != "background" and max(entry.colour) > 0 for entry in label_space.classes]
-    filled = np.array(shown)[index]
+    filled = np.array([is_filled(entry) for entry in label_space.classes])[index]
     strength = (strength * filled)[..., None]
     return (picture * (1 - strength) + _colour_table(label_space)[index] * strength).astype(np.uint8)
 

@@ -1,0 +1,42 @@
+"""``app``: arguments and options."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dinoseg.commands.keys import CheckpointOption, DeviceOption
+
+
+def app(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... [KEY=VALUE]...",
+            help="Run folders, exports or published heads, hf:owner/name; several are compared, each in a column of "
+            "its own, and not averaged (predict averages them); settings.",
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; the default is reached from this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 for any that is free.")] = 7860,
+    checkpoint: CheckpointOption = "best",
+    device: DeviceOption = "auto",
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Start nothing: write a folder that is a Hugging Face Space. Nothing is uploaded."
+        ),
+    ] = None,
+) -> None:
+    """Show in a browser what runs predict on pictures that are dropped there; nothing leaves this machine."""
+    from dinoseg.verbs.app import AppRequest, run_app
+    from dinoseg.verbs.space import write_space
+
+    request = AppRequest(arguments, checkpoint, device, host, port)
+    if space is not None:
+        write_space(request, space, Console())
+    else:
+        run_app(request, Console())

@@ -1,0 +1,66 @@
+"""``dinoseg app`` where it does not serve: mistakes in one line, and the folder of a Space."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.tiny import run_cli
+
+import dinoseg
+from dinoseg.app.serving import listening
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command changes its environment."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+
+
+def error_of(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and error.count("error: ") == 1
+    return error[error.index("error: ") :].strip()
+
+
+def test_without_gradio_the_extra_is_named(
+    tiny_run: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert run_cli(["app", tiny_run[1], "--port", "0"], monkeypatch) == 1
+    assert error_of(capsys) == ("error: the page needs gradio, which is not installed: pip install 'dinoseg[app]'")
+
+
+def test_mistakes_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli(["app", "eval.mode=whole", "--port", "0"], monkeypatch) == 1
+    assert error_of(capsys) == (
+        "error: no run is given; give one or more run folders, exports or published heads (hf:owner/name)"
+    )
+    with listening("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        assert run_cli(["app", tmp_path, "--port", port], monkeypatch) == 1
+    assert error_of(capsys).startswith(f"error: --host 127.0.0.1 --port {port}: Address already in use; ")
+    monkeypatch.setitem(sys.modules, "gradio", object())
+    assert run_cli(["app", tmp_path, "--port", "0"], monkeypatch) == 1
+    assert error_of(capsys).startswith(f"error: {tmp_path}: not a run folder (no config.yaml in it); ")
+
+
+def test_a_space_holds_the_export_and_what_the_hub_reads(
+    tiny_run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, space, exported = tiny_run[1], tmp_path / "space", tmp_path / "exported"
+    assert run_cli(["app", "--space", space, run], monkeypatch) == 0
+    assert "nothing was uploaded; try it: python" in capsys.readouterr().out.replace("\n", " ")
+    assert run_cli(["export", run, exported], monkeypatch) == 0
+    files = {path.relative_to(exported) for path in exported.rglob("*") if path.is_file()}
+    assert {path.relative_to(space / "run") for path in (space / "run").rglob("*") if path.is_file()} == files
+    assert all((space / "run" / file).read_bytes() == (exported / file).read_bytes() for file in files)
+    assert (space / "requirements.txt").read_text() == f"dinoseg[app]=={dinoseg.__version__}\n"
+    matter = (space / "README.md").read_text().split("---\n")[1]
+    assert {'title: "run"', "sdk: gradio", "app_file: app.py"} <= set(matter.splitlines())
+    compile((space / "app.py").read_text(), "app.py", "exec")
+    capsys.readouterr()
+    assert run_cli(["app", "--space", space, run], monkeypatch) == 1
+    assert error_of(capsys) == f"error: --space {space}: exists and is not an empty folder; give a new one"

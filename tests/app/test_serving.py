@@ -1,0 +1,55 @@
+"""Where the page listens, and what the environment may not change."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from dinoseg.app.serving import address_of, is_loopback, listening, quiet_environment
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    with listening("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        assert address_of(taken) == f"http://127.0.0.1:{port}/"
+        with (
+            pytest.raises(
+                ValueError, match=f"--host 127.0.0.1 --port {port}: Address already in use; end what listens"
+            ),
+            listening("127.0.0.1", port),
+        ):
+            pass
+        with socket.create_connection(("127.0.0.1", port), 5):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "message"),
+    [
+        ("127.0.0.1", 70000, "--port 70000: choose 0 to 65535"),
+        ("203.0.113.7", 0, "--host 203.0.113.7 --port 0: .*; end what listens there"),
+    ],
+)
+def test_an_address_that_is_none_of_this_machine_is_one_line(host: str, port: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message), listening(host, port):
+        pass
+
+
+def test_loopback_is_told_from_the_network() -> None:
+    assert [is_loopback(host) for host in ("127.0.0.1", "127.0.1.1", "::1", "localhost")] == [True] * 4
+    assert [is_loopback(host) for host in ("0.0.0.0", "::", "192.168.1.5")] == [False] * 3
+    with listening("0.0.0.0", 0) as everywhere:
+        assert address_of(everywhere) == f"http://127.0.0.1:{everywhere.getsockname()[1]}/"
+
+
+def test_the_environment_is_silenced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said = {"GRADIO_SHARE": "True", "GRADIO_ANALYTICS_ENABLED": "True", "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
+    monkeypatch.setattr(os, "environ", {**os.environ, **said})
+    quiet_environment(tmp_path)
+    assert {name: value for name, value in os.environ.items() if name.startswith("GRADIO_")} == {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "GRADIO_TEMP_DIR": str(tmp_path),
+    }
+    assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1" and os.environ["OTEL_SDK_DISABLED"] == "true"
+    assert "FASTAPI_OTEL_AUTO_CONFIGURE" not in os.environ
