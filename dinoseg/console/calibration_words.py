@@ -15,6 +15,8 @@ def calibration_in_words(record: CalibrationRecord) -> str:
         f"{fitted.split}",
         f"ECE {before.ECE:.2f} % -> {after.ECE:.2f} %   NLL {before.NLL:.4f} -> {after.NLL:.4f}   (every pixel)",
     ]
+    if after.ECE > before.ECE:
+        lines.append("note: ECE rose: the temperature is fitted for NLL, and ECE need not follow where it is small")
     if not LOWEST * 1.01 < record.temperature < HIGHEST / 1.01:
         lines.append(
             f"note: that is the end of the range {LOWEST:g} to {HIGHEST:g}; a model that is right, or wrong, on nearly "
@@ -37,10 +39,8 @@ def patches_in_words(least: LeastPatches | None, figure: TunedFigure, label_spac
         return f"mean {figure} is best with patches of every size: no least sizes are kept"
     named = zip(label_space.class_names, least.pixels, strict=True)
     sizes = list_names((f"{name} {pixels} px" for name, pixels in named if pixels), 12)
-    return (
-        f"{_gain_in_words(least)} where smaller patches become what lies around them: {sizes}; used with "
-        "eval.least_patches=true"
-    )
+    keys = "eval.tuned=true eval.least_patches=true" if least.tuned else "eval.least_patches=true"
+    return f"{_gain_in_words(least)} where smaller patches become what lies around them: {sizes}; used with {keys}"
 
 
 def _gain_in_words(found: TunedWeights | LeastPatches) -> str:

@@ -5,6 +5,7 @@ one pass over the images tells the figure at every choice of sizes.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int, Integer
@@ -21,73 +22,87 @@ _ROUNDS = 4
 _LEAST_GAIN = 1e-3
 
 
+@dataclass
 class PatchCounts:
-    """What small patches would become, counted image by image.
+    """What small patches would become, in pixels that count; those of several images, or processes, are added.
 
-    Args:
-        num_classes: of the maps.
-        ignore_index: of the truth, where nothing counts.
+    Attributes:
+        totals: right, predicted and true pixels of each class, as it was predicted.
+        left: by class and by the first size that takes them, pixels that leave it, and those of them that were right.
+        taken: by class and size, and by what they become, the pixels that leave; and those of them that become right.
     """
 
-    def __init__(self, num_classes: int, ignore_index: int) -> None:
-        self._ignore_index = ignore_index
-        # Truth and prediction of every pixel that counts.
-        self.matrix: Int[np.ndarray, "classes classes"] = np.zeros((num_classes, num_classes), dtype=np.int64)
-        # Pixels that leave a class, by the first size that takes them, by truth and by what they become.
-        shape = (num_classes, len(SIZES), num_classes, num_classes)
-        self.moved: Int[np.ndarray, "classes sizes classes classes"] = np.zeros(shape, dtype=np.int32)
+    totals: Int[np.ndarray, "3 classes"]
+    left: Int[np.ndarray, "2 classes sizes"]
+    taken: Int[np.ndarray, "2 classes sizes classes"]
+
+    @staticmethod
+    def empty(num_classes: int) -> "PatchCounts":
+        """Of no image."""
+        sizes = len(SIZES)
+        return PatchCounts(
+            np.zeros((3, num_classes), dtype=np.int64),
+            np.zeros((2, num_classes, sizes), dtype=np.int64),
+            np.zeros((2, num_classes, sizes, num_classes), dtype=np.int64),
+        )
+
+    @staticmethod
+    def sum_of(parts: Sequence["PatchCounts"]) -> "PatchCounts":
+        """Of all images of several."""
+        return PatchCounts(
+            np.sum([part.totals for part in parts], axis=0),
+            np.sum([part.left for part in parts], axis=0),
+            np.sum([part.taken for part in parts], axis=0),
+        )
 
     def take(self, sample: Sample, class_map: Integer[Tensor, "height width"]) -> None:
         """Counts an image of an evaluation."""
         self.add(class_map.numpy(), sample["class_map"].numpy())
 
     def add(self, class_map: Integer[np.ndarray, "height width"], truth: Integer[np.ndarray, "height width"]) -> None:
-        """Counts one image, at native size."""
-        classes = len(self.matrix)
-        counted = truth != self._ignore_index
-        pairs = truth[counted].astype(np.int64) * classes + class_map[counted]
-        self.matrix += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-        flat_truth = truth.ravel()
+        """Counts one image, at native size; what is no class in the truth is ignored."""
+        classes = self.totals.shape[1]
+        true, predicted = truth.ravel().astype(np.int64), class_map.ravel().astype(np.int64)
+        counted = true < classes
+        for row, values in enumerate((true[counted & (true == predicted)], predicted[counted], true[counted])):
+            self.totals[row] += np.bincount(values, minlength=classes)
         for index in np.unique(class_map).tolist():
             found = SmallPatches.of(class_map, index, SIZES[-1])
-            true = flat_truth[found.places]
-            kept = true != self._ignore_index
-            patch = found.patch[kept]
+            kept = counted[found.places]
+            patch, of_patch = found.patch[kept], true[found.places[kept]]
             # A patch of 4 pixels is not below 4.
-            step = np.searchsorted(SIZES, found.sizes, side="right")[patch]
-            np.add.at(self.moved[index], (step, true[kept], found.around[patch]), 1)
-
-    @property
-    def counted(self) -> tuple[Int[np.ndarray, "classes classes"], Int[np.ndarray, "classes sizes classes classes"]]:
-        """What this process counted."""
-        return self.matrix, self.moved
-
-    def join(self, counted: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Takes what all processes counted in the place of its own."""
-        self.matrix = np.sum([matrix for matrix, _ in counted], axis=0)
-        self.moved = np.sum([moved for _, moved in counted], axis=0)
+            step, around = np.searchsorted(SIZES, found.sizes, side="right")[patch], found.around[patch]
+            for row, chosen in enumerate((slice(None), of_patch == index)):
+                self.left[row, index] += np.bincount(step[chosen], minlength=len(SIZES))
+            for row, chosen in enumerate((slice(None), of_patch == around)):
+                np.add.at(self.taken[row, index], (step[chosen], around[chosen]), 1)
 
     def best(self, figure: TunedFigure) -> list[int]:
         """Pixels by class index, each of ``SIZES``; a size that gains nothing is not taken."""
-        # How the matrix changes with each size of each class; nothing with the first.
-        changes = self.moved.cumsum(axis=1)
-        for index, of_class in enumerate(changes):
-            of_class[:, :, index] -= of_class.sum(axis=2)
-        chosen, matrix = [0] * len(self.matrix), self.matrix.copy()
-        best = mean_figure(_counts(matrix), figure)
+        # A size takes what all smaller ones take.
+        left, taken = self.left.cumsum(axis=2), self.taken.cumsum(axis=2)
+        chosen, totals = [0] * self.totals.shape[1], self.totals.copy()
+        best = mean_figure(totals, figure)
         for _ in range(_ROUNDS):
             start = best
-            for index, of_class in enumerate(changes):
-                without = matrix - of_class[chosen[index]]
-                values = [mean_figure(_counts(without + change), figure) for change in of_class]
+            for index in range(len(chosen)):
+                changes = _changes(left[:, index], taken[:, index], index)
+                without = totals - changes[chosen[index]]
+                values = [mean_figure(without + change, figure) for change in changes]
                 step = int(np.argmax(values))
                 if values[step] > best + _LEAST_GAIN:
-                    chosen[index], best, matrix = step, values[step], without + of_class[step]
+                    chosen[index], best, totals = step, values[step], without + changes[step]
             if best <= start:
                 break
         return [SIZES[step] for step in chosen]
 
 
-def _counts(matrix: Int[np.ndarray, "classes classes"]) -> Int[np.ndarray, "3 classes"]:
-    """Pixels in intersection, prediction and truth."""
-    return np.stack([matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)])
+def _changes(
+    left: Int[np.ndarray, "2 sizes"], taken: Int[np.ndarray, "2 sizes classes"], index: int
+) -> Int[np.ndarray, "sizes 3 classes"]:
+    """What each size of one class adds to right and predicted pixels; the truth stays."""
+    changes = np.zeros((len(SIZES), 3, taken.shape[2]), dtype=np.int64)
+    changes[:, 0], changes[:, 1] = taken[1], taken[0]
+    changes[:, 0, index] -= left[1]
+    changes[:, 1, index] -= left[0]
+    return changes

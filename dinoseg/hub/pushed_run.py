@@ -108,7 +108,7 @@ def _read_config(files: PushedFiles) -> Config:
         try:
             config = load_config([f"config={file}"])
         except ValueError as error:
-            said = str(error).replace(f"config={file}", "config")
+            said = str(error).splitlines()[0].replace(f"config={file}", "config")
             raise ValueError(f"{source}: {said}; {REMEDY}, or update dinoseg if {record.version} is newer") from None
     _refuse_local(local_values(config), source)
     if record.backbone.name != config.model.dino_hub:

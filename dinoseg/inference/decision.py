@@ -68,6 +68,14 @@ class Decision:
                 )
         if record is None:
             return Decision()
+        least = record.least_patches
+        if config.eval.least_patches and least is not None and least.tuned != config.eval.tuned:
+            how, other = ("with", "true") if least.tuned else ("without", "false")
+            raise ValueError(
+                f"eval.least_patches=true: the least sizes of patches of {words} were found {how} weights of classes; "
+                f"give eval.tuned={other}, too, or find them anew with `dinoseg calibrate {words} {_PATCHES.option}"
+                f"{'' if least.tuned else ' ' + _TUNED.option}`"
+            )
         return Decision(
             record.temperature,
             record.tuned if config.eval.tuned else None,

@@ -125,11 +125,6 @@ def predict_map(
             f"{source}: transforms.eval.img_size={resized} is of whole images, and a map is predicted in blocks; add "
             "transforms.eval.img_size=null"
         )
-    if predictor.ensemble.least_patches is not None:
-        raise ValueError(
-            f"{source}: eval.least_patches=true is of whole images, and a map is predicted in blocks, whose borders "
-            "cut patches; leave it out"
-        )
     if space.kind == "colours":
         raise ValueError(f"{source}: maps are written as label ids, but this run has colours; train it on label ids")
     header = read_header(source)

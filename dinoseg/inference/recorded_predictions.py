@@ -1,4 +1,4 @@
-"""``predictions.json`` read back: whose label maps lie in a folder, and which classes they hold."""
+"""``predictions.json`` read back: which classes the label maps beside it hold."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,6 @@ class _PredictionsRecord(Record):
     # Older files do not say it.
     kind: Kind = "ids"
     classes: list[_ClassRecord]
-    labels: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -33,16 +32,15 @@ class RecordedPredictions:
     Attributes:
         kind: what the label maps store.
         classes: in the order of their class index.
-        label_maps: paths of the label maps, absolute.
     """
 
     kind: Kind
     classes: tuple[LabelClass, ...]
-    label_maps: frozenset[Path]
 
     @staticmethod
     def around(label_map: Path) -> "RecordedPredictions | None":
-        """Those of the folder that a label map was written into; None for a file that is none of them.
+        """Those of the folder that a label map was written into, by this prediction or one before; None where there is
+        no such folder around a file.
 
         Raises:
             ValueError: predictions.json is damaged.
@@ -51,8 +49,7 @@ class RecordedPredictions:
         # Names of label maps may have folders of their own within labels/.
         for labels in label_map.parents:
             if labels.name == "labels" and (labels.parent / "predictions.json").is_file():
-                found = RecordedPredictions._read(labels.parent / "predictions.json")
-                return found if label_map in found.label_maps else None
+                return RecordedPredictions._read(labels.parent / "predictions.json")
         return None
 
     @staticmethod
@@ -62,5 +59,4 @@ class RecordedPredictions:
             LabelClass(entry.name, tuple(entry.label_ids), (entry.colour[0], entry.colour[1], entry.colour[2]))
             for entry in record.classes
         )
-        label_maps = frozenset(path.parent / name for name in record.labels.values())
-        return RecordedPredictions(record.kind, classes, label_maps)
+        return RecordedPredictions(record.kind, classes)

@@ -18,7 +18,8 @@ def reader_of(paths: Paths) -> Callable[[Paths], list[LayerData]] | None:
     Raises:
         ValueError: their predictions.json is damaged.
     """
-    return read_label_maps if all(RecordedPredictions.around(path) for path in _listed(paths)) else None
+    listed = _listed(paths)
+    return read_label_maps if listed and all(RecordedPredictions.around(path) for path in listed) else None
 
 
 def read_label_maps(paths: Paths) -> list[LayerData]:
@@ -31,7 +32,7 @@ def read_label_maps(paths: Paths) -> list[LayerData]:
     for path in _listed(paths):
         predictions = RecordedPredictions.around(path)
         if predictions is None:
-            raise ValueError(f"{path}: no label map that predictions.json lists; open one of dinoseg predict")
+            raise ValueError(f"{path}: not in the labels/ folder of a prediction; open a label map of dinoseg predict")
         layers.append(label_layer(read_mask(path, predictions.kind), predictions.classes, path.stem))
     return layers
 

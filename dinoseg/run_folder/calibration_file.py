@@ -46,6 +46,8 @@ class LeastPatches(Record):
 
     figure: Literal["Dice", "IoU"]
     pixels: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    # Whether they are of maps that weights of classes decided.
+    tuned: bool
     before: Percent
     after: Percent
 

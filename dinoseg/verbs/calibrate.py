@@ -115,20 +115,26 @@ def calibrate_run(run: ChosenRun, split: str, console: Console, wanted: Wanted =
     before = of_split.measure("before", Decision(), on_rows=sample.take)
     log_probabilities, truth = _gathered(sample, before.names)
     temperature = fit_temperature(log_probabilities, truth)
-    patches = PatchCounts(opened.label_space.num_classes, opened.label_space.ignore_index)
-    after = of_split.measure("after", Decision(temperature), on_image=patches.take if wanted.patches else None)
-    tuned, least = None, None
+    # Counted in the pass whose maps they are to change: that of the weights, where these help.
+    patches = PatchCounts.empty(opened.label_space.num_classes)
+    counting = patches.take if wanted.patches else None
+    after = of_split.measure("after", Decision(temperature), on_image=counting)
+    tuned, least, plain = None, None, after
     if wanted.weights is not None:
         probabilities = (log_probabilities / temperature).softmax(dim=1).numpy()
         found = tune_class_weights(probabilities, truth.numpy(), wanted.weights)
         mean = after.to_dict()[f"m{wanted.weights}"]
         weights = TunedWeights(figure=wanted.weights, weights=list(found.weights), before=mean, after=mean)
-        tuned = _as_measured(weights, of_split.measure("weighted", Decision(temperature, weights)))
+        of_weights = PatchCounts.empty(opened.label_space.num_classes)
+        counting = of_weights.take if wanted.patches else None
+        weighted = of_split.measure("weighted", Decision(temperature, weights), on_image=counting)
+        tuned = _as_measured(weights, weighted)
+        patches, plain = (patches, after) if tuned is None else (of_weights, weighted)
     if wanted.patches is not None:
-        patches.join(gather_shares([patches.counted]))
-        mean, pixels = after.to_dict()[f"m{wanted.patches}"], patches.best(wanted.patches)
-        sizes = LeastPatches(figure=wanted.patches, pixels=pixels, before=mean, after=mean)
-        least = _as_measured(sizes, of_split.measure("patched", Decision(temperature, patches=sizes)))
+        pixels = PatchCounts.sum_of(gather_shares([patches])).best(wanted.patches)
+        mean, with_weights = plain.to_dict()[f"m{wanted.patches}"], tuned is not None
+        sizes = LeastPatches(figure=wanted.patches, pixels=pixels, tuned=with_weights, before=mean, after=mean)
+        least = _as_measured(sizes, of_split.measure("patched", Decision(temperature, tuned, sizes)))
     record = CalibrationRecord(
         temperature=temperature,
         checkpoint=run.checkpoint,

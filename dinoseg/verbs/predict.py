@@ -15,6 +15,7 @@ from dinoseg.inference.chosen_runs import Chosen, Opened, describing_keys
 from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
 from dinoseg.inference.job import PredictionJob
 from dinoseg.inference.map_polygons import refuse_unplaced
+from dinoseg.inference.maps import is_map
 from dinoseg.inference.outputs import Outcome, OutputFolder, PredictionSummary, summarise
 from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.predictor import Predictor
@@ -102,6 +103,7 @@ def predict_run(
             _refuse_as_pictures(run.open(), outputs.of_maps)
         if outputs.probabilities.top is not None:
             outputs.probabilities.check(run.open().label_space)
+        _refuse_patches_of_maps(run, images, outputs)
         images = from_first_process(images)
         with ExitStack() as held:
             with failing_together():
@@ -177,6 +179,18 @@ def _do_parts(job: PredictionJob, image: InputImage, parts: int, advance: Callab
     for _ in range(left):
         advance()
     return outcome
+
+
+def _refuse_patches_of_maps(run: Chosen, images: Sequence[InputImage], outputs: OutputFolder) -> None:
+    """Raises ValueError where patches of maps were to have least sizes: before anything is loaded."""
+    if outputs.of_pictures or not run.open().config.eval.least_patches:
+        return
+    for image in images:
+        if image.row is None and is_map(image.path):
+            raise ValueError(
+                f"{image.path}: eval.least_patches=true is of whole images, and a map is predicted in blocks, whose "
+                "borders cut patches; leave it out"
+            )
 
 
 def _by_ray(job: RayJob, images: list[InputImage], workers: int | None, console: Console) -> PredictionSummary:

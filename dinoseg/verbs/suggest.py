@@ -28,6 +28,7 @@ from dinoseg.system.messages import printable, spreadsheet_text, system_error
 from dinoseg.verbs.predict import runs_and_images
 
 LIST, SHEET = "suggestions.csv", "contact_sheet.png"
+_HEADER = "rank,image,uncertainty,distance"
 # Of the images with labels, so many say what is known already.
 _MOST_KNOWN = 200
 # Of a picture on the contact sheet, in pixels, and how many stand in a row.
@@ -76,12 +77,16 @@ def suggest(
     if number < 1:
         raise ValueError(f"--n {number}: give 1 or more")
     refuse_unwritable(out, "--out")
+    _refuse_foreign(out)
     runs, rest = runs_and_images(arguments)
     settings = [entry for entry in rest if is_setting(entry)]
     chosen = choose_runs(runs, checkpoint, device, settings)
     opened = chosen.open()
-    labelled = _labelled_images(opened)
-    inputs = list_inputs([entry for entry in rest if entry not in settings], out)
+    labelled, unread = _labelled_images(opened)
+    given = [entry for entry in rest if entry not in settings]
+    if not given:
+        raise ValueError("no image is named; give files, folders or globs of images without labels")
+    inputs = [image for image in list_inputs(given, out) if not _is_contact_sheet(image.path)]
     images = [image for image in inputs if image.row is not None or image.path.resolve() not in set(labelled)]
     if not images:
         raise ValueError(f"all {len(inputs)} images have labels: they are in the run's own splits; give others")
@@ -100,22 +105,42 @@ def suggest(
     replace_text(out / LIST, _as_csv(suggestions))
     with replaced_file(out / SHEET) as temporary:
         _contact_sheet(predictor, suggestions).save(temporary)
-    note_unused_keys(settings, "suggest", describing_keys(chosen))
+    for reason in unread:
+        console.print(f"note: images with labels are not known, and may be suggested: {reason}", markup=False)
+    # Those of the data say which images have labels.
+    used = [entry.partition("=")[0] for entry in settings if entry.startswith("datasets.")]
+    note_unused_keys(settings, "suggest", (*describing_keys(chosen), *used))
     _report(suggestions, len(judged), len(inputs) - len(images), len(known), out, console)
     return failed
 
 
-def _labelled_images(opened: Opened) -> list[Path]:
-    """Images of the runs' own splits; none of a run whose data lies there no more."""
+def _refuse_foreign(out: Path) -> None:
+    """Raises ValueError where a file would be overwritten that is no suggestion of an earlier call."""
+    table, sheet = out / LIST, out / SHEET
+    ours = table.is_file() and table.read_text(encoding="utf-8", errors="replace").startswith(_HEADER)
+    for path in (table, sheet):
+        if os.path.lexists(path) and (not ours or path.is_dir()):
+            raise ValueError(f"{path}: is there and of something else; give another --out folder")
+
+
+def _is_contact_sheet(path: Path) -> bool:
+    return path.name == SHEET and (path.parent / LIST).is_file()
+
+
+def _labelled_images(opened: Opened) -> tuple[list[Path], list[str]]:
+    """Images of the runs' own splits; and why those of a run are not known, as where its data lies there no more."""
     found: dict[Path, None] = {}
+    unread = []
     for member in opened.members:
         for split in ("train", "val", "test"):
             try:
                 pairs = find_pairs(member.config.datasets, split).pairs
-            except (ValueError, OSError):
+            except (ValueError, OSError) as error:
+                # A set need not have a test split.
+                unread += [str(error).splitlines()[0]] if split == "train" else []
                 continue
             found |= {pair.image.resolve(): None for pair in pairs}
-    return list(found)
+    return list(found), unread
 
 
 def _read_known(predictor: Predictor, labelled: Sequence[Path]) -> Iterable[Exposures]:
@@ -147,7 +172,7 @@ def _judge(predictor: Predictor, images: Sequence[InputImage], console: Console)
 def _as_csv(suggestions: Sequence[Suggestion]) -> str:
     written = StringIO()
     rows = csv.writer(written, lineterminator="\n")
-    rows.writerow(["rank", "image", "uncertainty", "distance"])
+    rows.writerow(_HEADER.split(","))
     for rank, found in enumerate(suggestions, start=1):
         path = spreadsheet_text(os.fspath(found.image.path))
         rows.writerow([rank, path, f"{found.uncertainty:.4f}", f"{found.distance:.4f}"])

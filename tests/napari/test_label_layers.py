@@ -49,11 +49,11 @@ def test_a_label_map_is_read_with_names_and_colours(predicted: tuple[Path, Path]
 def test_other_files_are_left_to_others(predicted: tuple[Path, Path], tmp_path: Path) -> None:
     out = predicted[1]
     Image.new("L", (4, 4)).save(tmp_path / "picture.png")
-    Image.new("L", (4, 4)).save(out / "labels" / "of_another.png")
     overlay = next((out / "overlays").iterdir())
-    for path in (tmp_path / "picture.png", out / "labels" / "of_another.png", overlay):
+    assert reader_of([]) is None
+    for path in (tmp_path / "picture.png", overlay):
         assert reader_of(str(path)) is None
-        with pytest.raises(ValueError, match=f"^{path}: no label map that predictions.json lists; open one of "):
+        with pytest.raises(ValueError, match=f"^{path}: not in the labels/ folder of a prediction; open a label map"):
             read_label_maps(str(path))
 
 

@@ -247,6 +247,12 @@ def test_least_sizes_of_patches_are_found_kept_and_used(
     expected = absorb_small_patches(plain_run.predict(images / "test_0.png").class_map, least.pixels)
     np.testing.assert_array_equal(patched_run.predict(images / "test_0.png").class_map, expected)
     assert plain_run.fingerprint != patched_run.fingerprint
+    # Sizes are of the maps that they were found for.
+    contents = json.loads((run / "calibration.json").read_text())
+    contents["tuned"] = {"figure": "IoU", "weights": [1.0, 2.0], "before": 1.0, "after": 2.0}
+    (run / "calibration.json").write_text(json.dumps(contents))
+    with pytest.raises(ValueError, match=r"were found without weights of classes; give eval\.tuned=false, too, or"):
+        dinoseg.load(run, device="cpu", overrides=[*given, "eval.tuned=true"])
     with pytest.raises(ValueError, match="least sizes of patches are of one run alone, and several are given"):
         dinoseg.load([run, trained[1]], overrides=given)
     capsys.readouterr()

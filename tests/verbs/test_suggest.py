@@ -1,6 +1,7 @@
 """``dinoseg suggest`` on a tiny run: the list, the contact sheet, and what is left out."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,14 @@ def test_a_list_and_a_contact_sheet_of_what_to_label(
         assert 0 < float(row["distance"]) < 2
     with Image.open(out / "contact_sheet.png") as sheet:
         assert sheet.width >= 3 * 48 and sheet.height > 40
+    # Its own sheet is no image to label, and a list of its own may be replaced.
+    shutil.copytree(out, pictures / "before")
+    assert run_cli(["suggest", finished[1], pictures, "--n", "3", "--out", out], monkeypatch) == 0
+    assert said in capsys.readouterr().out
+    (out / "suggestions.csv").write_text("mine")
+    assert run_cli(["suggest", finished[1], pictures, "--n", "3", "--out", out], monkeypatch) == 1
+    assert "suggestions.csv: is there and of something else; give another --out folder" in capsys.readouterr().err
+    assert (out / "suggestions.csv").read_text() == "mine"
 
 
 def test_a_damaged_picture_is_named_and_the_others_are_ranked(
@@ -63,6 +72,20 @@ def test_a_damaged_picture_is_named_and_the_others_are_ranked(
     assert run_cli(["suggest", finished[1], pictures, "--n", "9", "--out", tmp_path / "out"], monkeypatch) == 1
     said = capsys.readouterr()
     assert "5 of 5 images" in said.out and f"error: {pictures / 'bad.png'}: " in said.err
+
+
+def test_a_run_whose_data_is_gone_says_so(
+    finished: tuple[Path, Path],
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = [pictures, f"datasets.root={tmp_path / 'gone'}"]
+    assert run_cli(["suggest", finished[1], *given, "--n", "2", "--out", tmp_path / "out"], monkeypatch) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "note: images with labels are not known, and may be suggested:" in said and "2 of 6 images" in said
+    assert "no effect" not in said
 
 
 def test_mistakes_are_told(
