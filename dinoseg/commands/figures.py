@@ -55,16 +55,21 @@ def calibrate(
     checkpoint: CheckpointOption = "best",
     tune: Annotated[
         str | None,
-        typer.Option(metavar="FIGURE", help="dice or iou: weights of classes for its mean, too, for eval.tuned=true."),
+        typer.Option(
+            metavar="FIGURE",
+            help="dice or iou: find weights of classes that raise its mean; eval.tuned=true uses them.",
+        ),
     ] = None,
     patches: Annotated[
         str | None,
         typer.Option(
-            metavar="FIGURE", help="dice or iou: least sizes of patches for its mean, too, for eval.least_patches=true."
+            metavar="FIGURE",
+            help="dice or iou: find least sizes of patches that raise its mean; eval.least_patches=true uses them.",
         ),
     ] = None,
 ) -> None:
-    """Fit the temperature that makes a run's probabilities mean what they say; writes calibration.json into the run."""
+    """Fit a run's temperature, so that its probabilities mean what they say; find weights of classes and least sizes of
+    patches, where asked for. Writes calibration.json into the run."""
     from dinoseg.system.processes import leaving_together
     from dinoseg.verbs.calibrate import Wanted, calibrate_arguments
 

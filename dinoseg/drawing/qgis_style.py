@@ -6,7 +6,8 @@ QGIS takes up ``NAME.qml`` by itself where it lies beside the layer's file, and 
 from pathlib import Path
 from xml.etree import ElementTree
 
-from dinoseg.labels import LabelSpace
+from dinoseg.drawing.overlay import is_filled
+from dinoseg.labels import LabelClass, LabelSpace
 from dinoseg.system.files import replace_text
 from dinoseg.system.messages import printable
 
@@ -40,7 +41,7 @@ def write_style(layer: Path, style: str) -> bool:
 
 
 def raster_style(space: LabelSpace) -> str:
-    """Of a map of label ids: an entry for each; what is ignored is transparent."""
+    """Of a map of label ids: an entry for each; a background and what is ignored are transparent."""
     root = ElementTree.Element("qgis", _FORMAT)
     renderer = ElementTree.SubElement(
         ElementTree.SubElement(root, "pipe"),
@@ -48,9 +49,11 @@ def raster_style(space: LabelSpace) -> str:
         {"type": "paletted", "band": "1", "opacity": "1", "alphaBand": "-1"},
     )
     palette = ElementTree.SubElement(renderer, "colorPalette")
-    for label_id, name, (red, green, blue) in _entries(space):
-        entry = {"value": str(label_id), "label": name, "color": f"#{red:02x}{green:02x}{blue:02x}", "alpha": "255"}
-        ElementTree.SubElement(palette, "paletteEntry", entry)
+    for label_id, entry in _entries(space):
+        (red, green, blue), alpha = entry.colour, "255" if is_filled(entry) else "0"
+        found = {"value": str(label_id), "label": printable(entry.name)}
+        found |= {"color": f"#{red:02x}{green:02x}{blue:02x}", "alpha": alpha}
+        ElementTree.SubElement(palette, "paletteEntry", found)
     return _document(root)
 
 
@@ -60,8 +63,10 @@ def polygon_style(space: LabelSpace) -> str:
     renderer = ElementTree.SubElement(root, "renderer-v2", {"type": "categorizedSymbol", "attr": "label_id"})
     categories = ElementTree.SubElement(renderer, "categories")
     symbols = ElementTree.SubElement(renderer, "symbols")
-    for number, (label_id, name, (red, green, blue)) in enumerate(_entries(space)):
-        category = {"value": str(label_id), "type": "long", "label": name, "symbol": str(number), "render": "true"}
+    for number, (label_id, entry) in enumerate(_entries(space)):
+        (red, green, blue), rendered = entry.colour, str(is_filled(entry)).lower()
+        category = {"value": str(label_id), "type": "long", "label": printable(entry.name), "symbol": str(number)}
+        category |= {"render": rendered}
         ElementTree.SubElement(categories, "category", category)
         symbol = ElementTree.SubElement(symbols, "symbol", {"type": "fill", "name": str(number), "alpha": "1"})
         layer = ElementTree.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1"})
@@ -76,9 +81,9 @@ def polygon_style(space: LabelSpace) -> str:
     return _document(root)
 
 
-def _entries(space: LabelSpace) -> list[tuple[int, str, tuple[int, int, int]]]:
-    """Label id, name and colour of what a prediction can hold."""
-    return [(entry.label_ids[0], printable(entry.name), entry.colour) for entry in space.classes]
+def _entries(space: LabelSpace) -> list[tuple[int, LabelClass]]:
+    """Label ids that a prediction can hold, with their classes."""
+    return [(entry.label_ids[0], entry) for entry in space.classes]
 
 
 def _document(root: ElementTree.Element) -> str:

@@ -1,6 +1,8 @@
 """The card of a run that goes to the Hub: what it is, how good it is, how to use it. No paths, no names of images."""
 
+import json
 import platform
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -8,11 +10,12 @@ from typing import Any
 
 from dinoseg import __version__
 from dinoseg.backbone.timm_models import find_or_describe
-from dinoseg.config import Config
+from dinoseg.config import Config, all_keys
 from dinoseg.config.loading import HUB_PREFIX
 from dinoseg.console.policy_words import percent, policy_in_words
 from dinoseg.evaluation.constant import not_above_constant
 from dinoseg.hub.layout import BackboneRecord
+from dinoseg.hub.local_keys import LOCAL_KEYS
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import show_labels
 from dinoseg.report.card_front_matter import FrontMatter, Licence
@@ -49,6 +52,7 @@ class CardFacts:
         metadata: of the checkpoint: how many images it was trained on, its step.
         split, metrics: what was evaluated last, as it is sent; None without an evaluation.
         pictures: files beside the card.
+        pretrained: whether the backbone had weights of anyone's when training began.
     """
 
     repository: str
@@ -60,6 +64,7 @@ class CardFacts:
     split: str = ""
     metrics: Mapping[str, Any] | None = None
     pictures: tuple[str, ...] = field(default=())
+    pretrained: bool = True
 
 
 def model_card(facts: CardFacts) -> str:
@@ -83,7 +88,9 @@ def model_card(facts: CardFacts) -> str:
 
 
 def licence_of(facts: CardFacts) -> Licence | None:
-    """That of the backbone's weights; None where it is not stated."""
+    """That of the backbone's weights; None where it is not stated, or they are nobody's."""
+    if not facts.pretrained:
+        return None
     return Licence.of(find_or_describe(facts.backbone.name).licence)
 
 
@@ -98,20 +105,39 @@ def _use(facts: CardFacts) -> list[str]:
     address = f"{HUB_PREFIX}{facts.repository}"
     extra = "[lora]" if facts.config.model.mode == "lora" and facts.backbone.weights != "included" else ""
     needs_file = facts.backbone.weights == "file"
-    shell, python = (" model.weights=FILE", ', overrides=["model.weights=FILE"]') if needs_file else ("", "")
+    measured_with = _predicting(facts)
+    settings = [*(["model.weights=FILE"] if needs_file else []), *measured_with]
+    shell, python = (
+        f" {shlex.join(settings)}" if settings else "",
+        f", overrides={json.dumps(settings)}" if settings else "",
+    )
     text = [
         "## Use",
         f"With dinoseg{extra} installed:",
         f"```bash\ndinoseg predict {address} images/ --out predictions/{shell}\n```",
         f'```python\nimport dinoseg\n\nsegmenter = dinoseg.load("{address}"{python})\n'
         'labels = segmenter.predict("image.png").labels  # (height, width), label ids\n```',
+        *(
+            [f"The figures below are with {plain(', '.join(measured_with))}, unlike the defaults."]
+            if measured_with
+            else []
+        ),
         _backbone_in_words(facts),
     ]
     return text
 
 
+def _predicting(facts: CardFacts) -> list[str]:
+    """Settings that the figures were measured with, and that decide what is predicted."""
+    given = [] if facts.metrics is None else facts.metrics.get("overrides") or []
+    keys = {entry.key for entry in all_keys() if entry.is_used_by("predict")} - set(LOCAL_KEYS)
+    return [setting for setting in given if setting.partition("=")[0] in keys]
+
+
 def _backbone_in_words(facts: CardFacts) -> str:
     backbone = facts.backbone
+    if not facts.pretrained:
+        return "The whole model is here, its backbone included, which began with random weights."
     if backbone.weights == "included":
         return "The whole model is here, its backbone included: nothing else is fetched."
     digest = f"(SHA-256 of its tensors `{backbone.sha256}`)"
@@ -218,6 +244,8 @@ def _licence(facts: CardFacts) -> list[str]:
     licence, words = licence_of(facts), find_or_describe(facts.backbone.name).licence
     said = f"[{licence.name}]({licence.link})" if licence and licence.link else plain(words)
     text = f"The weights of the backbone are under their own licence: {said}."
+    if not facts.pretrained:
+        text = "The backbone began with random weights, which are nobody's."
     source = facts.metadata.get("source", "")
     # A published head; one of a folder is named by its path.
     if source.startswith(HUB_PREFIX) and source.count("/") == 1:

@@ -64,7 +64,11 @@ def push_run(run: str, repository: str, options: PushOptions, console: Console) 
         address = f"{HUB_PREFIX}{options.dry_run}"
         with named_errors(options.dry_run), whole_folder(options.dry_run) as folder:
             contents = write_push_contents(opened, checkpoint, folder, what)
-        _say(contents, f"{options.dry_run}; nothing is sent, and {address} loads it", options, console)
+        seen = (
+            "private" if options.private else "public unless its owner's default is another, or as it is there already"
+        )
+        later = f"without --dry-run to {HUB}{name}, {seen}"
+        _say(contents, f"{options.dry_run}; nothing is sent, and {address} loads it; {later}", options, console)
         return address
     address = f"{HUB_PREFIX}{name}"
     with tempfile.TemporaryDirectory(prefix="dinoseg-push-") as place:

@@ -100,6 +100,7 @@ def write_push_contents(opened: OpenedRun, checkpoint: Checkpoint, folder: Path,
         CalibrationFile(folder / CALIBRATION_FILE).write(opened.calibration.model_copy(update=of_pushed))
     replace_text(folder / CONFIG_FILE, config_json(model.config, model.backbone, folder))
     split, metrics = _evaluation(run, opened, checkpoint)
+    pretrained = opened.config.model.weights != "none"
     if metrics is not None:
         replace_text(folder / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
     facts = CardFacts(
@@ -107,11 +108,12 @@ def write_push_contents(opened: OpenedRun, checkpoint: Checkpoint, folder: Path,
         config=model.config,
         label_space=space,
         backbone=model.backbone,
-        base_model=published_name(model.backbone.name),
+        base_model=published_name(model.backbone.name) if pretrained else None,
         metadata=checkpoint.metadata,
         split=split,
         metrics=metrics,
         pictures=_write_pictures(run, folder) if parts.pictures else (),
+        pretrained=pretrained,
     )
     replace_text(folder / CARD_FILE, model_card(facts))
     return PushContents(_listed(folder), facts)

@@ -180,15 +180,15 @@ def _as_csv(suggestions: Sequence[Suggestion]) -> str:
 
 
 def _contact_sheet(predictor: Predictor, suggestions: Sequence[Suggestion]) -> Image.Image:
-    """The images with what the run says of them, paler where it is less sure."""
+    """The images with what the run says of them, each under its rank, name and uncertainty."""
     pictures = []
     for rank, found in enumerate(suggestions, start=1):
-        prediction = predictor.predict(found.image.exposures(predictor.forms), confidence=True)
-        picture = prediction.overlay(legend=False, fading=True)
+        prediction = predictor.predict(found.image.exposures(predictor.forms))
+        picture = prediction.overlay(legend=False)
         picture.thumbnail((_PICTURE, _PICTURE))
         name = printable(found.image.path.name)
-        short = name if len(name) <= 34 else f"{name[:16]}...{name[-15:]}"
-        pictures.append((f"{rank}  {short}", picture))
+        short = name if len(name) <= 30 else f"{name[:14]}...{name[-13:]}"
+        pictures.append((f"{rank}  {short}  {found.uncertainty:.2f}", picture))
     rows = [side_by_side(pictures[start : start + _IN_A_ROW]) for start in range(0, len(pictures), _IN_A_ROW)]
     sheet = rows[0]
     for row in rows[1:]:

@@ -79,8 +79,10 @@ def test_the_licence_is_that_of_the_backbone() -> None:
     data = ModelCard(model_card(_facts("dinov3_vits16"))).data
     link = "https://ai.meta.com/resources/models-and-libraries/dinov3-license"
     assert (data.license, data.license_name, data.license_link) == ("other", "dinov3-license", link)
-    tiny = ModelCard(model_card(_facts("tiny_vit8", "included", None))).data
-    assert tiny.license == "apache-2.0" and tiny.base_model is None
+    tiny = model_card(_facts("tiny_vit8", "included", None))
+    assert ModelCard(tiny).data.license == "apache-2.0" and ModelCard(tiny).data.base_model is None
+    random = model_card(replace(_facts("tiny_vit8", "included", None), pretrained=False))
+    assert ModelCard(random).data.license is None and "began with random weights, which are nobody's." in random
 
 
 def test_what_people_read() -> None:
@@ -88,8 +90,8 @@ def test_what_people_read() -> None:
     for line in (
         "# retina-run",
         "Semantic segmentation into 3 classes: dinov2_vits14 (frozen), Mask2Former head. Made with dinoseg.",
-        "dinoseg predict hf:user/retina-run images/ --out predictions/",
-        'segmenter = dinoseg.load("hf:user/retina-run")',
+        "dinoseg predict hf:user/retina-run images/ --out predictions/ eval.use_tta=true",
+        'segmenter = dinoseg.load("hf:user/retina-run", overrides=["eval.use_tta=true"])',
         "- images: 12 for training, 4 for validation",
         "- crops of 64 × 96 px",
         "- ignored pixels, which count nowhere: those of label id 255",
