@@ -16,7 +16,7 @@ class Asked:
     option: str
 
 
-_TUNED = Asked("eval.tuned", "tuned weights of classes", "--tune dice")
+_TUNED = Asked("eval.tuned", "weights of classes", "--tune dice")
 _PATCHES = Asked("eval.least_patches", "least sizes of patches", "--patches dice")
 
 

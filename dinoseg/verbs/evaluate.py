@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import Tensor
 
 from dinoseg.config import Config
 from dinoseg.config.loading import is_given
@@ -167,8 +168,8 @@ def evaluate_pairs(
     dataset.other_readings = tuple(others)
     images = len(shard.rows(len(spread_subset(len(dataset), settings.max_samples))))
     with image_progress(console, images, f"evaluating {title}") as advance:
-
-        def on_image(sample: Sample, class_map: ClassMap) -> None:
+        # Of another size each time.
+        def on_image(sample: Sample, class_map: Tensor) -> None:
             if tell.on_image is not None:
                 tell.on_image(sample, class_map)
             advance()

@@ -162,7 +162,7 @@ def test_weights_of_classes_are_used_when_asked_for(
 ) -> None:
     images = trained[0] / "test/images"
     assert run_cli(["eval", run, "eval.tuned=true"], monkeypatch) == 1
-    assert "has no tuned weights of classes; run `dinoseg calibrate" in capsys.readouterr().err
+    assert "has no weights of classes; run `dinoseg calibrate" in capsys.readouterr().err
     assert run_cli(["calibrate", run, "--tune", "dice"], monkeypatch) == 0
     tuned = _calibration(run).tuned
     assert tuned is not None and tuned.after > tuned.before and tuned.figure == "Dice"
