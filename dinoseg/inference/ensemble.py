@@ -17,11 +17,14 @@ from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.reading import Reading
 from dinoseg.data.transforms import build_eval_transform
 from dinoseg.inference.decision import BY_SCORES, Decision
+from dinoseg.inference.exposures import Exposures
+from dinoseg.inference.features import ImageFeatures, image_features
 from dinoseg.inference.judged_rows import OnRows
 from dinoseg.inference.policy import WindowPolicy, window_policy
 from dinoseg.inference.small_patches import absorb_small_patches
 from dinoseg.inference.tta import SemanticModel
 from dinoseg.inference.windows import Sight, mean_class_map
+from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.calibration_file import LeastPatches
 from dinoseg.system.device import DTYPES
 
@@ -60,6 +63,20 @@ class Member:
         tuned, temperature = self.decision.tuned, self.decision.temperature
         weights = None if tuned is None else tuple(tuned.weights)
         return Sight(self.model, image, self.window, DTYPES[self.config.model_dtype], temperature, weights)
+
+    def features(self, exposures: Exposures, device: torch.device, img_size: int | None) -> list[ImageFeatures]:
+        """What its backbone says of the whole image.
+
+        Args:
+            img_size: the short side is resized to this first; None keeps the size.
+
+        Raises:
+            ValueError: the model is none of dinoseg's.
+        """
+        if not isinstance(self.model, Segmenter):
+            raise ValueError(f"a {type(self.model).__name__} has no backbone to take features from")
+        image = self.reading.transform.normalise(exposures.pictures[self.reading.form])
+        return image_features(self.model, image, device, DTYPES[self.config.model_dtype], img_size)
 
     def describe(self) -> dict[str, Any]:
         """How its predictions come about."""

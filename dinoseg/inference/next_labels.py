@@ -10,10 +10,7 @@ import torch
 from jaxtyping import Float
 
 from dinoseg.inference.exposures import Exposures
-from dinoseg.inference.features import image_features
 from dinoseg.inference.predictor import Predictor
-from dinoseg.models.segmenter import Segmenter
-from dinoseg.system.device import DTYPES
 
 # Candidates for each image that is wanted.
 CANDIDATES = 4
@@ -44,7 +41,8 @@ def choose_next(
         place = int(nearest.argmax())
         chosen.append((int(candidates[place]), float(nearest[place]) if np.isfinite(nearest[place]) else 0.0))
         nearest = np.minimum(nearest, _nearest(points, points[place][None]))
-        nearest[[np.flatnonzero(candidates == index)[0] for index, _ in chosen]] = -1.0
+        # Nearer than anything can be: it is not taken again.
+        nearest[place] = -1.0
     return chosen
 
 
@@ -60,11 +58,7 @@ def image_vector(predictor: Predictor, exposures: Exposures) -> Float[np.ndarray
 
     Of several runs, the first one's backbone is asked.
     """
-    member = predictor.ensemble.members[0]
-    assert isinstance(member.model, Segmenter)
-    tensor = member.reading.transform.normalise(exposures.pictures[member.reading.form])
-    dtype = DTYPES[member.config.model_dtype]
-    last = image_features(member.model, tensor, predictor.device, dtype, _SIDE)[-1]
+    last = predictor.ensemble.members[0].features(exposures, predictor.device, _SIDE)[-1]
     vector = torch.nn.functional.normalize(last.map.mean(dim=(1, 2)), dim=0)
     found: Float[np.ndarray, " channels"] = vector.numpy()
     return found

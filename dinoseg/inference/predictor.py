@@ -17,7 +17,7 @@ from dinoseg.data.picture_form import PictureForm
 from dinoseg.inference.chosen_runs import Opened, Runs, choose_runs
 from dinoseg.inference.ensemble import Ensemble, Member
 from dinoseg.inference.exposures import Exposures, ImageSource
-from dinoseg.inference.features import ImageFeatures, image_features
+from dinoseg.inference.features import ImageFeatures
 from dinoseg.inference.fingerprint import ensemble_fingerprint, settings_fingerprint
 from dinoseg.inference.judged_rows import JudgedRows, OnRows
 from dinoseg.inference.pixel_maps import MapName, PixelMaps
@@ -25,8 +25,6 @@ from dinoseg.inference.policy import window_policy
 from dinoseg.inference.prediction import Prediction
 from dinoseg.inference.tta import SemanticModel
 from dinoseg.labels import LabelSpace
-from dinoseg.models.segmenter import Segmenter
-from dinoseg.system.device import DTYPES
 
 _CONTEXT_OF_WHOLE = 512
 
@@ -196,11 +194,7 @@ class Predictor:
             ValueError: see ``predict``; or the model is none of dinoseg's, or there are several.
         """
         member = self._only_member("features")
-        if not isinstance(member.model, Segmenter):
-            raise ValueError(f"a {type(member.model).__name__} has no backbone to take features from")
-        tensor = member.reading.transform.normalise(self._open(image).pictures[member.reading.form])
-        dtype = DTYPES[member.config.model_dtype]
-        return image_features(member.model, tensor, self.device, dtype, member.window.img_size)
+        return member.features(self._open(image), self.device, member.window.img_size)
 
     def _open(self, image: ImageSource | Exposures) -> Exposures:
         return image if isinstance(image, Exposures) else Exposures.of(image, self.forms)

@@ -87,11 +87,11 @@ def suggest(
     if not given:
         raise ValueError("no image is named; give files, folders or globs of images without labels")
     inputs = [image for image in list_inputs(given, out) if not _is_contact_sheet(image.path)]
-    images = [image for image in inputs if image.row is not None or image.path.resolve() not in set(labelled)]
+    images = [image for image in inputs if image.row is not None or image.path.resolve() not in labelled]
     if not images:
         raise ValueError(f"all {len(inputs)} images have labels: they are in the run's own splits; give others")
     predictor = Predictor.load(opened)
-    known = [image_vector(predictor, exposures) for exposures in _read_known(predictor, labelled)]
+    known = [image_vector(predictor, exposures) for exposures in _read_known(predictor, list(labelled))]
     judged, failed = _judge(predictor, images, console)
     if not judged:
         raise ValueError(f"none of {len(images)} images can be read; the first: {failed[0]}")
@@ -127,8 +127,9 @@ def _is_contact_sheet(path: Path) -> bool:
     return path.name == SHEET and (path.parent / LIST).is_file()
 
 
-def _labelled_images(opened: Opened) -> tuple[list[Path], list[str]]:
-    """Images of the runs' own splits; and why those of a run are not known, as where its data lies there no more."""
+def _labelled_images(opened: Opened) -> tuple[dict[Path, None], list[str]]:
+    """Images of the runs' own splits, in their order; and why those of a run are not known: its data lies there no
+    more."""
     found: dict[Path, None] = {}
     unread = []
     for member in opened.members:
@@ -140,7 +141,7 @@ def _labelled_images(opened: Opened) -> tuple[list[Path], list[str]]:
                 unread += [str(error).splitlines()[0]] if split == "train" else []
                 continue
             found |= {pair.image.resolve(): None for pair in pairs}
-    return list(found), unread
+    return found, unread
 
 
 def _read_known(predictor: Predictor, labelled: Sequence[Path]) -> Iterable[Exposures]:
