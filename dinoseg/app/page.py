@@ -121,6 +121,9 @@ def _predict(
             else:
                 # Which one is shown is the user's to change by now.
                 choice = gradio.Dropdown(choices=entries, visible=True)
+        elif not progress.name and len(entries) > 1:
+            # Again with the last status: a browser that is behind may leave out what came between.
+            choice = gradio.Dropdown(choices=entries, visible=True)
         yield None, fragments.status(progress, [key for _, key in entries]), choice, shown
 
 
