@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--contender", action="append", choices=["plan", *FIXED])
+    parser.add_argument("--runs", type=Path, help="where runs are kept, in a folder of each set; else nowhere")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
@@ -76,7 +77,7 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Trains a contender and scores it; a contender for which there is no room has the reason in place of a figure."""
     classes = ", ".join(f"{index}: {label}" for index, label in enumerate(NAMES[options.set]))
     with tempfile.TemporaryDirectory(prefix="plan-") as folder:
-        run = Path(folder) / "run"
+        run = Path(folder) / "run" if options.runs is None else options.runs / options.set / _folder_name(name)
         arguments = [
             f"datasets.root={options.data}",
             f"datasets.classes={{{classes}}}",
@@ -106,6 +107,10 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
         chosen = _chosen(run) if name == "plan" else {}
         found = {"mIoU": figures["mIoU"], "interval": figures["confidence"]["mIoU"], "steps": progress["step"]}
         return found | {"minutes": minutes} | chosen | machine()
+
+
+def _folder_name(contender: str) -> str:
+    return contender.split(" (")[0].replace(", ", "_").replace(" ", "")
 
 
 def _chosen(run: Path) -> dict[str, Any]:
