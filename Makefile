@@ -1,4 +1,4 @@
-# Three commands: `make demo`, `make test`, `make lint`. Each makes .venv first, once.
+# `make demo`, `make test`, `make lint` and `make format` make .venv first, once; `make clean` removes it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

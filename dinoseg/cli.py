@@ -95,7 +95,3 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
     """A warning to users is one line without the place in the code; of several processes the first one says it."""
     if issubclass(category, UserWarning) and os.environ.get("RANK", "0") == "0":
         Console(stderr=True).print(f"note: {message}", markup=False, highlight=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    main()

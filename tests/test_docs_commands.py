@@ -27,6 +27,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 # Commands that are not run, by how they begin, and why. What dinoseg is given in them is parsed all the same.
 NOT_RUN = {
+    "W=": "sets a word of the shell, which stands in WORDS",
     "make ": "the whole suite, a demo of minutes or the linters; the target must be there",
     "pip install": "needs the network; the extra must be there",
     "export FIRST_HOST=": "asks Slurm",
@@ -44,10 +45,10 @@ NOT_RUN = {
     "dinoseg predict runs/retina photos/ --out predictions/ --engine ray": "starts a Ray cluster; its own tests do",
 }
 
-# Places that are machines' own, and shorthands that a page explains.
+# Places that are machines' own, and words that a page sets.
 PLACES = {"/data/": "data/", "/runs/": "runs/"}
 WORDS = {
-    "W": [
+    "$W": [
         "model.dino_hub=dinov2_vits14",
         "model.weights=dinov2_vits14.safetensors",
         "model_dtype=BFLOAT16",

@@ -1,21 +1,61 @@
 """The page's server: on one address, for as long as the command runs, and silent towards the rest of the world."""
 
+import ipaddress
 import logging
 import os
+import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 _PATIENCE_SECONDS = 5
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_PORT = re.compile(r":\d+$")
+_ELSEWHERE = b"This page is for the machine that serves it: open it as localhost, or start it with --host.\n"
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
 
 
 def is_loopback(host: str) -> bool:
     """Whether an address is reached from this machine alone."""
-    return host in _LOOPBACK or host.startswith("127.")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class LocalNames:
+    """An ASGI application that answers to names of this machine alone.
+
+    A page of the web whose own name suddenly leads to this machine would otherwise be taken by the browser for ours,
+    and could read what was dropped (DNS rebinding).
+
+    Args:
+        server: the application behind it.
+    """
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """One connection."""
+        asks = scope["type"] in ("http", "websocket")
+        if not asks or is_loopback(_asked_host(scope)):
+            await self._server(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
+            await send({"type": "http.response.body", "body": _ELSEWHERE})
+
+
+def _asked_host(scope: Any) -> str:
+    """The name that a browser was given, without its port."""
+    named = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+    return _PORT.sub("", named).strip("[]")
 
 
 def quiet_environment(uploads: Path) -> None:

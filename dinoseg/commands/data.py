@@ -70,7 +70,7 @@ def import_annotations(
 
 
 def cache(
-    folder: Annotated[Path | None, typer.Option(help="Of the cache; that of train.cache_folder.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Of the cache; ~/.cache/dinoseg/features when left out.")] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Remove the features, all or those of NAME.")] = False,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A folder of the list.")] = None,
 ) -> None:

@@ -34,7 +34,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder for the figures: of several runs; with --predictions PREDICTIONS/eval otherwise.",
+            help="Folder for figures of several runs, of a published head, or of --predictions (DIR/eval otherwise).",
         ),
     ] = None,
 ) -> None:

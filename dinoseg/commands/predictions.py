@@ -112,9 +112,10 @@ def export(
     tolerance: Annotated[
         float | None, typer.Option(help="Of a file: largest difference of a score, as a share of their range.")
     ] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="Of a file: label ids of a window, too.")] = False,
 ) -> None:
     """Write a run, or several as one, as a folder that needs nothing else; or one run as an ONNX file, with proof."""
     from dinoseg.verbs.export import export_arguments
     from dinoseg.verbs.export_file import FileOptions
 
-    export_arguments(arguments, checkpoint, FileOptions(images, fp16, tolerance), Console())
+    export_arguments(arguments, checkpoint, FileOptions(images, fp16, tolerance, labels), Console())

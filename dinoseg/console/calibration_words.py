@@ -6,6 +6,9 @@ from dinoseg.labels import LabelSpace
 from dinoseg.run_folder.calibration_file import CalibrationRecord, LeastPatches, TunedWeights
 from dinoseg.system.messages import list_names
 
+# Images below which a temperature is of these images as much as of the model.
+_FEW = 10
+
 
 def calibration_in_words(record: CalibrationRecord) -> str:
     """The temperature, what it was fitted to, and what it changed."""
@@ -17,6 +20,8 @@ def calibration_in_words(record: CalibrationRecord) -> str:
     ]
     if after.ECE > before.ECE:
         lines.append("note: ECE rose: the temperature is fitted for NLL, and ECE need not follow where it is small")
+    if fitted.images < _FEW:
+        lines.append(f"note: {fitted.images} images are few: others may want another temperature")
     if not LOWEST * 1.01 < record.temperature < HIGHEST / 1.01:
         lines.append(
             f"note: that is the end of the range {LOWEST:g} to {HIGHEST:g}; a model that is right, or wrong, on nearly "

@@ -11,12 +11,18 @@ from dinoseg.models.segmenter import HEADS
 from dinoseg.onnx.description import OnnxDescription, OriginRecord, PictureRecord, WindowRecord
 
 
-def description_of(opened: OpenedRun, policy: WindowPolicy, precision: str) -> OnnxDescription:
+def description_of(
+    opened: OpenedRun, policy: WindowPolicy, precision: str, *, gives_labels: bool = False
+) -> OnnxDescription:
     """The description of a run's graph.
 
     Args:
         policy: its windows; of ``slide``.
         precision: ``fp32`` or ``fp16``.
+        gives_labels: whether it gives label ids, too.
+
+    Raises:
+        ValueError: what calibration found for the run is damaged.
     """
     config = opened.config
     form = opened.picture_form
@@ -25,6 +31,8 @@ def description_of(opened: OpenedRun, policy: WindowPolicy, precision: str) -> O
         format=1,
         precision="fp16" if precision == "fp16" else "fp32",
         scores_are_probabilities=HEADS[config.decoder_head.type].scores_are_probabilities,
+        temperature=opened.decision.temperature,
+        gives_labels=gives_labels,
         window=WindowRecord(
             size=list(policy.crop), stride=list(policy.stride), blend=policy.blend, img_size=policy.img_size
         ),

@@ -8,12 +8,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
-from dinoseg.onnx.description import IMAGES, KEY, LOGITS, OnnxDescription
+from dinoseg.onnx.description import IMAGES, KEY, LABELS, LOGITS, OnnxDescription
 
 # What exporters of PyTorch 2.6 and later write; every engine of the last years reads it.
 OPSET = 18
@@ -22,7 +24,7 @@ _MOST_WINDOWS = 256
 _LARGEST_FILE = 1_900_000_000
 
 
-class WindowGraph(nn.Module):
+class ScoresGraph(nn.Module):
     """Normalised windows to scores, both fp32, whatever the arithmetic between."""
 
     def __init__(self, segmenter: Segmenter) -> None:
@@ -33,6 +35,28 @@ class WindowGraph(nn.Module):
         """One score a class and pixel."""
         dtype = next(self.segmenter.parameters()).dtype
         return self.segmenter.semantic_logits(images.to(dtype)).float()
+
+
+class LabelsGraph(nn.Module):
+    """Scores, and the label ids that they decide on, for engines that want no arithmetic around the graph.
+
+    Args:
+        label_ids: by class index.
+    """
+
+    label_ids: Tensor
+
+    def __init__(self, scores: ScoresGraph, label_ids: Int[np.ndarray, " classes"]) -> None:
+        super().__init__()
+        self.scores = scores
+        self.register_buffer("label_ids", torch.from_numpy(label_ids.astype(np.int32)))
+
+    def forward(
+        self, images: Float[Tensor, "batch bands height width"]
+    ) -> tuple[Float[Tensor, "batch classes height width"], Int[Tensor, "batch height width"]]:
+        """One score a class and pixel, and the label id of each pixel."""
+        scores = self.scores(images)
+        return scores, self.label_ids[scores.argmax(dim=1)]
 
 
 def write_onnx(segmenter: Segmenter, description: OnnxDescription, file: Path) -> None:
@@ -48,7 +72,12 @@ def write_onnx(segmenter: Segmenter, description: OnnxDescription, file: Path) -
     program = traced(segmenter, description)
     with _quietly():
         written = torch.onnx.export(
-            program, dynamo=True, opset_version=OPSET, input_names=[IMAGES], output_names=[LOGITS], verbose=False
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[IMAGES],
+            output_names=[LOGITS, LABELS] if description.gives_labels else [LOGITS],
+            verbose=False,
         )
     assert written is not None
     written.model.metadata_props[KEY] = description.model_dump_json()
@@ -84,13 +113,21 @@ def traced(segmenter: Segmenter, description: OnnxDescription) -> Any:
     try:
         with torch.no_grad(), _quietly():
             return torch.export.export(
-                WindowGraph(segmenter).eval(), (example,), dynamic_shapes={IMAGES: {0: batch}}, strict=False
+                _graph(segmenter, description), (example,), dynamic_shapes={IMAGES: {0: batch}}, strict=False
             )
     except Exception as error:  # torch.export raises of many kinds
         raise ValueError(
             f"{description.origin.head} on {description.origin.backbone}: PyTorch {torch.__version__} cannot trace it "
             f"({type(error).__name__}: {str(error).splitlines()[0][:200]}); a newer PyTorch may"
         ) from error
+
+
+def _graph(segmenter: Segmenter, description: OnnxDescription) -> nn.Module:
+    scores = ScoresGraph(segmenter)
+    if not description.gives_labels:
+        return scores.eval()
+    label_space = LabelSpace.from_record(description.labels)
+    return LabelsGraph(scores, label_space.decode(np.arange(label_space.num_classes))).eval()
 
 
 def refuse_without_onnxscript() -> None:

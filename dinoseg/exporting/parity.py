@@ -71,6 +71,10 @@ class TorchScores:
         tensor = self._reading.transform.normalise(self._reading.form.read(image))
         return infer_scores(self._model, tensor, self._policy, device="cpu").numpy()
 
+    def of(self, model: SemanticModel) -> "TorchScores":
+        """What another model says of pictures that are read and cut in the same way."""
+        return TorchScores(model, self._reading, self._policy)
+
 
 class ProgramModel:
     """A program of ``torch.export`` in place of the segmenter that it was made of.
@@ -87,7 +91,8 @@ class ProgramModel:
 
     def semantic_logits(self, image: torch.Tensor) -> torch.Tensor:
         """Windows to scores."""
-        scores: torch.Tensor = self._program(image)
+        given = self._program(image)
+        scores: torch.Tensor = given[0] if isinstance(given, tuple) else given
         return scores
 
 

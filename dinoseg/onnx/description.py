@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from dinoseg.data.window_axis import Blend
 from dinoseg.labels.labels_json import LabelSpaceRecord
+from dinoseg.run_folder.metrics_schema import Temperature
 from dinoseg.system.json_files import Record, check_document, parse_json
 
 # The key of the file's metadata.
@@ -83,11 +84,15 @@ class OnnxDescription(Record):
         format: of this description; 1.
         precision: of the arithmetic. Input and scores are fp32 always.
         scores_are_probabilities: whether scores are to be divided by their sum, or want a softmax, to be probabilities.
+        temperature: divides the logarithms of the probabilities; 1 for a run that is not calibrated.
+        gives_labels: whether the graph has a second output: the label id of each pixel of a window, int32.
     """
 
     format: Literal[1]
     precision: Literal["fp32", "fp16"]
     scores_are_probabilities: bool
+    temperature: Temperature = 1.0
+    gives_labels: bool = False
     window: WindowRecord
     picture: PictureRecord
     labels: LabelSpaceRecord

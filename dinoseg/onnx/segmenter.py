@@ -12,7 +12,7 @@ from PIL import Image
 from dinoseg.data.bands import BandPicture, Picture, shown_picture
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.labels import LabelSpace
-from dinoseg.onnx.description import IMAGES, KEY, LOGITS, OnnxDescription
+from dinoseg.onnx.description import IMAGES, KEY, LABELS, LOGITS, OnnxDescription
 from dinoseg.onnx.windows import Windows
 
 ImageSource = str | Path | Image.Image | np.ndarray
@@ -87,6 +87,36 @@ class OnnxSegmenter:
         picture = self._picture(image)
         return np.concatenate(list(self._windows().scores(self._scores, self._normalised(picture))), axis=1)
 
+    def probabilities(self, image: ImageSource) -> Float[np.ndarray, "classes height width"]:
+        """Probabilities at native size, at the temperature that the run was calibrated to; they add up to 1.
+
+        Raises:
+            ValueError: see ``predict``.
+        """
+        scores, temperature = self.scores(image), self.description.temperature
+        if self.description.scores_are_probabilities:
+            tiny = np.finfo(np.float32).tiny
+            # By the largest first: a small one may vanish, all of them may not.
+            powers = (scores / np.maximum(scores.max(axis=0), tiny)) ** np.float32(1 / temperature)
+        else:
+            powers = np.exp((scores - scores.max(axis=0)) / np.float32(temperature))
+        total: np.ndarray = powers.sum(axis=0)
+        return powers / np.maximum(total, np.finfo(np.float32).tiny)
+
+    def refuse_other_labels(self, image: ImageSource) -> None:
+        """Raises ValueError where label ids that the graph gives are not those of its own scores, in a first window."""
+        height, width = self.description.window.size
+        window = self._normalised(self._picture(image))[:, :height, :width]
+        missing = [(0, side - have) for side, have in zip((height, width), window.shape[1:], strict=True)]
+        padded = np.pad(window, [(0, 0), *missing])[None]
+        scores, labels = self._session.run([LOGITS, LABELS], {IMAGES: padded})
+        expected = self.label_space.decode(scores.argmax(axis=1))
+        if (labels != expected).any():
+            raise ValueError(
+                "the label ids that its graph gives are not those of its scores, at "
+                f"{int((labels != expected).sum())} of {expected.size} pixels; leave --labels out, and report this"
+            )
+
     def _picture(self, image: ImageSource) -> Picture:
         said = self.description.picture
         ranges = None if said.ranges is None else tuple((low, high) for low, high in said.ranges)
@@ -146,6 +176,8 @@ def _refuse_other_graph(session: Any, description: OnnxDescription, source: str)
     """Raises ValueError where the graph takes or gives another form than the description says."""
     size = description.window.size
     said = {IMAGES: [len(description.picture.mean), *size], LOGITS: [len(description.labels.classes), *size]}
+    if description.gives_labels:
+        said[LABELS] = list(size)
     found = {place.name: place.shape[1:] for place in (*session.get_inputs(), *session.get_outputs())}
     for name, expected in said.items():
         if found.get(name) != expected:

@@ -24,7 +24,7 @@ def allowed_ways(request: PlanRequest, data: Fingerprint, machine: Machine) -> t
         own = tuple(way for way in found if way.head == head)
         found = own or tuple(Way(head, way.scale, way.cached) for way in found if way.head == "dense")
     wanted = given.train.cache_features
-    if wanted is None and not _is_frozen(given):
+    if wanted is None and not keeps_features(given):
         wanted = False
     if wanted is not None:
         found = tuple(Way(way.head, way.scale, wanted) for way in found)
@@ -47,6 +47,6 @@ def gigabytes(way: Way, data: Fingerprint, machine: Machine, number: int) -> flo
     return cells * machine.channels * _BYTES_A_CHANNEL * number / 1e9
 
 
-def _is_frozen(config: Config) -> bool:
-    """Whether its features are worth keeping: those of a random backbone are of use once."""
+def keeps_features(config: Config) -> bool:
+    """Whether features that are computed once are of use: the backbone is neither trained nor random."""
     return config.model.mode == "freeze" and not trains_bands(config) and config.model.weights != "none"

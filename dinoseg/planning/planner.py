@@ -8,7 +8,7 @@ from typing import Any
 
 from dinoseg.config import Config, with_changes
 from dinoseg.data.transforms import as_size
-from dinoseg.planning.allowed_ways import allowed_ways, gigabytes, pictures
+from dinoseg.planning.allowed_ways import allowed_ways, gigabytes, keeps_features, pictures
 from dinoseg.planning.choices import length_choices, rule_choices
 from dinoseg.planning.fingerprint import Fingerprint
 from dinoseg.planning.machine import Machine
@@ -165,13 +165,17 @@ class Planner:
             self._measuring += time.monotonic() - started
         return known.at(way.scale)
 
+    def _facts(self, way: Way) -> Facts:
+        given = frozenset(key for key in self.request.given if self.request.holds(key))
+        return Facts(self.fingerprint, self.machine, way, given, keeps_features(self.request.alone))
+
     def _config(
         self, way: Way, more: Mapping[str, Any] | None = None, lengths: Mapping[str, int] | None = None
     ) -> Config:
         key = (way, tuple((more or {}).items()), tuple((lengths or {}).items()))
         if key not in self._configs:
             decided: dict[str, Any] = {}
-            for _, values in decide(Facts(self.fingerprint, self.machine, way)):
+            for _, values in decide(self._facts(way)):
                 decided |= {name: value for name, value in values.items() if value is not None}
             base = with_changes(Config(), decided | dict(more or {}))
             self._configs[key] = self.request.config(base, lengths)
@@ -234,11 +238,10 @@ class Planner:
         begun = time.monotonic() - self.clock.counted_from()
         evaluated = evaluations * validated * pace.image_seconds
         times = Times(begun + build, features, steps * pace.step_seconds, evaluated)
-        facts = Facts(self.fingerprint, self.machine, way)
         return Plan(
             config=config,
             choices=(
-                *rule_choices(self.request, facts),
+                *rule_choices(self.request, self._facts(way)),
                 *length_choices(self.request, config, pace, times, images),
             ),
             given={key: source for key, source in self.request.given.items() if self.request.holds(key)},

@@ -35,7 +35,8 @@ Figure = Percent | None
 Interval = Annotated[list[Percent], Field(min_length=2, max_length=2)]
 Side = Annotated[int, Field(gt=0)]
 Pixels = Annotated[int, Field(ge=0, le=_LARGEST_COUNT)]
-Temperature = Annotated[float, Field(gt=0, le=1000)]
+# Ten times as far as a fit looks.
+Temperature = Annotated[float, Field(ge=0.001, le=1000)]
 
 
 class ClassFigures(Record):

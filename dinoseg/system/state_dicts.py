@@ -23,6 +23,7 @@ _PREFIXES = re.compile(r"(?<![^.])(?:module|_orig_mod|_fsdp_wrapped_module|_chec
 # What torch says of the class that it would have to import; its advice around it is to run the code.
 _FOREIGN_CLASS = re.compile(r"GLOBAL (\S+)")
 _KEYS_SHOWN = 4
+_GRAPHS = (".onnx", ".pt2")
 _LONGEST_NAME = 300
 _LINE_ENDS = str.maketrans("", "", "\n\r\t")
 
@@ -39,6 +40,8 @@ def read_state(file: Path, source: str, remedy: str) -> Mapping[Any, Any]:
     """
     if kind := special_kind(file):
         raise ValueError(f"{source}: {kind}; {remedy}")
+    if file.suffix.lower() in _GRAPHS:
+        raise ValueError(f"{source}: a graph for other engines, whose weights have no names; {remedy}")
     try:
         if file.suffix == ".safetensors":
             return load_file(file)

@@ -11,12 +11,15 @@ from torch import Tensor
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Writes the file; the same tensors and metadata give the same bytes.
+    """Writes the file; the same tensors and metadata give the same bytes. Who may read it is as for any new file.
 
     Raises:
         OSError: the system refused: the disk is full, say.
         SafetensorError: it cannot be written for another reason.
     """
+    # The library's own file is its owner's alone, in a folder that others share.
+    path.touch()
+    mode = path.stat().st_mode
     try:
         save_file(tensors, path, metadata=metadata)
     except SafetensorError as error:
@@ -26,6 +29,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
             raise
         code = int(number[1])
         raise OSError(code, os.strerror(code), str(path)) from error
+    path.chmod(mode)
     # The library writes the metadata in an order that is another each time.
     with path.open("r+b") as stream:
         length = int.from_bytes(stream.read(8), "little")

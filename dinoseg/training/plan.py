@@ -13,6 +13,7 @@ from dinoseg.backbone import FeatureMap
 from dinoseg.check.check import CheckReport
 from dinoseg.config import Config
 from dinoseg.config.defaults import trains_bands
+from dinoseg.config.training_options import SchedulerConfig
 from dinoseg.console.label_table import class_table
 from dinoseg.data.tiles import count_in_words
 from dinoseg.data.transforms import as_size
@@ -21,6 +22,8 @@ from dinoseg.training.feature_cache import fits_evaluation
 from dinoseg.training.loop import Trainer
 from dinoseg.training.pace import Estimate, evaluations_left
 from dinoseg.training.trainable import trained_parts, trained_table
+
+_LONG_SECONDS = 6 * 3600
 
 
 def describe_plan(trainer: Trainer, report: CheckReport, estimate: Estimate) -> Group:
@@ -41,12 +44,20 @@ def describe_plan(trainer: Trainer, report: CheckReport, estimate: Estimate) -> 
         f"features     {trainer.features_in_words}",
         f"device       {trainer.accelerator.device}, {config.model_dtype.lower()}",
         f"time         about {duration_in_words(estimate.seconds)}, measured again after the first steps",
+        *_too_long(config, estimate),
         f"run folder   {trainer.run_folder.path}",
         *_bands_in_words(config),
         *_without_effect(config),
     ]
     trained = trained_table(trained_parts(segmenter, trainer.optimizer, trainer.base_rates))
     return Group(class_table(trainer.label_space, report.class_pixels("train")), trained, Text("\n".join(lines)))
+
+
+def _too_long(config: Config, estimate: Estimate) -> list[str]:
+    """Advice to who has taken the default, which is of trainings on GPUs."""
+    if config.scheduler.total_iter != SchedulerConfig().total_iter or estimate.seconds < _LONG_SECONDS:
+        return []
+    return ["             minutes=20 plans a training that is done by then; scheduler.total_iter=2000 is fewer steps"]
 
 
 def _bands_in_words(config: Config) -> list[str]:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dinoseg.app.gallery import Gallery
 from dinoseg.app.page import build_server, import_gradio
-from dinoseg.app.serving import is_loopback, listening, quiet_environment, serve
+from dinoseg.app.serving import LocalNames, is_loopback, listening, quiet_environment, serve
 from dinoseg.app.shown_run import open_runs
 from dinoseg.config.loading import is_setting
 from dinoseg.config.unused_keys import note_unused_keys
@@ -72,6 +72,8 @@ def run_app(request: AppRequest, console: Console) -> None:
             "Your pictures stay on this machine." if alone else "Your pictures go to the machine that serves this page."
         )
         server = build_server(shown, Gallery(Path(folder) / "pictures"), stays)
+        if alone:
+            server = LocalNames(server)
 
         def say(address: str) -> None:
             words = ", ".join(run.words for run in shown)

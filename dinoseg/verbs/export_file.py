@@ -22,7 +22,8 @@ from dinoseg.inference.decision import asked_of_calibration
 from dinoseg.inference.files import list_inputs
 from dinoseg.inference.opening import OpenedRun
 from dinoseg.inference.policy import WindowPolicy, window_policy
-from dinoseg.onnx import load
+from dinoseg.models.segmenter import Segmenter
+from dinoseg.onnx import OnnxSegmenter, load
 from dinoseg.onnx.description import OnnxDescription
 from dinoseg.system.files import named_errors, refuse_unwritable, replace_text
 from dinoseg.system.whole_folder import folder_beside
@@ -39,11 +40,13 @@ class FileOptions:
         images: file or folder of pictures that prove it; None takes those of the run's validation split.
         fp16: half precision.
         tolerance: largest difference of a score, as a share of the range that scores have; None for the usual one.
+        labels: label ids as a second output.
     """
 
     images: Path | None = None
     fp16: bool = False
     tolerance: float | None = None
+    labels: bool = False
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and not 0 < self.tolerance <= 1:
@@ -61,7 +64,12 @@ class FileOptions:
 
     def refuse_given(self, out: Path) -> None:
         """Raises ValueError for options of a file where a folder is written."""
-        given = {"--images": self.images is not None, "--fp16": self.fp16, "--tolerance": self.tolerance is not None}
+        given = {
+            "--images": self.images is not None,
+            "--fp16": self.fp16,
+            "--tolerance": self.tolerance is not None,
+            "--labels": self.labels,
+        }
         for option in (name for name, is_given in given.items() if is_given):
             raise ValueError(
                 f"{option} is of files: {out} will be a folder; end its name in {' or '.join(FILE_SUFFIXES)}"
@@ -90,27 +98,34 @@ def export_file(run: Chosen, out: Path, options: FileOptions, console: Console) 
     _refuse_lost(opened.config, out)
     images = _pictures(opened.config, options)
     policy = _file_policy(opened, images)
-    description = description_of(opened, policy, options.precision)
+    description = description_of(opened, policy, options.precision, gives_labels=options.labels)
     segmenter = opened.load_merged().eval()
-    reading = opened.member(segmenter).reading
-    run_says = TorchScores(segmenter, reading, policy)
+    run_says = TorchScores(segmenter, opened.member(segmenter).reading, policy)
     expected = [run_says.scores(image) for image in images]
     with folder_beside(out) as folder, named_errors(out):
         written = folder / out.name
-        if out.suffix.lower() == ".onnx":
-            write_onnx(segmenter, description, written)
-            parity = compare(expected, load(written), images)
-        else:
-            write_program(segmenter, description, written)
-            program = ProgramModel(written, segmenter.num_classes, segmenter.scores_are_probabilities)
-            parity = compare(expected, TorchScores(program, reading, policy), images)
+        exported = _written(written, segmenter, description, run_says)
+        parity = compare(expected, exported, images)
         _refuse_beyond(parity, options, out)
+        if options.labels and isinstance(exported, OnnxSegmenter):
+            exported.refuse_other_labels(images[0])
         replace_text(_beside(written), json.dumps(parity.describe() | {"tolerance": options.allowed}, indent=2) + "\n")
         # Another export may have been faster.
         _refuse_existing(out)
         for file in sorted(folder.iterdir()):
             file.rename(out.parent / file.name)
     _say(out, description, parity, console)
+
+
+def _written(
+    file: Path, segmenter: Segmenter, description: OnnxDescription, run_says: TorchScores
+) -> OnnxSegmenter | TorchScores:
+    """Writes the file, and opens it."""
+    if file.suffix.lower() == ".onnx":
+        write_onnx(segmenter, description, file)
+        return load(file)
+    write_program(segmenter, description, file)
+    return run_says.of(ProgramModel(file, segmenter.num_classes, segmenter.scores_are_probabilities))
 
 
 def _beside(file: Path) -> Path:

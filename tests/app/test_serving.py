@@ -1,12 +1,14 @@
 """Where the page listens, and what the environment may not change."""
 
+import asyncio
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dinoseg.app.serving import address_of, is_loopback, listening, quiet_environment
+from dinoseg.app.serving import LocalNames, address_of, is_loopback, listening, quiet_environment
 
 
 def test_a_port_in_use_is_one_line() -> None:
@@ -38,9 +40,36 @@ def test_an_address_that_is_none_of_this_machine_is_one_line(host: str, port: in
 
 def test_loopback_is_told_from_the_network() -> None:
     assert [is_loopback(host) for host in ("127.0.0.1", "127.0.1.1", "::1", "localhost")] == [True] * 4
-    assert [is_loopback(host) for host in ("0.0.0.0", "::", "192.168.1.5")] == [False] * 3
+    elsewhere = ("0.0.0.0", "::", "192.168.1.5", "127.0.0.1.example.org", "")
+    assert [is_loopback(host) for host in elsewhere] == [False] * len(elsewhere)
     with listening("0.0.0.0", 0) as everywhere:
         assert address_of(everywhere) == f"http://127.0.0.1:{everywhere.getsockname()[1]}/"
+
+
+def _answered(host: str, kind: str) -> list[dict[str, Any]]:
+    """What a connection by this name is sent; the page behind answers ``page``."""
+    sent: list[dict[str, Any]] = []
+
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "page"})
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> None: ...
+
+    asyncio.run(LocalNames(page)({"type": kind, "headers": [(b"host", host.encode())]}, receive, send))
+    return sent
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_a_foreign_name_that_leads_here_is_not_answered(kind: str) -> None:
+    for host in ("localhost:7860", "127.0.0.1:7860", "[::1]:7860", "localhost"):
+        assert _answered(host, kind) == [{"type": "page"}]
+    for host in ("evil.example:7860", "127.0.0.1.evil.example", ""):
+        first, *rest = _answered(host, kind)
+        assert first == {"type": "websocket.close", "code": 1008} or first["status"] == 403
+        assert not rest or b"open it as localhost" in rest[0]["body"]
 
 
 def test_the_environment_is_silenced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

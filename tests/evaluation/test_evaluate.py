@@ -196,7 +196,7 @@ def test_a_killed_evaluation_leaves_nothing_that_counts(
     finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, run = finished
-    command = [sys.executable, "-m", "dinoseg.cli", "eval", str(run), "--split", "test"]
+    command = [sys.executable, "-m", "dinoseg", "eval", str(run), "--split", "test"]
     # Many small windows: there is time to kill it.
     command += ["eval.crop_size=16", "eval.stride=8", "eval.batch_size=1"]
     # The bar is drawn for a terminal: it says when the first images are done.

@@ -20,7 +20,7 @@ from dinoseg.models.deformable_sampling import plain_samples, sample_levels
 from dinoseg.models.mask_output import MaskOutput, semantic_map
 
 pytest.importorskip("onnxscript")
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*random initialisation.*"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -52,6 +52,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return train_tiny_run(tmp_path_factory, {"train": 2, "val": 2}, "decoder_head.type=linear", *WINDOWS)
 
 
+@pytest.fixture(scope="module")
+def exported(run: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run as a file, to be read."""
+    file = tmp_path_factory.mktemp("exported") / "model.onnx"
+    with pytest.MonkeyPatch.context() as patch:
+        assert run_cli(["export", run[1], file], patch) == 0
+    return file
+
+
 def test_a_file_predicts_the_label_ids_of_its_run(
     run_of_head: tuple[Path, Path],
     tmp_path: Path,
@@ -72,16 +81,33 @@ def test_a_file_predicts_the_label_ids_of_its_run(
     assert found.label_space == expected.label_space
 
 
-def test_pytorch_is_not_needed_to_predict(
-    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("run_of_head", ["linear", "pmt"], indirect=True)
+def test_label_ids_and_probabilities_are_those_of_the_run(
+    run_of_head: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, folder = run
-    assert run_cli(["export", folder, tmp_path / "model.onnx"], monkeypatch) == 0
+    data, folder = run_of_head
+    assert run_cli(["calibrate", folder, "device=cpu"], monkeypatch) == 0
+    file = tmp_path / "model.onnx"
+    assert run_cli(["export", folder, file, "--labels", f"datasets.root={data}"], monkeypatch) == 0
+    opened = dinoseg.onnx.load(file)
+    calibrated = json.loads((folder / "calibration.json").read_text())["temperature"]
+    assert opened.description.temperature == calibrated != 1.0
     picture = next((data / "val" / "images").iterdir())
+    expected = dinoseg.load(folder, device="cpu").predict(picture, probabilities=True).probabilities
+    np.testing.assert_allclose(opened.probabilities(picture), expected, atol=2e-4)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    windows = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
+    logits, labels = session.run(["logits", "labels"], {"images": windows})
+    assert labels.dtype == np.int32
+    np.testing.assert_array_equal(labels, opened.label_space.decode(logits.argmax(axis=1)))
+
+
+def test_pytorch_is_not_needed_to_predict(run: tuple[Path, Path], exported: Path) -> None:
+    picture = next((run[0] / "val" / "images").iterdir())
     program = (
         "import sys; sys.modules['torch'] = None\n"
         "from dinoseg import onnx\n"
-        f"print(onnx.predict({str(tmp_path / 'model.onnx')!r}, {str(picture)!r}).labels.shape)"
+        f"print(onnx.predict({str(exported)!r}, {str(picture)!r}).labels.shape)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("(40, 56)", 0), done.stderr
@@ -160,6 +186,7 @@ def test_a_score_that_is_no_number_is_far_away() -> None:
         (["{run}", "{run}", "{out}"], "is given twice"),
         (["{run}", "{out}", "--tolerance", "0"], "--tolerance 0: give a share above 0 and at most 1"),
         (["{run}", "{folder}", "--fp16"], "--fp16 is of files:"),
+        (["{run}", "{folder}", "--labels"], "--labels is of files:"),
         (["{run}", "{typo}"], "a.onn: did you mean"),
         (["{run}", "{there}"], "exists, and is kept; give a new name, or remove it"),
         (["{run}", "{out}", "datasets.root=/nowhere"], "give some with --images FOLDER"),
@@ -251,13 +278,12 @@ def test_files_that_are_none_of_ours_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_description_that_is_not_of_its_graph_is_refused(
-    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: tuple[Path, Path], exported: Path, tmp_path: Path
 ) -> None:
-    onnx, file = pytest.importorskip("onnx"), tmp_path / "model.onnx"
-    assert run_cli(["export", run[1], file], monkeypatch) == 0
+    onnx = pytest.importorskip("onnx")
 
     def refused(section: str, change: dict[str, object], message: str) -> None:
-        model = onnx.load(file)
+        model = onnx.load(exported)
         (said,) = (entry for entry in model.metadata_props if entry.key == "dinoseg")
         document = json.loads(said.value)
         document[section].update(change)
@@ -314,15 +340,13 @@ def test_pictures_of_other_bands_are_read_as_the_run_reads_them(
 
 
 def test_the_example_that_needs_no_dinoseg_predicts_the_same(
-    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: tuple[Path, Path], exported: Path, tmp_path: Path
 ) -> None:
-    data, folder = run
-    assert run_cli(["export", folder, tmp_path / "model.onnx"], monkeypatch) == 0
     page = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text(encoding="utf-8")
     (example,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def predict" in block)
     assert "dinoseg" not in [line.split()[1] for line in example.splitlines() if line.startswith(("import", "from"))]
     (tmp_path / "example.py").write_text(example)
-    picture = next((data / "val" / "images").iterdir())
+    picture = next((run[0] / "val" / "images").iterdir())
     out = tmp_path / "labels.png"
-    subprocess.run([sys.executable, "example.py", "model.onnx", picture, out], cwd=tmp_path, check=True)
-    np.testing.assert_array_equal(Image.open(out), dinoseg.onnx.predict(tmp_path / "model.onnx", picture).labels)
+    subprocess.run([sys.executable, "example.py", exported, picture, out], cwd=tmp_path, check=True)
+    np.testing.assert_array_equal(Image.open(out), dinoseg.onnx.predict(exported, picture).labels)

@@ -30,7 +30,7 @@ class ShellCommand:
         words = list(self.words)
         if "-c" in words and words[words.index("-c") - 1] == "bash":
             words = shlex.split(words[words.index("-c") + 1].replace("\\\n", " "))
-        if "-m" in words and words[words.index("-m") + 1] == f"{_PROGRAM}.cli":
+        if "-m" in words and words[words.index("-m") + 1] == _PROGRAM:
             return words[words.index("-m") + 2 :]
         return words[1:] if words[0] == _PROGRAM else None
 

@@ -109,7 +109,7 @@ def test_two_processes_train_like_one_with_twice_the_batch(tmp_path: Path, monke
     # Without BatchNorm, whose statistics are per process on a CPU, and without dropout, whose noise is.
     shared = ["decoder_head.use_batchnorm=false", "decoder_head.dropout=0", "optimizer.lr=1e-2", "train.ema_decay=0.6"]
     assert run_cli(["train", *tiny_settings(data, tmp_path / "one", *shared, "bs=4")], monkeypatch) == 0
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29391", "-m", "dinoseg.cli"]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29391", "-m", "dinoseg"]
     result = subprocess.run(
         [sys.executable, *launcher, "train", *tiny_settings(data, tmp_path / "two", *shared, "bs=2")],
         capture_output=True,

@@ -67,6 +67,13 @@ def test_what_is_no_state_dict_is_one_message(content: bytes, suffix: str, tmp_p
     assert message.startswith(f"load_from={file}: ") and message.endswith("; give another") and "\n" not in message
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "model.pt2"])
+def test_an_exported_graph_is_told_from_weights(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\x08\x0a")
+    with pytest.raises(ValueError, match=f"load_from={name}: a graph for other engines.*; give a run$"):
+        read_state(tmp_path / name, f"load_from={name}", "give a run")
+
+
 def test_headers_of_safetensors_that_ask_for_too_much_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "state.safetensors"
     for content in (b"\xff" * 8 + b"{}", (20_000).to_bytes(8, "little") + b"[" * 20_000):

@@ -1,5 +1,7 @@
 """Files of tensors: the same contents are the same bytes, and the library reads them as its own."""
 
+import os
+import stat
 from pathlib import Path
 
 import torch
@@ -27,3 +29,12 @@ def test_the_same_contents_are_the_same_bytes(tmp_path: Path) -> None:
 def test_no_metadata_is_fine(tmp_path: Path) -> None:
     save_tensors(TENSORS, tmp_path / "a", {})
     assert load_file(tmp_path / "a").keys() == TENSORS.keys()
+
+
+def test_others_read_it_as_any_new_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_tensors(TENSORS, tmp_path / "a", {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640

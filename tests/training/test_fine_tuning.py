@@ -171,7 +171,7 @@ def test_two_processes_train_adapters_like_one_with_twice_the_batch(
     assert run_cli(["train", *tiny_settings(data, tmp_path / "one", *shared, "bs=4")], monkeypatch) == 0
     launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={29600 + os.getpid() % 1000}"]
     result = subprocess.run(
-        [sys.executable, *launch, "-m", "dinoseg.cli", "train", *tiny_settings(data, tmp_path / "two", *shared)],
+        [sys.executable, *launch, "-m", "dinoseg", "train", *tiny_settings(data, tmp_path / "two", *shared)],
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},

@@ -24,7 +24,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     data, run = write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 1}), tmp_path / "run"
     settings = tiny_settings(data, run, "num_workers=2", "scheduler.total_iter=100000", "eval.eval_interval=100000")
     process = subprocess.Popen(
-        [sys.executable, "-m", "dinoseg.cli", "train", *settings],
+        [sys.executable, "-m", "dinoseg", "train", *settings],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -15,6 +15,7 @@ from dinoseg.inference.policy import WindowPolicy
 from dinoseg.inference.tta import TtaPolicy
 from dinoseg.training import plan
 from dinoseg.training.loop import Trainer
+from dinoseg.training.pace import Estimate
 from dinoseg.verbs import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation.*")
@@ -94,3 +95,10 @@ def test_a_batch_norm_with_one_value_names_the_keys_to_raise(more: list[str], tm
     with pytest.raises(ValueError, match=r"bs=1 with transforms.train.crop_size=.* raise bs or transforms.train.crop"):
         train.train(load_config([*settings, "bs=1"]), Console(quiet=True))
     assert not (tmp_path / "run").exists()
+
+
+def test_who_takes_the_default_on_a_slow_machine_is_told_of_shorter_trainings() -> None:
+    slow, default = Estimate(step_seconds=6.0, steps=40_000), load_config(["datasets.root=x"])
+    assert "minutes=20 plans a training that is done by then" in "".join(plan._too_long(default, slow))
+    assert plan._too_long(default, Estimate(step_seconds=0.1, steps=40_000)) == []
+    assert plan._too_long(with_changes(default, {"scheduler.total_iter": 50_000}), slow) == []

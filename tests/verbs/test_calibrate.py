@@ -71,6 +71,7 @@ def test_from_training_to_figures(
     assert run_cli(["calibrate", run], monkeypatch) == 0
     said, found = capsys.readouterr().out, _calibration(run)
     assert f"temperature {found.temperature:.4f}, fitted to" in said and "3 images of val" in said
+    assert "note: 3 images are few: others may want another temperature" in said
     assert found.fitted_on.split == "val" and found.checkpoint == "best" and found.after.NLL <= found.before.NLL
     assert run_cli(["eval", run, "--split", "test"], monkeypatch) == 0
     tempered = _figures(run, "test")
@@ -279,7 +280,8 @@ def test_other_weights_and_other_windows_are_said(run: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"temperature": 0}, "temperature: 0 found, more than 0"),
+        ({"temperature": 0}, "temperature: 0 found, 0.001 or more"),
+        ({"temperature": 1e-300}, "temperature: 1e-300 found, 0.001 or more"),
         ({"temperature": "warm"}, 'temperature: "warm" found, a number expected'),
         ({"fitted_on": {"split": "test", "images": 1, "pixels": 1, "seed": 0}}, "fitted_on.split"),
         ({"window": None}, "window: null found, an object expected"),

@@ -198,9 +198,7 @@ def test_two_processes_write_what_one_writes(
         (tmp_path / "two" / kind).mkdir(parents=True)
         (tmp_path / "two" / kind / "test_3.png").write_bytes((tmp_path / "one" / kind / "test_3.png").read_bytes())
     before = _times(tmp_path / "two")
-    process = _launch(
-        TORCHRUN, ["-m", "dinoseg.cli", "predict", run, images, "--out", tmp_path / "two", "--device", "cpu"]
-    )
+    process = _launch(TORCHRUN, ["-m", "dinoseg", "predict", run, images, "--out", tmp_path / "two", "--device", "cpu"])
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert output.count("6 predicted, 1 already there") == 1
@@ -214,7 +212,7 @@ def test_a_killed_job_goes_on_where_it_was(
 ) -> None:
     data, run = finished
     out = tmp_path / "out"
-    process = _launch([sys.executable, "-m", "dinoseg.cli"], ["predict", run, data / "test" / "images", "--out", out])
+    process = _launch([sys.executable, "-m", "dinoseg"], ["predict", run, data / "test" / "images", "--out", out])
     deadline = time.monotonic() + 60
     while not list(out.glob("overlays/*.png")) and time.monotonic() < deadline:
         time.sleep(0.002)
