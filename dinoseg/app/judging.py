@@ -90,7 +90,8 @@ def judge(run: ShownRun, source: Path, name: str, folder: Path, on_share: OnShar
             f"{source.name}: a volume; dinoseg predict {run.words} {source.name} predicts it slice by slice"
         )
     predictor = run.predictor
-    refuse_beyond_memory(source, free_bytes(), max(form.channels for form in predictor.forms))
+    bands = max(form.channels for form in predictor.forms)
+    refuse_beyond_memory(source, free_bytes(), bands, predictor.scores_at_once)
     exposures, notes = _opened(run, source)
     width, height = exposures.shown.size
     sureness = np.zeros((height, width), np.uint8)

@@ -12,6 +12,8 @@ from dinoseg.data.rasters import has_rasterio, read_header
 BYTES_A_PIXEL = 48
 # More for each band beyond red, green and blue: its value, and that of the model's input.
 _BYTES_A_BAND = 16
+# More for each score that is held of every pixel at once: itself, and what it is computed from.
+_BYTES_A_SCORE = 8
 # Of what is free, so that others on the machine have some.
 _USABLE = 0.8
 
@@ -57,7 +59,7 @@ def free_bytes(groups: Iterable[ControlGroup] = _GROUPS) -> int:
     return max(0, min([int(psutil.virtual_memory().available), *limits]))
 
 
-def refuse_beyond_memory(path: Path, free: int, bands: int = 3) -> None:
+def refuse_beyond_memory(path: Path, free: int, bands: int = 3, scores: int = 0) -> None:
     """Raises ValueError for a picture that takes more memory than there is; its header is read.
 
     A file without a readable header is left to whoever decodes it.
@@ -65,12 +67,13 @@ def refuse_beyond_memory(path: Path, free: int, bands: int = 3) -> None:
     Args:
         free: bytes.
         bands: that the model sees.
+        scores: of each pixel that are held at once.
     """
     size = _size_of(path)
     if size is None:
         return
     width, height = size
-    needed = width * height * (BYTES_A_PIXEL + _BYTES_A_BAND * max(0, bands - 3))
+    needed = width * height * (BYTES_A_PIXEL + _BYTES_A_BAND * max(0, bands - 3) + _BYTES_A_SCORE * scores)
     if needed > free * _USABLE:
         raise ValueError(
             f"{path.name}: {width:,} x {height:,} pixels ({width * height / 1e6:.0f} megapixels) take about "

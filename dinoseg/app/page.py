@@ -139,22 +139,20 @@ def _add_addresses(server: Any, answers: Answers) -> None:
     """Addresses of pictures and files, below that of the page."""
     from fastapi import Response
 
-    def respond(answer: Answer, lasting: bool = False) -> Response:
-        # A key names one picture for good, and its address all that is drawn of it.
-        headers = {
-            "Cache-Control": "private, max-age=3600, immutable" if lasting and answer.status == 200 else "no-store"
-        }
+    def respond(answer: Answer) -> Response:
+        # A browser that kept pictures would have them longer than this page does.
+        headers = {"Cache-Control": "no-store"}
         if answer.name is not None:
             headers["Content-Disposition"] = "attachment"
         return Response(answer.body, answer.status, headers, answer.kind)
 
     @server.get("/given/{key}/{run}")
     def given(key: str, run: int) -> Response:
-        return respond(answers.given(key, run), lasting=True)
+        return respond(answers.given(key, run))
 
     @server.get("/drawn/{key}/{run}")
     def drawn(key: str, run: int, view: str = "classes", opacity: float = 50, hidden: str = "") -> Response:
-        return respond(answers.drawn(key, run, view, opacity, hidden), lasting=True)
+        return respond(answers.drawn(key, run, view, opacity, hidden))
 
     @server.get("/overlay/{key}/{run}")
     def overlay(key: str, run: int, view: str = "classes", opacity: float = 50, hidden: str = "") -> Response:

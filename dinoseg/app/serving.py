@@ -13,7 +13,7 @@ from typing import Any
 
 _PATIENCE_SECONDS = 5
 _PORT = re.compile(r":\d+$")
-_ELSEWHERE = b"This page is for the machine that serves it: open it as localhost, or start it with --host.\n"
+_ELSEWHERE = b"This page is for the machine that serves it: open it as localhost, or start it with --host 0.0.0.0.\n"
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]

@@ -11,9 +11,9 @@ from dinoseg.console.policy_words import percent
 from dinoseg.evaluation.compare import FEWEST_IMAGES, Comparison, Difference, ImageDifference
 
 _VERDICT = (
-    "* beyond chance: the paired 95 % bootstrap interval over images excludes 0. It speaks of other images, not of "
-    "another training seed; takes images as independent, which frames of one video are not; and speaks of each line "
-    "alone: of 20 lines without a difference about one gets a star."
+    "* beyond chance: the paired 95 % bootstrap interval over {0} excludes 0. It speaks of other {0}, not of another "
+    "training seed; takes {0} as independent, which {1} are not; and speaks of each line alone: of 20 lines without a "
+    "difference about one gets a star."
 )
 
 
@@ -24,7 +24,11 @@ def comparison_table(comparison: Comparison) -> Group:
     if comparison.unlike:
         lines = ["not measured alike (first | second), which is part of what is compared:", *comparison.unlike]
         parts.append(Text("\n  ".join(lines), style="bold yellow"))
-    parts += [_class_table(comparison), Text(_summary(comparison), style="bold"), Text(_VERDICT)]
+    units, alike = "images", "frames of one video"
+    if comparison.volumes is not None:
+        units, alike = "volumes", "those of one patient"
+    verdict = _VERDICT.format(units, alike)
+    parts += [_class_table(comparison), Text(_summary(comparison), style="bold"), Text(verdict)]
     parts += [Text(remark, style="yellow") for remark in comparison.remarks]
     for title, images in (("second gains most", comparison.better), ("second loses most", comparison.worse)):
         if images:

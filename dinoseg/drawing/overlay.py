@@ -14,6 +14,7 @@ _MOST_LEGEND_ENTRIES = 20
 _PAPER, _INK = (255, 255, 255), (24, 24, 24)
 _HATCH_PERIOD = 8
 _STRIPE_ROWS = 256
+_LONGEST_NAME = 60
 
 
 def overlay(
@@ -193,9 +194,14 @@ def _legend_entries(class_map: ClassMap, label_space: LabelSpace) -> list[tuple[
     ordered = [entry for index, entry in classes if index in present]
     if len(classes) <= _MOST_LEGEND_ENTRIES:
         ordered += [entry for index, entry in classes if index not in present]
-    shown = [(entry.name, entry.colour) for entry in ordered[:_MOST_LEGEND_ENTRIES]]
+    shown = [(_short(entry.name), entry.colour) for entry in ordered[:_MOST_LEGEND_ENTRIES]]
     hidden = len(ordered) - len(shown)
     return [*shown, (f"and {hidden} more", _PAPER)] if hidden else shown
+
+
+def _short(name: str) -> str:
+    """A name of a stranger's file may have any length, and a legend is as wide as its longest."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
 
 
 def _font_size(width: int) -> int:

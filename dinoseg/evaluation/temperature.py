@@ -27,14 +27,14 @@ class PixelSample:
         per_image: pixels of an image at most; of one that has fewer that count, all.
         ignore_index: of pixels that count nowhere.
         chosen: flat positions by image, ascending; filled as images come.
-        parts: what ``take`` was given: name of the image, logarithms of the probabilities (pixels, classes), classes.
+        parts: what ``take`` was given, by image: logarithms of the probabilities (pixels, classes), and classes.
     """
 
     per_image: int
     ignore_index: int
     seed: int = 0
     chosen: dict[str, Int[np.ndarray, " pixels"]] = field(default_factory=dict)
-    parts: list[tuple[str, Float[Tensor, "pixels classes"], Int[Tensor, " pixels"]]] = field(default_factory=list)
+    parts: dict[str, list[tuple[Float[Tensor, "pixels classes"], Int[Tensor, " pixels"]]]] = field(default_factory=dict)
 
     def take(self, sample: Sample, rows: JudgedRows) -> None:
         """Keeps the chosen pixels of some rows, at temperature 1."""
@@ -50,11 +50,11 @@ class PixelSample:
         probabilities = rows.untempered().flatten(1)
         within = (places - rows.first * width).to(probabilities.device)
         chosen = probabilities[:, within].T.clamp_min(torch.finfo(torch.float32).tiny)
-        self.parts.append((name, chosen.log().cpu(), truth.flatten()[places].long().cpu()))
+        self.parts.setdefault(name, []).append((chosen.log().cpu(), truth.flatten()[places].long().cpu()))
 
     def of_image(self, name: str) -> list[tuple[Float[Tensor, "pixels classes"], Int[Tensor, " pixels"]]]:
         """What was kept of an image, top to bottom: logarithms of the probabilities, and classes. May be nothing."""
-        return [(values, truth) for owner, values, truth in self.parts if owner == name]
+        return self.parts.get(name, [])
 
     def _choose(self, name: str, truth: Integer[Tensor, "height width"]) -> Int[np.ndarray, " pixels"]:
         counted = np.flatnonzero(truth.numpy() != self.ignore_index)

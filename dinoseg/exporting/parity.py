@@ -13,6 +13,8 @@ from dinoseg.data.reading import Reading
 from dinoseg.inference.policy import WindowPolicy
 from dinoseg.inference.tta import SemanticModel
 from dinoseg.inference.windows import infer_scores
+from dinoseg.labels import LabelSpace
+from dinoseg.onnx.description import IMAGES, LABELS, LOGITS, OnnxDescription
 
 # Largest difference of a score, as a share of the range that scores have.
 TOLERANCES = {"fp32": 1e-3, "fp16": 3e-2}
@@ -112,3 +114,33 @@ def compare(run: Sequence[np.ndarray], exported: ExportedModel, images: Sequence
         pixels += expected[0].size
         differing += int((found.argmax(axis=0) != expected.argmax(axis=0)).sum())
     return Parity(tuple(image.name for image in images), highest - lowest, largest, pixels, differing)
+
+
+def refuse_other_labels(file: Path, description: OnnxDescription) -> None:
+    """Raises ValueError where the label ids that a file gives are not those of its own scores, for windows of noise.
+
+    Args:
+        file: an ONNX file, or a program of ``torch.export``.
+    """
+    shape = (2, len(description.picture.mean), *description.window.size)
+    scores, labels = _outputs(file, np.random.default_rng(0).normal(size=shape).astype(np.float32))
+    expected = LabelSpace.from_record(description.labels).decode(scores.argmax(axis=1))
+    differing = int((labels != expected).sum())
+    if differing:
+        raise ValueError(
+            f"the label ids that its graph gives are not those of its scores, at {differing} of {expected.size} "
+            "pixels; leave --labels out"
+        )
+
+
+def _outputs(file: Path, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and label ids of windows."""
+    if file.suffix.lower() == ".onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        scores, labels = session.run([LOGITS, LABELS], {IMAGES: windows})
+        return scores, labels
+    with torch.no_grad():
+        scores, labels = torch.export.load(file).module()(torch.from_numpy(windows))
+    return scores.numpy(), labels.numpy()

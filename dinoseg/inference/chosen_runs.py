@@ -206,8 +206,8 @@ def choose_runs(
     looked up on the Hub.
 
     Raises:
-        ValueError: no run, an ``ensemble.json`` that is damaged, an address where nothing is, or not to be had, or the
-            name of a head that is not told as such.
+        ValueError: no run, an ``ensemble.json`` that is damaged, an address where nothing is, or not to be had, the
+            name of a head that is not told as such, or a checkpoint of a published head alone.
     """
     given = runs if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
     paths: list[str | os.PathLike[str]] = []
@@ -231,6 +231,8 @@ def choose_runs(
             _refuse_without_prefix(os.fspath(path))
             chosen.append(ChosenRun(path, checkpoint, device, overrides))
     if len(chosen) == 1:
+        if isinstance(chosen[0], ChosenHead) and checkpoint != "best":
+            raise ValueError(f"{chosen[0].words}: a published head has one set of weights; leave --checkpoint out")
         return chosen[0]
     return ChosenEnsemble(tuple(chosen), Path(paths[0]) if len(paths) == 1 else None)
 

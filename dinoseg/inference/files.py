@@ -39,8 +39,13 @@ class InputImage:
 
     @property
     def sha256(self) -> str:
-        """Of its bytes. Raises OSError where it cannot be read."""
-        return file_sha256(self.path) if self.row is None else hashlib.sha256(self.row.image_bytes()).hexdigest()
+        """Of its bytes. Raises ValueError where it cannot be read."""
+        if self.row is not None:
+            return hashlib.sha256(self.row.image_bytes()).hexdigest()
+        try:
+            return file_sha256(self.path)
+        except OSError as error:
+            raise ValueError(f"{self.path}: {error.strerror or error}") from None
 
     def exposures(self, forms: Iterable[PictureForm]) -> Exposures:
         """Its picture, in each form. Raises ValueError where it cannot be read."""

@@ -110,6 +110,12 @@ class Predictor:
         return next((m.window.img_size for m in self.ensemble.members if m.window.img_size is not None), None)
 
     @property
+    def scores_at_once(self) -> int:
+        """Scores of each pixel of an image that are held at once: those of a run that sees it in one piece; else 0."""
+        whole = (member.window.mode == "whole" for member in self.ensemble.members)
+        return self.label_space.num_classes if any(whole) else 0
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Names by class index."""
         return self.label_space.class_names

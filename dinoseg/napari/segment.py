@@ -8,6 +8,9 @@ import numpy as np
 from dinoseg.inference.predictor import load
 from dinoseg.napari.label_layer import LayerData, label_layer
 
+# What of an image's layer says where it lies.
+_PLACE = ("scale", "translate", "rotate", "shear", "affine")
+
 if TYPE_CHECKING:
     import napari.layers
     import napari.qt.threading
@@ -47,4 +50,4 @@ def segmented_layer(image: "napari.layers.Image", run: Path) -> LayerData:
     labels = np.stack([predictor.predict(values[place]).labels for place in np.ndindex(shape)])
     labels = labels.reshape(shape + labels.shape[1:])
     layer, settings, kind = label_layer(labels, predictor.label_space.classes, f"{image.name} by {run.name}")
-    return layer, settings | {"scale": image.scale, "translate": image.translate}, kind
+    return layer, settings | {name: getattr(image, name) for name in _PLACE}, kind

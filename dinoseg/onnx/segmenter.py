@@ -88,7 +88,9 @@ class OnnxSegmenter:
         return np.concatenate(list(self._windows().scores(self._scores, self._normalised(picture))), axis=1)
 
     def probabilities(self, image: ImageSource) -> Float[np.ndarray, "classes height width"]:
-        """Probabilities at native size, at the temperature that the run was calibrated to; they add up to 1.
+        """Probabilities at native size, at the temperature that the run was calibrated to.
+
+        They add up to 1, or are all 0 where all scores are.
 
         Raises:
             ValueError: see ``predict``.
@@ -102,20 +104,6 @@ class OnnxSegmenter:
             powers = np.exp((scores - scores.max(axis=0)) / np.float32(temperature))
         total: np.ndarray = powers.sum(axis=0)
         return powers / np.maximum(total, np.finfo(np.float32).tiny)
-
-    def refuse_other_labels(self, image: ImageSource) -> None:
-        """Raises ValueError where label ids that the graph gives are not those of its own scores, in a first window."""
-        height, width = self.description.window.size
-        window = self._normalised(self._picture(image))[:, :height, :width]
-        missing = [(0, side - have) for side, have in zip((height, width), window.shape[1:], strict=True)]
-        padded = np.pad(window, [(0, 0), *missing])[None]
-        scores, labels = self._session.run([LOGITS, LABELS], {IMAGES: padded})
-        expected = self.label_space.decode(scores.argmax(axis=1))
-        if (labels != expected).any():
-            raise ValueError(
-                "the label ids that its graph gives are not those of its scores, at "
-                f"{int((labels != expected).sum())} of {expected.size} pixels; leave --labels out, and report this"
-            )
 
     def _picture(self, image: ImageSource) -> Picture:
         said = self.description.picture

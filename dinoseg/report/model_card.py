@@ -187,6 +187,7 @@ def _figures(facts: CardFacts) -> list[str]:
     if metrics is None:
         return ["## Figures", "Not evaluated."]
     interval, coverage = metrics["confidence"]["mIoU"], metrics["confidence"]["coverage"]
+    units = metrics["confidence"].get("resampled", "images")
     means = [
         [title, percent(metrics[name]), _interval(interval) if name == "mIoU" else ""]
         for name, title in _MEANS
@@ -195,7 +196,7 @@ def _figures(facts: CardFacts) -> list[str]:
     words = " ".join(policy_in_words(metrics["policy"], facts.label_space.kind))
     parts = [
         f"## Figures: {facts.split}",
-        f"In percent, {coverage} % intervals over the images by bootstrap; all in metrics.json.",
+        f"In percent, {coverage} % intervals over the {units} by bootstrap; all in metrics.json.",
         table(["mean", "", f"{coverage} %"], means),
         f"How they were measured: {plain(words)}",
     ]

@@ -44,7 +44,7 @@ def report_head(
         "confidence": metrics["confidence"],
         "constant": constant_in_words(metrics) if metrics.get("constant") else "",
         "beaten": not_above_constant(metrics),
-        "images": len(recorded.names),
+        "resampled": _resampled(recorded),
         "means": means,
         "by_policy": [
             {"name": name, "value": value, "meaning": ABSENT_CLASSES.get(name, "")}
@@ -59,14 +59,23 @@ def report_head(
     }
 
 
+def _resampled(recorded: RecordedEvaluation) -> str:
+    """What intervals are over, with how many there are."""
+    images, volumes = len(recorded.names), len(set(recorded.volumes))
+    return f"{volumes:,} volumes" if recorded.volumes else f"{images:,} images"
+
+
 def _model_in_words(folder: RunFolder, config: Config, recorded: RecordedEvaluation) -> list[str]:
-    checkpoint = recorded.checkpoint
-    step = recorded.metrics.get("step")
+    name, step, remark = recorded.checkpoint, recorded.metrics.get("step"), ""
     # A page without pictures can be made where the checkpoint is not.
     with suppress(ValueError):
-        step = step or folder.open_checkpoint(checkpoint).metadata.get("step")
-    where = f"checkpoint {checkpoint}" + (f", step {step} of {config.scheduler.total_iter}" if step else "")
-    return [model_in_words(config), where]
+        checkpoint = folder.open_checkpoint(name)
+        if recorded.is_of(checkpoint):
+            step = step or checkpoint.metadata.get("step")
+        else:
+            remark = " (as it was then: another one lies there now)"
+    where = f"checkpoint {name}" + (f", step {step} of {config.scheduler.total_iter}" if step else "")
+    return [model_in_words(config), where + remark]
 
 
 def model_in_words(config: Config) -> str:

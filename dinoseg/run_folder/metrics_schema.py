@@ -238,5 +238,7 @@ class MetricsRecord(Record):
     per_volume: PerVolume | None = None
     calibration: Calibration | None = None
     checkpoint: Annotated[str, Field(min_length=1)] = "best"
+    weights_sha256: Sha256 | None = None
     overrides: list[str] = Field(default_factory=list)
+    unpredicted: list[Pixels] = Field(default_factory=list)
     step: Annotated[int, Field(ge=0)] = 0

@@ -11,6 +11,7 @@ from jaxtyping import Int, Shaped
 
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import label_number, plain_label
+from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.metrics_schema import MetricsRecord
 from dinoseg.system.array_files import ArrayForm, read_arrays
@@ -48,6 +49,16 @@ class RecordedEvaluation:
     def checkpoint(self) -> str:
         """Name of the checkpoint that was evaluated."""
         return self.metrics.get("checkpoint", "best")
+
+    def is_of(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint is the one that was evaluated, as far as the file tells."""
+        said, step = self.metrics.get("weights_sha256"), self.metrics.get("step")
+        if self.metrics.get("checkpoint") != checkpoint.name:
+            return False
+        if said is not None:
+            return bool(said == checkpoint.weights_sha256)
+        # Evaluations of the training have a step; those of earlier versions neither.
+        return not step or checkpoint.metadata.get("step") in (None, str(step))
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -139,7 +150,13 @@ def _read_matrix(path: Path, record: MetricsRecord, remedy: str) -> Int[np.ndarr
     shown = [spreadsheet_text(name) for name in classes]
     if header[0][1:] != shown or names != [[name] for name in shown]:
         raise ValueError(f"{path}: its classes are not those of metrics.json, {list_names(classes, 12)}; {remedy}")
-    found = zip(matrix.diagonal().tolist(), matrix.sum(axis=0).tolist(), matrix.sum(axis=1).tolist(), strict=True)
+    # Pixels of label maps that are ignored there are of no column.
+    missing = np.array(record.unpredicted or [0] * len(classes), dtype=np.int64)
+    if len(missing) != len(classes):
+        found_there = f"unpredicted: {len(missing)} found, {len(classes)} expected"
+        raise ValueError(f"metrics.json beside {path}: {found_there}; {remedy}")
+    truth = (matrix.sum(axis=1) + missing).tolist()
+    found = zip(matrix.diagonal().tolist(), matrix.sum(axis=0).tolist(), truth, strict=True)
     if list(found) != [(row.intersection, row.prediction, row.truth) for row in record.per_class]:
         raise ValueError(f"{path}: its counts are not those of metrics.json beside it; {remedy}")
     return matrix

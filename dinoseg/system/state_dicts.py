@@ -40,8 +40,8 @@ def read_state(file: Path, source: str, remedy: str) -> Mapping[Any, Any]:
     """
     if kind := special_kind(file):
         raise ValueError(f"{source}: {kind}; {remedy}")
-    if file.suffix.lower() in _GRAPHS:
-        raise ValueError(f"{source}: a graph for other engines, whose weights have no names; {remedy}")
+    if file.suffix.lower() in _GRAPHS and file.exists():
+        raise ValueError(f"{source}: a graph for other engines, no file of weights; {remedy}")
     try:
         if file.suffix == ".safetensors":
             return load_file(file)

@@ -29,7 +29,8 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
             raise
         code = int(number[1])
         raise OSError(code, os.strerror(code), str(path)) from error
-    path.chmod(mode)
+    if path.stat().st_mode != mode:
+        path.chmod(mode)
     # The library writes the metadata in an order that is another each time.
     with path.open("r+b") as stream:
         length = int.from_bytes(stream.read(8), "little")

@@ -47,7 +47,7 @@ def evaluate_run(run: Chosen, split: str, console: Console, out: Path | None = N
     target = _target(run, split, out)
     evaluation = _evaluate_split(opened, run, name, console, WHOLE)
     if process_rank() == 0:
-        write_and_show(evaluation, target, extra_of(run, split), console)
+        write_and_show(evaluation, target, extra_of(run, split, opened.weights_sha256), console)
     return evaluation
 
 
@@ -65,7 +65,8 @@ def evaluate_shard(run: Chosen, split: str, shard: Shard, console: Console, out:
     evaluation = _evaluate_split(opened, run, name, console, shard)
     if process_rank() == 0:
         # Of the weights that were loaded, whatever lies there by now.
-        path = write_shard(evaluation, target, shard, opened.weights_sha256, extra_of(run, split))
+        digest = opened.weights_sha256
+        path = write_shard(evaluation, target, shard, digest, extra_of(run, split, digest))
         counted, every = len(shard.rows(len(evaluation.names))), len(evaluation.names)
         said = f"shard {shard}: {counted} of {every} images counted\nwritten: {path}"
         console.print(said, soft_wrap=True, markup=False)
@@ -217,9 +218,14 @@ def find_scored_pairs(config: Config, split: Split) -> tuple[Pair, ...]:
     return listing.pairs
 
 
-def extra_of(run: Chosen, split: str) -> dict[str, Any]:
-    """What metrics.json says beside the figures."""
-    return {"checkpoint": run.checkpoint, "split": split, "overrides": list(run.overrides)}
+def extra_of(run: Chosen, split: str, weights_sha256: str) -> dict[str, Any]:
+    """What metrics.json says beside the figures.
+
+    Args:
+        weights_sha256: of what was evaluated: a checkpoint of the same name may be another one later.
+    """
+    named = {"checkpoint": run.checkpoint, "weights_sha256": weights_sha256, "split": split}
+    return named | {"overrides": list(run.overrides)}
 
 
 def write_and_show(evaluation: Evaluation, folder: Path, extra: dict[str, Any], console: Console) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dinoseg.config import Config
+from dinoseg.config import Config, with_changes
 from dinoseg.data.folders import find_pairs
 from dinoseg.data.found_files import is_volume
 from dinoseg.data.pairs import Pair
 from dinoseg.exporting.describe import description_of
 from dinoseg.exporting.graph import refuse_without_onnxscript, write_onnx, write_program
-from dinoseg.exporting.parity import TOLERANCES, Parity, ProgramModel, TorchScores, compare
+from dinoseg.exporting.parity import TOLERANCES, Parity, ProgramModel, TorchScores, compare, refuse_other_labels
 from dinoseg.inference.chosen_runs import Chosen
 from dinoseg.inference.decision import asked_of_calibration
 from dinoseg.inference.files import list_inputs
@@ -96,6 +96,8 @@ def export_file(run: Chosen, out: Path, options: FileOptions, console: Console) 
     if not isinstance(opened, OpenedRun):
         raise ValueError(f"{out}: a file holds one model; export each run on its own, or all of them as a folder")
     _refuse_lost(opened.config, out)
+    # A file sees an image once; where a temperature was fitted to more views of it, that is said.
+    opened = replace(opened, config=with_changes(opened.config, {"eval.use_tta": False}))
     images = _pictures(opened.config, options)
     policy = _file_policy(opened, images)
     description = description_of(opened, policy, options.precision, gives_labels=options.labels)
@@ -107,12 +109,13 @@ def export_file(run: Chosen, out: Path, options: FileOptions, console: Console) 
         exported = _written(written, segmenter, description, run_says)
         parity = compare(expected, exported, images)
         _refuse_beyond(parity, options, out)
-        if options.labels and isinstance(exported, OnnxSegmenter):
-            exported.refuse_other_labels(images[0])
+        if options.labels:
+            refuse_other_labels(written, description)
         replace_text(_beside(written), json.dumps(parity.describe() | {"tolerance": options.allowed}, indent=2) + "\n")
         # Another export may have been faster.
         _refuse_existing(out)
-        for file in sorted(folder.iterdir()):
+        # The file itself last: where it is, all is.
+        for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):
             file.rename(out.parent / file.name)
     _say(out, description, parity, console)
 
@@ -144,7 +147,7 @@ def _refuse_lost(config: Config, out: Path) -> None:
     """What decides a run's predictions and is not in a file: what calibration found is refused, views are noted."""
     for asked in asked_of_calibration(config):
         raise ValueError(
-            f"{out}: {asked.key}=true: a file holds scores alone, without {asked.noun}; leave it out, or export a "
+            f"{out}: {asked.key}=true: a file decides by its scores, without {asked.noun}; leave it out, or export a "
             "folder, which keeps them"
         )
     if config.eval.use_tta:
@@ -173,7 +176,7 @@ def _pictures(config: Config, options: FileOptions) -> list[Path]:
 
 def _file_policy(opened: OpenedRun, images: Sequence[Path]) -> WindowPolicy:
     """The run's windows; for a run that sees images in one piece, one window of the size that most of these have."""
-    policy = replace(window_policy(opened.config), tta=None, batch_size=1)
+    policy = replace(window_policy(opened.config), batch_size=1)
     if policy.mode == "slide":
         return policy
     sizes = Counter(policy.view_sizes(opened.picture_form.read(image).size[::-1])[0] for image in images)

@@ -80,6 +80,8 @@ def predict_run(
     """
     if engine not in ENGINES:
         raise ValueError(f"--engine {engine}: choose {' or '.join(ENGINES)}")
+    if workers is not None and engine != "ray":
+        raise ValueError(f"--workers {workers}: are of --engine ray; give that, too, or start several with torchrun")
     for place in outputs.folders:
         refuse_unwritable(place, "--out")
     entries = list(inputs)

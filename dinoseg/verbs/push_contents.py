@@ -159,11 +159,9 @@ def _evaluation(run: RunFolder, opened: OpenedRun, checkpoint: Checkpoint) -> tu
     for split in ("test", "val"):
         if not (run.evaluation(split) / "metrics.json").is_file():
             continue
-        metrics = read_evaluation(run, split, opened.label_space).metrics
-        # An evaluation that was asked for by hand has no step.
-        known = {str(metrics["step"]), checkpoint.metadata.get("step")} if metrics.get("step") else set()
-        if metrics.get("checkpoint", "best") == checkpoint.name and len(known) < 2:
-            return split, public_metrics(metrics)
+        recorded = read_evaluation(run, split, opened.label_space)
+        if recorded.is_of(checkpoint):
+            return split, public_metrics(recorded.metrics)
     return "", None
 
 

@@ -36,6 +36,7 @@ from dinoseg.labels.settings import Kind, parse_classes, parse_ignore
 from dinoseg.system.bars import image_progress
 from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.messages import list_names
+from dinoseg.verbs.figures_folder import refuse_figures_of_run
 
 
 def evaluate_label_maps(
@@ -55,8 +56,11 @@ def evaluate_label_maps(
         ValueError: a file without its partner, of another size, with a label id outside the label space, or unreadable;
             settings that do not fit.
     """
-    option, out = ("", label_map_base(predictions) / "eval") if out is None else ("--out", out)
-    refuse_unwritable(out, option)
+    if out is None:
+        out = label_map_base(predictions) / "eval"
+        refuse_unwritable(out, "")
+    else:
+        refuse_figures_of_run(out)
     settings = list(settings)
     config = load_config(settings)
     listing = _find(predictions, masks)

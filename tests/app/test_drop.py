@@ -16,7 +16,7 @@ from dinoseg.app.answers import Answers
 from dinoseg.app.drop import Progress, predict_dropped
 from dinoseg.app.fragments import Fragments, percent
 from dinoseg.app.gallery import Gallery
-from dinoseg.app.memory import ControlGroup, free_bytes
+from dinoseg.app.memory import ControlGroup, free_bytes, refuse_beyond_memory
 from dinoseg.app.shown_run import ShownRun, open_runs
 from dinoseg.inference.chosen_runs import choose_runs
 
@@ -134,6 +134,13 @@ def test_a_picture_beyond_the_memory_is_refused_by_its_header(
         "huge.png: 10,000 x 10,000 pixels (100 megapixels) take about 4.8 GB to predict, and 3.0 GB are free; cut it "
         "into tiles, or close what else runs (dinoseg predict takes a GeoTIFF of any size, block by block)",
     )
+
+
+def test_scores_of_a_picture_in_one_piece_take_memory_too(tmp_path: Path) -> None:
+    Image.new("1", (1000, 1000)).save(tmp_path / "large.png")
+    refuse_beyond_memory(tmp_path / "large.png", 100_000_000, scores=0)
+    with pytest.raises(ValueError, match=r"take about 1\.2 GB to predict, and 1\.0 GB are free"):
+        refuse_beyond_memory(tmp_path / "large.png", 1_000_000_000, scores=150)
 
 
 def test_free_memory_is_that_of_the_container_where_it_has_less(tmp_path: Path) -> None:

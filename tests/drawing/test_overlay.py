@@ -49,6 +49,12 @@ def test_many_classes_do_not_make_the_legend_endless() -> None:
     assert drawn.height < 1000
 
 
+def test_a_name_without_end_does_not_make_the_legend_as_wide() -> None:
+    space = LabelSpace.build({0: "w" * 100_000, 1: "vein"}, [255], None, found_ids=[0, 1])
+    drawn = overlay(Image.new("RGB", (120, 80)), np.zeros((80, 120), dtype=np.uint8), space)
+    assert drawn.width < 1000
+
+
 def test_error_map_shows_wrong_pixels_only() -> None:
     truth, prediction = _class_map(), _class_map()
     prediction[truth == 255] = 0

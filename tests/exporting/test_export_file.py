@@ -142,7 +142,7 @@ def test_settings_that_decide_predictions_are_kept_or_refused(
     assert file.description.window.size == [40, 40]
     assert (file.predict(picture).labels != folder.predict(picture).labels).mean() < 1e-3
     assert run_cli(["export", run[1], tmp_path / "b.onnx", "eval.tuned=true"], monkeypatch) == 1
-    assert "a file holds scores alone, without weights of classes" in " ".join(capsys.readouterr().err.split())
+    assert "a file decides by its scores, without weights of classes" in " ".join(capsys.readouterr().err.split())
 
 
 def test_half_precision_and_programs_are_proved_too(

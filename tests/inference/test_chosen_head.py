@@ -198,6 +198,12 @@ def test_a_backbone_that_is_missing_may_lie_beside(tmp_path: Path, monkeypatch: 
         dinoseg.load(f"hf:{file.parent}", device="cpu")
 
 
+def test_a_head_has_no_checkpoints(tmp_path: Path) -> None:
+    file = write_decoder(tmp_path / SMALL / "pytorch_model.bin", "dinov3_vits16", 133)
+    with pytest.raises(ValueError, match=r"a published head has one set of weights; leave --checkpoint out"):
+        choose_runs(f"hf:{file.parent}", "last")
+
+
 def test_a_name_without_its_prefix_is_told() -> None:
     with pytest.raises(ValueError, match=rf"{SMALL}: no such folder; the published head of that name is hf:{SMALL}"):
         choose_runs(SMALL)

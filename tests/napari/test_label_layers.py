@@ -79,10 +79,13 @@ def test_the_widget_predicts_what_predict_does(predicted: tuple[Path, Path], mon
 
     run = predicted[0]
     pictures = np.random.default_rng(0).integers(0, 256, (2, 40, 56, 3), dtype=np.uint8)
-    made = Layer.create(*segmented_layer(ImageLayer(pictures, rgb=True, scale=(1, 0.5, 0.5)), run))
+    turned = np.array([[1, 0, 0, 0], [0, 0, -1, 5], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+    image = ImageLayer(pictures, rgb=True, scale=(1, 0.5, 0.5), affine=turned)
+    made = Layer.create(*segmented_layer(image, run))
     predictor = dinoseg.load(run)
     np.testing.assert_array_equal(made.data, np.stack([predictor.predict(picture).labels for picture in pictures]))
     assert tuple(made.scale) == (1, 0.5, 0.5)
+    np.testing.assert_allclose(made.affine.affine_matrix, turned)
     entry = predictor.label_space.classes[1]
     np.testing.assert_allclose(made.get_color(entry.label_ids[0])[:3], np.array(entry.colour) / 255, atol=1e-6)
     with pytest.raises(ValueError, match=r"^there is no image to segment; open one first$"):

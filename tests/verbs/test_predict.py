@@ -286,6 +286,13 @@ def test_an_image_that_cannot_be_predicted_does_not_end_the_job(
     assert "not this one" in capsys.readouterr().err
 
 
+def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    gone = tmp_path / "gone.nii.gz"
+    gone.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=rf"^{gone}: No such file or directory$"):
+        _ = InputImage(gone, "gone").sha256
+
+
 def test_an_output_that_cannot_be_written_ends_the_job(
     finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -316,6 +323,7 @@ def test_the_fingerprint_leaves_the_label_map_alone(
     ("more", "message"),
     [
         (["--engine", "spark"], "--engine spark: choose local or ray"),
+        (["--workers", "4"], "--workers 4: are of --engine ray; give that, too"),
         (["device=gpu"], "device='gpu' is unknown; choose one of auto, cpu, cuda, mps"),
         (["--device", "mps", "device=cpu"], "--device mps and device=cpu disagree"),
     ],

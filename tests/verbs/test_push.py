@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 import dinoseg
 from dinoseg.backbone.timm_models import find_or_describe
+from dinoseg.run_folder.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation.*")
 NAME = "user/retina"
@@ -240,6 +241,25 @@ def test_pushed_again_it_is_the_newest_that_is_loaded_and_what_is_left_over_goes
         warnings.simplefilter("always")
         assert dinoseg.load(f"hf:{NAME}", device="cpu").temperatures == (1.0,)
     assert any("the Hub was not reached" in str(note.message) for note in told)
+
+
+def test_figures_of_other_weights_are_not_those_of_the_run(
+    trained: tuple[Path, Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = shutil.copytree(trained[1], tmp_path / "run")
+    file = run / "eval" / "test" / "metrics.json"
+    metrics = json.loads(file.read_text())
+    best = Checkpoint.open(run / "checkpoints" / "best")
+    assert metrics["weights_sha256"] == best.weights_sha256
+    file.write_text(json.dumps(metrics | {"weights_sha256": "0" * 64}))
+    assert run_cli(["push", run, NAME, "--dry-run", tmp_path / "sent"], monkeypatch) == 0
+    # Those of the training's last evaluation are.
+    assert "figures  val, checkpoint best" in capsys.readouterr().out
+    assert run_cli(["report", run, "--split", "test", "--max-images", "0"], monkeypatch) == 0
+    assert "checkpoint best (as it was then: another one lies there now)" in (run / "report-test.html").read_text()
 
 
 def test_what_cannot_be_pushed_says_why_and_what_to_do(

@@ -1,6 +1,7 @@
 """Scoring of label maps that any tool wrote: figures by hand, the same integers as for a run, refusals."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,20 @@ def test_a_pixel_predicted_as_ignored_is_missed_not_forgiven(
     assert (out / "confusion.csv").read_text().splitlines()[1:] == ["class_0,2,0", "class_1,0,1"]
     assert "3 pixels with a true class are ignored in the predictions" in capsys.readouterr().out
     assert not (tmp_path / "pred" / "eval").exists()
+    # Its rows in confusion.csv fall short by these pixels, and are read back all the same.
+    assert run_cli(["compare", out, shutil.copytree(out, tmp_path / "copy")], monkeypatch) == 0
+    lost = read(out) | {"unpredicted": [0, 2]}
+    (out / "metrics.json").write_text(json.dumps(lost))
+    assert run_cli(["compare", out, tmp_path / "copy"], monkeypatch) == 1
+    assert "its counts are not those of metrics.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("settings", [(), ("datasets.reduce_zero_label=true",)])
 def test_own_predictions_score_as_the_run_does_to_the_last_integer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    settings: tuple[str, ...],
 ) -> None:
     data = write_tiny_dataset(tmp_path / "data", {"train": 3, "val": 2, "test": 3}, classes=4)
     for path in (data / "test" / "masks").iterdir():
@@ -92,7 +102,7 @@ def test_own_predictions_score_as_the_run_does_to_the_last_integer(
     of_run, of_maps = run / "eval" / "test", tmp_path / "pred" / "eval"
     expected, found = read(of_run), read(of_maps)
     # Label maps know no probabilities.
-    for key in ("checkpoint", "split", "overrides", "policy", "calibration"):
+    for key in ("checkpoint", "weights_sha256", "split", "overrides", "policy", "calibration"):
         expected.pop(key), found.pop(key, None)
     assert expected == {key: value for key, value in found.items() if key in expected}
     assert (of_run / "confusion.csv").read_bytes() == (of_maps / "confusion.csv").read_bytes()
@@ -100,6 +110,11 @@ def test_own_predictions_score_as_the_run_does_to_the_last_integer(
     assert one["names"].tolist() == other["names"].tolist()
     np.testing.assert_array_equal(one["counts"], other["counts"])
     assert run_cli(["compare", run, of_maps, "--split", "test"], monkeypatch) == 0
+    # The run's own figures are not replaced by those of maps, whoever made them.
+    for place in (run, of_run):
+        assert run_cli(["eval", *folders, "--out", place, *settings], monkeypatch) == 1
+        assert f"--out {place}: " in capsys.readouterr().err
+    assert read(of_run)["checkpoint"] == "best" and not (run / "metrics.json").exists()
 
 
 def test_colour_masks_and_merged_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
