@@ -28,6 +28,9 @@ def allowed_ways(request: PlanRequest, data: Fingerprint, machine: Machine) -> t
         wanted = False
     if wanted is not None:
         found = tuple(Way(way.head, way.scale, wanted) for way in found)
+    elif given.train.cached_views:
+        # Views of features that are not kept are refused.
+        found = tuple(way for way in found if way.cached)
     return tuple(dict.fromkeys(found))
 
 

@@ -14,8 +14,13 @@ from dinoseg.training.budget import MARGIN
 
 
 def rule_choices(request: PlanRequest, facts: Facts) -> list[Choice]:
-    """One of each topic."""
-    return [_choice(request, rule.topic, values, rule.reason(facts), rule.evidence) for rule, values in decide(facts)]
+    """One of each topic. Of one that a user decided, the rule's reason and evidence are not those."""
+    choices = []
+    for rule, values in decide(facts):
+        given = any(request.holds(key) for key in values)
+        reason, evidence = ("beside what was given", "") if given else (rule.reason(facts), rule.evidence)
+        choices.append(_choice(request, rule.topic, values, reason, evidence))
+    return choices
 
 
 def length_choices(request: PlanRequest, config: Config, pace: MeasuredPace, times: Times, images: int) -> list[Choice]:

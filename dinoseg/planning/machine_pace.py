@@ -58,7 +58,9 @@ def measure_pace(config: Config, report: CheckReport, accelerator: Accelerator, 
     few: Mapping[Split, tuple[Pair, ...]] = {name: report.pairs.get(name, ())[:1] for name in ("train", "val")}
     with TemporaryDirectory(prefix="dinoseg-pace-") as folder:
         started = time.perf_counter()
-        aside = with_changes(config, {"train.cache_folder": folder, "scheduler.total_iter": 10_000})
+        # Of any length: a step takes as long in the warm-up.
+        long = {"scheduler.total_iter": 10_000, "scheduler.constructor_kwargs": {}}
+        aside = with_changes(config, {"train.cache_folder": folder} | long)
         run = RunFolder(Path(folder) / "run")
         trainer = build_trainer(aside, run, space, replace(report, pairs=few), accelerator)
         built = time.perf_counter()

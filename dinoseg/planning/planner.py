@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dinoseg.config import Config, with_changes
+from dinoseg.config import Config, get_key, with_changes
 from dinoseg.data.transforms import as_size
 from dinoseg.planning.allowed_ways import allowed_ways, gigabytes, keeps_features, pictures
 from dinoseg.planning.choices import length_choices, rule_choices
@@ -78,6 +78,7 @@ class Planner:
             ValueError: the budget has room for no training; says for which it would.
         """
         allowed = allowed_ways(self.request, self.fingerprint, self.machine)
+        self._refuse_too_large(allowed)
         fits_any = self.request.minutes is None or self.request.holds("scheduler.total_iter")
         tried: list[tuple[float, int, Way, MeasuredPace]] = []
         for way in allowed:
@@ -105,6 +106,22 @@ class Planner:
             for words in self._passed_over
         ]
         return self._plan_of(way, pace)
+
+    def _refuse_too_large(self, allowed: Sequence[Way]) -> None:
+        """Raises ValueError where features were asked for that fit the cache at no scale."""
+        if not all(way.cached for way in allowed):
+            return
+        limit = self.request.alone.train.cache_limit
+        least = min(
+            gigabytes(way, self.fingerprint, self.machine, pictures(self._config(way), self.fingerprint, 0))
+            for way in allowed
+        )
+        if least > limit:
+            asks = "train.cache_features" if self.request.holds("train.cache_features") else "train.cached_views"
+            raise ValueError(
+                f"{asks}={get_key(self.request.alone, asks)}: the features would take {least:.3g} GB at least, and "
+                f"train.cache_limit is {limit:g}; raise it, or leave {asks} out"
+            )
 
     def _takes_too_long(self, way: Way, pace: MeasuredPace | None) -> bool:
         """Whether the pass over the images takes more than its share of time, or of the disk.
@@ -166,8 +183,7 @@ class Planner:
         return known.at(way.scale)
 
     def _facts(self, way: Way) -> Facts:
-        given = frozenset(key for key in self.request.given if self.request.holds(key))
-        return Facts(self.fingerprint, self.machine, way, given, keeps_features(self.request.alone))
+        return Facts(self.fingerprint, self.machine, way, keeps_features(self.request.alone))
 
     def _config(
         self, way: Way, more: Mapping[str, Any] | None = None, lengths: Mapping[str, int] | None = None

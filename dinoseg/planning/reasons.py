@@ -11,28 +11,11 @@ def width_in_words(entry: ClassPrint | None) -> str:
     return f"{entry.name}: median width {entry.width.median:.3g} px, a tenth below {entry.width.tenth:.3g}"
 
 
-def head_in_words(facts: Facts, thin: bool) -> str:
-    """Why a head is trained.
-
-    Args:
-        thin: whether classes are.
-    """
-    if "decoder_head.type" in facts.given:
-        return "the head that was given"
-    if facts.way.head == "linear":
-        return "learns in a minute of steps what it can; the dense head would need more than there is time for"
-    if thin:
-        return f"a score for every pixel; {width_in_words(facts.data.thinnest)}"
-    return "the best head that was measured, once there is time for its steps"
-
-
 def no_cache_in_words(facts: Facts) -> str:
     """Why features are not computed once."""
-    why = "there is no time, or no room, for a pass over all images"
-    if "train.cache_features" in facts.given:
-        why = "as given"
-    elif not facts.keeps_features:
-        why = "the backbone is trained, or random"
+    why = "the backbone is trained, or random"
+    if facts.keeps_features:
+        why = "there is no time, or no room, for a pass over all images"
     return f"features are computed in every step: {why}"
 
 

@@ -5,11 +5,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from dinoseg.config import Config
+from dinoseg.config import Config, with_changes
 from dinoseg.config.loading import given_keys, load_config
+from dinoseg.training.optim import scaled_options
 
 # How long a training is: with a budget, those of a recipe's file are of another budget.
-LENGTH_KEYS = ("scheduler.total_iter", "eval.eval_interval")
+_STEPS = "scheduler.total_iter"
+LENGTH_KEYS = (_STEPS, "eval.eval_interval")
+_SCHEDULE = "scheduler.constructor_kwargs"
 _MOST_MINUTES = 60 * 24 * 30
 
 
@@ -60,7 +63,13 @@ class PlanRequest:
             lengths: values of ``LENGTH_KEYS``, which go before those of a file.
         """
         typed = [f"{key}={value}" for key, value in (lengths or {}).items() if not self.holds(key)]
-        return load_config([*typed, *self.arguments], base)
+        config = load_config([*typed, *self.arguments], base)
+        steps, of_file = config.scheduler.total_iter, self.given.get(_SCHEDULE, "").startswith("config=")
+        if lengths is None or self.holds(_STEPS) or not of_file:
+            return config
+        # A file's warm-up is of a training of the file's length.
+        before = self.alone.scheduler
+        return with_changes(config, {_SCHEDULE: scaled_options(before.constructor_kwargs, before.total_iter, steps)})
 
 
 def split_minutes(arguments: Iterable[str]) -> tuple[float | None, list[str]]:

@@ -28,14 +28,12 @@ class Facts:
     """What rules look at.
 
     Attributes:
-        given: keys that a user chose, for reasons: what is decided about them is not taken.
         keeps_features: whether features that are computed once are of use: the backbone is neither trained nor random.
     """
 
     data: Fingerprint
     machine: Machine
     way: Way
-    given: frozenset[str] = frozenset()
     keeps_features: bool = True
 
     @property

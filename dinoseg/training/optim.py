@@ -2,7 +2,7 @@
 
 import bisect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -89,6 +89,16 @@ def build_schedule(config: SchedulerConfig) -> Schedule:
         return after(min(step, total - 1))
 
     return factor
+
+
+def scaled_options(options: Mapping[str, Any], before: int, steps: int) -> dict[str, Any]:
+    """Options of a schedule of ``before`` steps for one of ``steps``: warm-up and milestones keep their shares."""
+    scaled = dict(options)
+    if "warmup_iters" in options:
+        scaled["warmup_iters"] = int(options["warmup_iters"]) * steps // max(1, before)
+    if "milestones" in options:
+        scaled["milestones"] = [int(step) * steps // max(1, before) for step in options["milestones"]]
+    return scaled
 
 
 def _one_cycle(total: int, warmup: int, options: dict[str, Any]) -> Schedule:

@@ -21,7 +21,7 @@ from dinoseg.system.processes import process_count
 from dinoseg.training.budget import evaluation_interval
 from dinoseg.training.feature_cache import settle_feature_cache
 from dinoseg.training.loop import Trainer
-from dinoseg.training.optim import build_schedule
+from dinoseg.training.optim import build_schedule, scaled_options
 from dinoseg.training.resume import describe_inputs
 
 
@@ -86,13 +86,10 @@ def settle_steps(trainer: Trainer) -> str:
         return ""
     before = trainer.config.scheduler.total_iter
     steps = max(1, budget.room())
-    options = dict(trainer.config.scheduler.constructor_kwargs)
-    if "warmup_iters" in options:
-        # In the proportion that it had; a warm-up as long as the training is none.
-        options["warmup_iters"] = options["warmup_iters"] * steps // max(1, before)
+    options = trainer.config.scheduler.constructor_kwargs
     changes = {
         "scheduler.total_iter": steps,
-        "scheduler.constructor_kwargs": options,
+        "scheduler.constructor_kwargs": scaled_options(options, before, steps),
         "eval.eval_interval": evaluation_interval(steps, budget.evaluations),
     }
     trainer.config = with_changes(trainer.config, changes)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from helpers.fingerprints import machine, pace, retina, street
@@ -13,6 +14,7 @@ from dinoseg.planning.plan import Plan
 from dinoseg.planning.planner import Clock, Planner
 from dinoseg.planning.request import PlanRequest
 from dinoseg.planning.rule import Way
+from dinoseg.training.optim import build_schedule
 
 WEIGHTS = "model.weights=some.safetensors"
 
@@ -196,3 +198,31 @@ def test_measuring_goes_on_where_nothing_fits_yet(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("dinoseg.planning.planner.MOST_MEASURING", 0.0)
     assert _plan(retina(), "minutes=5", measure=measure).way.head == "linear"
     assert seen[0] == "dense" and seen[-1] == "linear"
+
+
+def test_of_what_was_given_no_rule_gives_the_reason() -> None:
+    plan = _plan(retina(), "minutes=20", "model.backbone_scale=1", "transforms.train.crop_size=512")
+    reasons = {choice.topic: (choice.reason, choice.evidence) for choice in plan.choices}
+    assert reasons["scale"] == reasons["batch and crop"] == ("beside what was given", "")
+    assert reasons["head"][0] != "beside what was given"
+
+
+def test_a_warm_up_of_a_file_is_as_much_of_a_shorter_training(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("scheduler:\n  total_iter: 40000\n  constructor_kwargs: {warmup_iters: 4000}\n")
+    plan = _plan(retina(), f"config={recipe}", "minutes=10")
+    steps = plan.config.scheduler.total_iter
+    assert steps < 4000 and plan.config.scheduler.constructor_kwargs == {"warmup_iters": steps // 10}
+    build_schedule(plan.config.scheduler)
+    typed = _plan(retina(), f"config={recipe}", "minutes=10", "scheduler.total_iter=5000")
+    assert typed.config.scheduler.constructor_kwargs == {"warmup_iters": 4000}
+
+
+@pytest.mark.parametrize("asked", ["train.cache_features=true", "train.cached_views=2"])
+def test_features_that_were_asked_for_and_fit_at_no_scale_are_an_error(asked: str) -> None:
+    many = street(images={"train": 40_000, "val": 10})
+    with pytest.raises(
+        ValueError, match=r"the features would take .* GB at least, and train\.cache_limit is 20; raise it"
+    ):
+        _plan(many, "minutes=20", asked)
+    assert _plan(street(), "minutes=20", asked).way.cached
