@@ -2,18 +2,16 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.onnx.description import IMAGES, KEY, LABELS, LOGITS, OnnxDescription
 
@@ -46,10 +44,10 @@ class LabelsGraph(nn.Module):
 
     label_ids: Tensor
 
-    def __init__(self, scores: ScoresGraph, label_ids: Int[np.ndarray, " classes"]) -> None:
+    def __init__(self, scores: ScoresGraph, label_ids: Sequence[int]) -> None:
         super().__init__()
         self.scores = scores
-        self.register_buffer("label_ids", torch.from_numpy(label_ids.astype(np.int32)))
+        self.register_buffer("label_ids", torch.tensor(label_ids, dtype=torch.int32))
 
     def forward(
         self, images: Float[Tensor, "batch bands height width"]
@@ -124,10 +122,7 @@ def traced(segmenter: Segmenter, description: OnnxDescription) -> Any:
 
 def _graph(segmenter: Segmenter, description: OnnxDescription) -> nn.Module:
     scores = ScoresGraph(segmenter)
-    if not description.gives_labels:
-        return scores.eval()
-    label_space = LabelSpace.from_record(description.labels)
-    return LabelsGraph(scores, label_space.decode(np.arange(label_space.num_classes))).eval()
+    return (LabelsGraph(scores, description.label_ids) if description.gives_labels else scores).eval()
 
 
 def refuse_without_onnxscript() -> None:

@@ -68,18 +68,19 @@ def plain_samples(
     places = steering[:, :, :, :2] + centres[:, None, :, :, None]
     weights = steering[:, :, :, 2].flatten(3).softmax(dim=-1).unflatten(3, (levels, points))
     low = places.floor()
-    high_shares = places - low
+    # Of the four cells around each sample, first along x, then along y.
+    corners = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], dtype=values.dtype, device=values.device)[..., None, None]
+    sides = sizes.t()[:, :, None]
+    cells = low[:, :, :, None] + corners
+    shares = (1 - corners - (places - low)[:, :, :, None]).abs() * ((cells >= 0) & (cells < sides)).to(values.dtype)
+    shares = shares[..., 0, :, :] * shares[..., 1, :, :] * weights[:, :, :, None]
+    column, row = torch.minimum(cells.clamp(min=0), sides - 1).unbind(4)
+    rows = begins[:, :, :, None] + (row * sides[0] + column).long()
     table = values.transpose(1, 2).reshape(-1, channels)
     total = values.new_zeros(batch, steering.shape[1], heads, channels)
-    for corner in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        cells, share = [], weights
-        for axis, step in enumerate(corner):
-            side, cell = sizes[:, axis, None], low[:, :, :, axis] + step
-            part = high_shares[:, :, :, axis] if step else 1 - high_shares[:, :, :, axis]
-            share = share * part * ((cell >= 0) & (cell < side)).to(values.dtype)
-            cells.append(torch.minimum(cell.clamp(min=0), side - 1))
-        rows = begins + (cells[1] * sizes[:, 0, None] + cells[0]).long()
-        gathered = table.index_select(0, rows.flatten()).view(batch, -1, heads, levels * points, channels)
+    # One after the other: all four would be four times the largest tensor.
+    for numbers, share in zip(rows.unbind(3), shares.unbind(3), strict=True):
+        gathered = table.index_select(0, numbers.flatten()).view(batch, -1, heads, levels * points, channels)
         total = total + (gathered * share.flatten(3)[..., None]).sum(dim=3)
     return total.flatten(2)
 

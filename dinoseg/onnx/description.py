@@ -98,6 +98,11 @@ class OnnxDescription(Record):
     labels: LabelSpaceRecord
     origin: OriginRecord
 
+    @property
+    def label_ids(self) -> tuple[int, ...]:
+        """What a label map holds for each class index."""
+        return tuple(entry.label_ids[0] for entry in self.labels.classes)
+
     @staticmethod
     def parse(text: str | None, source: str) -> "OnnxDescription":
         """What the metadata of a file says.

@@ -1,12 +1,14 @@
 """Which ways to train fit what was given, and what features they need."""
 
+from dataclasses import replace
+
 from dinoseg.config import Config
 from dinoseg.config.defaults import trains_bands
 from dinoseg.planning.fingerprint import Fingerprint
 from dinoseg.planning.machine import Machine
 from dinoseg.planning.request import PlanRequest
 from dinoseg.planning.rule import Way
-from dinoseg.planning.rules import ways
+from dinoseg.planning.ways import ways
 
 # fp16 values of four layers.
 _BYTES_A_CHANNEL = 8
@@ -17,17 +19,17 @@ def allowed_ways(request: PlanRequest, data: Fingerprint, machine: Machine) -> t
     given = request.alone
     found = ways(data, machine.patch)
     if request.holds("model.backbone_scale"):
-        found = tuple(Way(way.head, given.model.backbone_scale, way.cached) for way in found)
+        found = tuple(replace(way, scale=given.model.backbone_scale) for way in found)
     if request.holds("decoder_head.type"):
         # A head that no rule chooses is trained as the dense one would be.
         head = given.decoder_head.type
         own = tuple(way for way in found if way.head == head)
-        found = own or tuple(Way(head, way.scale, way.cached) for way in found if way.head == "dense")
+        found = own or tuple(replace(way, head=head) for way in found if way.head == "dense")
     wanted = given.train.cache_features
     if wanted is None and not keeps_features(given):
         wanted = False
     if wanted is not None:
-        found = tuple(Way(way.head, way.scale, wanted) for way in found)
+        found = tuple(replace(way, cached=wanted) for way in found)
     elif given.train.cached_views:
         # Views of features that are not kept are refused.
         found = tuple(way for way in found if way.cached)

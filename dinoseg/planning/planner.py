@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dinoseg.config import Config, get_key, with_changes
@@ -16,7 +16,8 @@ from dinoseg.planning.machine_pace import MeasuredPace
 from dinoseg.planning.plan import Plan, Times
 from dinoseg.planning.request import PlanRequest
 from dinoseg.planning.rule import Facts, Way
-from dinoseg.planning.rules import FEWEST_STEPS, MOST_FEATURES, MOST_STEPS, USUAL_STEPS, decide, least_steps
+from dinoseg.planning.rules import decide
+from dinoseg.planning.ways import FEWEST_STEPS, MOST_FEATURES, MOST_STEPS, USUAL_STEPS, least_steps
 from dinoseg.system.messages import duration_in_words
 from dinoseg.training.budget import CLOSING_SECONDS, MARGIN, Budget, evaluation_interval
 
@@ -28,6 +29,8 @@ _LEAST_VALIDATION = 4
 MOST_MEASURING = 0.05
 # What is said to be the least budget, over the sum of its parts.
 _SAFETY = 1.25
+# A step of a long training may be as much quicker than one of a short training.
+_UNLIKE = 2.0
 # Before features are measured only what is clearly too much is passed over.
 _DOUBT = 1.2
 
@@ -64,7 +67,7 @@ class Planner:
     machine: Machine
     clock: Clock
     measure: Callable[[Config], MeasuredPace]
-    _paces: dict[tuple[str, bool], MeasuredPace] = field(default_factory=dict)
+    _paces: dict[tuple[str, bool, bool], MeasuredPace] = field(default_factory=dict)
     # To read a config takes longer than all else here.
     _configs: dict[Any, Config] = field(default_factory=dict)
     _measuring: float = 0.0
@@ -84,6 +87,8 @@ class Planner:
         for way in allowed:
             # The last is the quickest: it is tried whatever it takes.
             if way is not allowed[-1] and (self._takes_too_long(way, None) or self._has_no_room(way)):
+                continue
+            if way.long and self._is_short(way):
                 continue
             # Of each head one way is measured, whatever it takes: what has too few steps at one is best at another.
             known = [steps for _, steps, other, _ in tried if other.head == way.head]
@@ -153,9 +158,7 @@ class Planner:
     def _has_smaller(self, way: Way) -> bool:
         """Whether the same is allowed at a smaller scale."""
         allowed = allowed_ways(self.request, self.fingerprint, self.machine)
-        return any(
-            (other.head, other.cached) == (way.head, way.cached) and other.scale < way.scale for other in allowed
-        )
+        return any(replace(other, scale=way.scale) == way and other.scale < way.scale for other in allowed)
 
     def _has_no_room(self, way: Way) -> bool:
         """Whether the backbone alone takes too long in every step, as told from a small image."""
@@ -169,16 +172,27 @@ class Planner:
             self._passed_over.append(f"{_in_words(way)}: {step:.2g} s a step for the backbone alone")
         return wanted * step > 60 * budget
 
+    def _is_short(self, way: Way) -> bool:
+        """Whether the steps of a long training are out of reach, as told from those of a short one."""
+        if self.request.minutes is None or self.request.holds("scheduler.total_iter"):
+            return False
+        short = replace(way, long=False)
+        steps, wanted = self._room(short, self._pace(short)), least_steps(way, self.fingerprint, self.machine.patch)
+        if steps < wanted / _UNLIKE:
+            self._passed_over.append(f"{_in_words(way)}: time for some {steps} steps, {wanted} would be worth it")
+        return steps < wanted / _UNLIKE
+
     def _measured_enough(self) -> bool:
         """Whether measuring has had its share of the budget."""
         return self.request.minutes is not None and self._measuring > MOST_MEASURING * 60 * self.request.minutes
 
     def _pace(self, way: Way) -> MeasuredPace:
         """As measured; of a head with features from the cache, at one scale for all."""
-        known = self._paces.get((way.head, way.cached))
+        key = (way.head, way.cached, way.long)
+        known = self._paces.get(key)
         if known is None or (known.scale != way.scale and not way.cached):
             started = time.monotonic()
-            known = self._paces[way.head, way.cached] = self.measure(self._config(way))
+            known = self._paces[key] = self.measure(self._config(way))
             self._measuring += time.monotonic() - started
         return known.at(way.scale)
 
@@ -289,4 +303,5 @@ def _worth(tried: tuple[float, int, Way, MeasuredPace], simplest: str) -> tuple[
 
 
 def _in_words(way: Way) -> str:
-    return f"{way.head}, scale {way.scale:g}, features {'once' if way.cached else 'in every step'}"
+    long = ", a long training" if way.long else ""
+    return f"{way.head}, scale {way.scale:g}, features {'once' if way.cached else 'in every step'}{long}"

@@ -16,11 +16,13 @@ class Way:
         head: ``decoder_head.type``.
         scale: ``model.backbone_scale``.
         cached: whether features are computed once.
+        long: whether there are steps enough for what pays off late: scores of single pixels, turned crops.
     """
 
     head: str
     scale: float
     cached: bool
+    long: bool = False
 
 
 @dataclass(frozen=True)

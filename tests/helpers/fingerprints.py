@@ -35,7 +35,12 @@ def street(**changes: Any) -> Fingerprint:
         class_print("road", 0.32, 150.0),
         class_print("building", 0.23, 76.0),
         class_print("pole", 0.01, 3.0),
+        class_print("pavement", 0.06, 50.0),
+        class_print("tree", 0.1, 60.0),
+        class_print("sign", 0.01, 20.0),
+        class_print("fence", 0.01, 25.0),
         class_print("car", 0.06, 60.0),
+        class_print("pedestrian", 0.006, 16.0),
         class_print("bicyclist", 0.003, 23.0, images=0.55),
     )
     given: dict[str, Any] = {"images": {"train": 367, "val": 101}, "size": (360, 480), "largest": (360, 480)}

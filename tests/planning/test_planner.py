@@ -38,9 +38,9 @@ def _plan(
 @pytest.mark.parametrize(
     ("data", "minutes", "way"),
     [
-        (retina(), 20, Way("dense", 2.0, True)),
-        (retina(), 5, Way("dense", 2.0, True)),
-        (retina(), 1, Way("dense", 1.0, True)),  # features at twice the size would take half of it
+        (retina(), 20, Way("dense", 2.0, True, long=True)),
+        (retina(), 5, Way("dense", 1.0, True)),  # no time for the 800 steps after which single pixels are better
+        (retina(), 1, Way("dense", 1.0, True)),
         (street(), 20, Way("dense", 1.5, True)),
         (street(), 3, Way("linear", 1.0, True)),  # no time for the 440 steps that make dense better
         (street(), 2, Way("linear", 1.0, True)),
@@ -77,7 +77,7 @@ def test_more_images_than_there_is_time_to_look_at_once() -> None:
 
 def test_without_a_budget_steps_are_those_of_the_recipes() -> None:
     plan = _plan(retina())
-    assert plan.way == Way("dense", 2.0, True)
+    assert plan.way == Way("dense", 2.0, True, long=True)
     assert (plan.config.scheduler.total_iter, plan.config.eval.eval_interval) == (2100, 700)
     assert plan.budget is None
 
@@ -136,14 +136,15 @@ def test_a_way_is_measured_once_and_measuring_ends() -> None:
     seen: list[str] = []
 
     def measure(config: Config) -> MeasuredPace:
-        seen.append(f"{config.decoder_head.type} {config.train.cache_features}")
+        seen.append(f"{config.decoder_head.type} {config.train.cache_features} {config.bs}")
         return _measured(config)
 
     _plan(retina(), "minutes=1", measure=measure)
     assert len(seen) == len(set(seen))
     seen.clear()
     _plan(retina(), "minutes=20", measure=measure)
-    assert seen == ["dense True"]
+    # Of a long training a short one is measured first: it tells whether there may be time.
+    assert seen == ["dense True 4", "dense True 2"]
 
 
 def test_the_time_of_a_plan_counts_where_the_training_follows_only() -> None:

@@ -10,9 +10,10 @@ from dinoseg.planning.fingerprint import Fingerprint
 from dinoseg.planning.machine import Machine
 from dinoseg.planning.positions import Positions
 from dinoseg.planning.rule import Facts, Way
-from dinoseg.planning.rules import RULES, SCALES, decide, least_steps, wanted_scale, ways
+from dinoseg.planning.rules import RULES, decide
+from dinoseg.planning.ways import SCALES, least_steps, wanted_scale, ways
 
-DENSE, LINEAR = Way("dense", 2.0, True), Way("linear", 1.0, True)
+DENSE, SHORT, LINEAR = Way("dense", 2.0, True, long=True), Way("dense", 1.0, True), Way("linear", 1.0, True)
 BALANCED = (class_print("a", 0.5, 100.0), class_print("b", 0.5, 90.0))
 # Facts under which each rule decides, by topic and condition.
 CASES: list[tuple[str, str, Fingerprint, Machine, Way]] = [
@@ -69,13 +70,22 @@ def _chosen(data: Fingerprint, way: Way, found: Machine | None = None) -> dict[s
 def test_what_was_measured_to_be_best_on_drive_is_chosen_for_its_like() -> None:
     """recipes/retina.yaml."""
     assert wanted_scale(retina(), 14) == 2.0
-    assert ways(retina(), 14)[0] == Way("dense", 2.0, True)
+    assert ways(retina(), 14)[0] == DENSE
     chosen = _chosen(retina(), DENSE)
     expected = {"bs": 2, "transforms.train.crop_size": 288, "optimizer.lr": 2e-3, "train.ema_decay": 0.99}
     expected |= {"transforms.train.rotation": 180.0, "transforms.train.vertical_flip_prob": 0.5}
     expected |= {"decoder_head.output_stride": 1, "eval.mode": "whole", "model_dtype": "BFLOAT16", "num_workers": 1}
     assert expected.items() <= chosen.items()
     assert "transforms.train.foreground_share" not in chosen
+
+
+def test_in_little_time_pixels_go_by_fours_and_crops_are_not_turned() -> None:
+    chosen = _chosen(retina(), SHORT)
+    expected = {"bs": 4, "decoder_head.output_stride": 2, "transforms.train.rotation": 0.0}
+    assert expected.items() <= chosen.items()
+    assert [way for way in ways(retina(), 14) if way.head == "dense" and way.cached and not way.long] == [SHORT]
+    assert not any(way.long for way in ways(street(), 14))
+    assert _chosen(retina(), LINEAR)["transforms.train.rotation"] == 180.0
 
 
 def test_what_was_measured_to_be_best_on_camvid_is_chosen_for_its_like() -> None:
@@ -128,5 +138,6 @@ def test_without_a_cache_the_reason_is_the_backbone_or_the_time() -> None:
 
 
 def test_thin_classes_are_worth_few_steps() -> None:
-    assert least_steps(DENSE, retina(), 14) < least_steps(DENSE, street(), 14)
+    assert least_steps(SHORT, retina(), 14) == 80 < least_steps(SHORT, street(), 14) == 385
+    assert least_steps(DENSE, retina(), 14) == 800
     assert least_steps(Way("m2f", 1.0, True), retina(), 14) == 1
