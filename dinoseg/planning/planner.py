@@ -29,6 +29,8 @@ _LEAST_VALIDATION = 4
 MOST_MEASURING = 0.05
 # What is said to be the least budget, over the sum of its parts.
 _SAFETY = 1.25
+# Features of pictures of several sizes may take as much more than those of the usual one.
+_LARGER = 1.1
 # A step of a long training may be as much quicker than one of a short training.
 _UNLIKE = 2.0
 # Before features are measured only what is clearly too much is passed over.
@@ -139,7 +141,7 @@ class Planner:
         config = self._config(way)
         number = pictures(config, self.fingerprint, 0 if pace is None else self._validation(pace)[0])
         words = f"{_in_words(way)}: features of {number} pictures would take"
-        size = gigabytes(way, self.fingerprint, self.machine, number)
+        size = _LARGER * gigabytes(way, self.fingerprint, self.machine, number)
         if size > config.train.cache_limit:
             self._passed_over.append(f"{words} {size:.3g} GB, train.cache_limit is {config.train.cache_limit:g}")
             return True

@@ -67,7 +67,7 @@ def evaluate_folds(folds: ChosenEnsemble, console: Console) -> Evaluation:
     refuse_unwritable(target, "")
     evaluation = _count(folds, console)
     if process_rank() == 0:
-        write_and_show(evaluation, target, extra_of(folds, _HELD_OUT), console)
+        write_and_show(evaluation, target, extra_of(folds, _HELD_OUT, folds.hash_of(folds.checkpoint)), console)
     return evaluation
 
 
