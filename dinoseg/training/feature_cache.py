@@ -29,7 +29,8 @@ def settle_feature_cache(
     The decision depends on the config and the sizes of the images alone, so that a resumed training comes to it again.
 
     Raises:
-        ValueError: ``train.cached_views`` where nothing is kept.
+        ValueError: ``train.cached_views`` where nothing is kept; or features that were asked for by name, and take more
+            than ``train.cache_limit``.
     """
     wanted = config.train.cache_features
     if wanted is None:
@@ -53,12 +54,28 @@ def settle_feature_cache(
     ]
     needed, limit = cache.gigabytes(sizes), config.train.cache_limit
     if needed > limit:
+        _refuse_too_large(config, needed)
         words = f"computed in every step: those of all images take {needed:.3g} GB, train.cache_limit is {limit:g}"
         return with_changes(config, {"train.cache_features": False}), None, words
     words = f"computed once, {needed:.2f} GB in {cache.folder.path.parent}"
     if len(data_sets) == 1:
         words += "; of validation in each evaluation (once, too, with eval.mode=whole)"
     return with_changes(config, {"train.cache_features": True}), cache, words
+
+
+def _refuse_too_large(config: Config, needed: float) -> None:
+    """An option that was given is not dropped silently, nor recorded as another, with which no resume would agree."""
+    limit = f"train.cache_limit is {config.train.cache_limit:g}; raise it"
+    if config.train.cached_views:
+        raise ValueError(
+            f"train.cached_views={config.train.cached_views}: features of all images and their variants take "
+            f"{needed:.3g} GB, {limit}, or leave train.cached_views out"
+        )
+    if config.train.cache_features:
+        raise ValueError(
+            f"train.cache_features=true: features of all images take {needed:.3g} GB, {limit}, or give "
+            "train.cache_features=false, which computes them in every step"
+        )
 
 
 def fill_feature_cache(trainer: Trainer, console: Console) -> None:

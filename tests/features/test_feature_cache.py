@@ -4,6 +4,7 @@ import errno
 import math
 import multiprocessing
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from helpers.cached_features import SIZE, SPACE, build, config_for, filled, thre
 from safetensors.torch import save_file
 
 from dinoseg.backbone import FeatureMap
-from dinoseg.config import Config
+from dinoseg.config import Config, with_changes
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
 from dinoseg.data.placement import Placement
 from dinoseg.data.sampler import spread_subset
@@ -233,8 +234,10 @@ def test_large_images_go_in_tiles_as_evaluation_cuts_them(images: EvaluationData
 
 
 def test_what_does_not_fit_goes_without(images: EvaluationDataset, tmp_path: Path) -> None:
-    config = config_for(tmp_path / "cache", "train.cache_features=true", "train.cache_limit=1e-6")
-    settled, cache, words = settle_feature_cache(config, build(config).backbone, images, images)
+    config = config_for(tmp_path / "cache", "train.cache_limit=1e-6")
+    # With weights of a file; these are random, and would not be kept at all.
+    config = with_changes(config, {"model.weights": "hub"})
+    settled, cache, words = settle_feature_cache(config, build(config_for(tmp_path)).backbone, images, images)
     assert cache is None and settled.train.cache_features is False
     assert "train.cache_limit is 1e-06" in words
     roomy = config_for(tmp_path / "cache", "train.cache_features=true")
@@ -245,6 +248,22 @@ def test_what_does_not_fit_goes_without(images: EvaluationDataset, tmp_path: Pat
     assert cache.gigabytes([SIZE] * 6) == pytest.approx(cells / 1e9)
     settled, cache, words = settle_feature_cache(config_for(tmp_path), build(roomy).backbone, images, images)
     assert cache is None and settled.train.cache_features is False
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["train.cache_features=true"], "train.cache_features=true: features of all images take 4.03e-05 GB"),
+        (["train.cache_features=true", "train.cached_views=1"], "train.cached_views=1: features of all images and"),
+    ],
+)
+def test_features_that_were_asked_for_and_do_not_fit_are_an_error(
+    images: EvaluationDataset, tmp_path: Path, given: list[str], said: str
+) -> None:
+    """Recorded as false, the same command could neither be resumed nor go on with another fold."""
+    config = config_for(tmp_path / "cache", *given, "train.cache_limit=1e-6")
+    with pytest.raises(ValueError, match=rf"^{re.escape(said)}.*train\.cache_limit is 1e-06; raise it, or"):
+        settle_feature_cache(config, build(config).backbone, training(images, config), images)
 
 
 def test_features_move_with_the_image(images: EvaluationDataset, tmp_path: Path) -> None:
