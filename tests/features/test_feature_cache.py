@@ -7,17 +7,21 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.cached_features import SIZE, SPACE, build, config_for, filled, three_images
+from PIL import Image
 from safetensors.torch import save_file
 
 from dinoseg.backbone import FeatureMap
 from dinoseg.config import Config, with_changes
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
+from dinoseg.data.image_files import ORIENTATION_TAG
 from dinoseg.data.placement import Placement
 from dinoseg.data.sampler import spread_subset
 from dinoseg.data.transforms import build_train_transform
@@ -95,7 +99,20 @@ def test_a_head_that_looks_at_features_alone_is_shown_no_pixels(images: Evaluati
     config = config_for(tmp_path / "cache", "transforms.train.crop_size=16")
     data = training(images, config)
     data.features, _ = filled(build(config), data)
+    # As some cameras save it: pixels lie on their side, as the mask does, and a tag says how to turn them.
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = 6
+    stored = Image.open(data.pairs[1].image).convert("RGB").transpose(Image.Transpose.ROTATE_90)
+    image = tmp_path / "turned.jpg"
+    stored.save(image, exif=exif)
+    mask = np.zeros(stored.size[::-1], np.uint8)
+    mask[: len(mask) // 2] = 2
+    Image.fromarray(mask).save(data.pairs[1].mask)
+    data.pairs = (data.pairs[0], replace(data.pairs[1], image=image), data.pairs[2])
     seen = [data[epoch, 1] for epoch in range(3)]
+    assert len(torch.cat([sample["class_map"].flatten() for sample in seen]).unique()) > 1
+    # Of its pixels nothing is read: the header is enough.
+    image.write_bytes(image.read_bytes()[:700])
     data.shows_images = False
     for epoch, before in enumerate(seen):
         sample = data[epoch, 1]
