@@ -22,11 +22,14 @@ from dinoseg.training.loop import Trainer
 
 
 def settle_feature_cache(
-    config: Config, backbone: Backbone, train_data: Images, val_data: Images
+    config: Config, backbone: Backbone, backbone_sha256: str, train_data: Images, val_data: Images
 ) -> tuple[Config, FeatureCache | None, str]:
     """The config with ``train.cache_features`` decided, the cache if there is to be one, and what the plan says of it.
 
     The decision depends on the config and the sizes of the images alone, so that a resumed training comes to it again.
+
+    Args:
+        backbone_sha256: as ``FeatureRecipe.of`` takes it.
 
     Raises:
         ValueError: ``train.cached_views`` where nothing is kept; or features that were asked for by name, and take more
@@ -45,7 +48,7 @@ def settle_feature_cache(
     if not wanted:
         why = ": the patch embedding is trained (model.train_bands)" if trains_bands(config) else ""
         return with_changes(config, {"train.cache_features": False}), None, f"computed in every step{why}"
-    cache = FeatureCache.of(config, backbone)
+    cache = FeatureCache.of(config, backbone, backbone_sha256)
     data_sets: list[Images] = [train_data, val_data] if fits_evaluation(config) else [train_data]
     sizes = [
         stored_size(data.pairs[view.index], data.label_space, data.form)

@@ -25,7 +25,7 @@ from dinoseg.data.image_files import ORIENTATION_TAG
 from dinoseg.data.placement import Placement
 from dinoseg.data.sampler import spread_subset
 from dinoseg.data.transforms import build_train_transform
-from dinoseg.features.fill import FeatureCache
+from dinoseg.features.fill import FeatureCache, Images
 from dinoseg.features.store import FeatureFolder, list_folders
 from dinoseg.models.dense_head import DenseHead
 from dinoseg.models.linear_head import LinearHead
@@ -76,6 +76,13 @@ def test_a_crop_reads_the_cells_below_it(images: EvaluationDataset, tmp_path: Pa
 def training(images: EvaluationDataset, config: Config) -> SegmentationDataset:
     transform = build_train_transform(config.transforms, SPACE.ignore_index, samples_features=True)
     return SegmentationDataset(images.pairs, SPACE, transform, seed=3)
+
+
+def settled_by(
+    config: Config, cache: FeatureCache, train: Images, val: Images
+) -> tuple[Config, FeatureCache | None, str]:
+    """As a training settles it, on the backbone of this cache."""
+    return settle_feature_cache(config, cache.backbone, cache.folder.recipe.backbone_sha256, train, val)
 
 
 def test_variants_in_colour_are_kept_beside_each_training_image(images: EvaluationDataset, tmp_path: Path) -> None:
@@ -131,7 +138,7 @@ def test_only_the_images_that_are_evaluated_are_computed(images: EvaluationDatas
 def test_variants_want_a_cache(images: EvaluationDataset, tmp_path: Path) -> None:
     config = config_for(tmp_path / "cache", "train.cached_views=2", "train.cache_features=false")
     with pytest.raises(ValueError, match=r"train\.cached_views=2 is of features that are kept.*train\.cache_features"):
-        settle_feature_cache(config, build(config).backbone, images, images)
+        settled_by(config, build(config), images, images)
 
 
 def test_a_second_training_computes_nothing_and_other_settings_all(images: EvaluationDataset, tmp_path: Path) -> None:
@@ -254,16 +261,16 @@ def test_what_does_not_fit_goes_without(images: EvaluationDataset, tmp_path: Pat
     config = config_for(tmp_path / "cache", "train.cache_limit=1e-6")
     # With weights of a file; these are random, and would not be kept at all.
     config = with_changes(config, {"model.weights": "hub"})
-    settled, cache, words = settle_feature_cache(config, build(config_for(tmp_path)).backbone, images, images)
+    settled, cache, words = settled_by(config, build(config_for(tmp_path)), images, images)
     assert cache is None and settled.train.cache_features is False
     assert "train.cache_limit is 1e-06" in words
     roomy = config_for(tmp_path / "cache", "train.cache_features=true")
-    settled, cache, words = settle_feature_cache(roomy, build(roomy).backbone, images, images)
+    settled, cache, words = settled_by(roomy, build(roomy), images, images)
     assert cache is not None and settled.train.cache_features is True
     # 2 data sets of 3 images, 5 x 7 cells, 2 bytes a channel.
     cells = 2 * 3 * 5 * 7 * cache.backbone.out_channels[0] * 2
     assert cache.gigabytes([SIZE] * 6) == pytest.approx(cells / 1e9)
-    settled, cache, words = settle_feature_cache(config_for(tmp_path), build(roomy).backbone, images, images)
+    settled, cache, words = settled_by(config_for(tmp_path), build(roomy), images, images)
     assert cache is None and settled.train.cache_features is False
 
 
@@ -280,7 +287,7 @@ def test_features_that_were_asked_for_and_do_not_fit_are_an_error(
     """Recorded as false, the same command could neither be resumed nor go on with another fold."""
     config = config_for(tmp_path / "cache", *given, "train.cache_limit=1e-6")
     with pytest.raises(ValueError, match=rf"^{re.escape(said)}.*train\.cache_limit is 1e-06; raise it, or"):
-        settle_feature_cache(config, build(config).backbone, training(images, config), images)
+        settled_by(config, build(config), training(images, config), images)
 
 
 def test_features_move_with_the_image(images: EvaluationDataset, tmp_path: Path) -> None:
