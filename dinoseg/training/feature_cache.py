@@ -7,7 +7,7 @@ from rich.console import Console
 
 from dinoseg.backbone import Backbone
 from dinoseg.config import Config, with_changes
-from dinoseg.config.defaults import trains_bands
+from dinoseg.config.defaults import keeps_features, trains_bands
 from dinoseg.data.dataset import stored_size
 from dinoseg.data.transforms import build_train_transform
 from dinoseg.features.fill import FeatureCache, Images
@@ -37,9 +37,7 @@ def settle_feature_cache(
     """
     wanted = config.train.cache_features
     if wanted is None:
-        # A random backbone is another one with every seed: its features would be of use once.
-        frozen = config.model.mode == "freeze" and not trains_bands(config)
-        wanted = frozen and config.model.weights != "none"
+        wanted = keeps_features(config)
     if config.train.cached_views and not wanted:
         raise ValueError(
             f"train.cached_views={config.train.cached_views} is of features that are kept, and this training computes "
