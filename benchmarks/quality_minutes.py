@@ -37,7 +37,7 @@ from PIL import Image
 from quality_chart import draw
 from torch import Tensor
 
-from dinoseg.backbone import Backbone
+from dinoseg.backbone import Backbone, backbone_hash
 from dinoseg.config import with_changes
 from dinoseg.data.dataset import EvaluationDataset, Sample
 from dinoseg.data.folders import find_pairs
@@ -238,7 +238,7 @@ def _scored(
 def _give_features(data: EvaluationDataset, opened: OpenedRun, backbone: Backbone, folder: Path) -> None:
     """The test images' features, computed for the first checkpoint and read for the others."""
     config = with_changes(opened.config, {"train.cache_folder": str(folder), "eval.max_val_samples": None})
-    cache = FeatureCache.of(config, backbone)
+    cache = FeatureCache.of(config, backbone, backbone_hash(backbone.frozen_state()))
     files, indices = cache.missing(data)
     cache.fill(data, files, indices, lambda: None)
     data.features = cache.source(files)

@@ -31,6 +31,8 @@ from dinoseg.backbone.weights import WeightsReport, load_weights
 from dinoseg.config import LoraConfig, settled_lora
 
 MODES = ("freeze", "lora", "full")
+# Of a ViT, what only its own classifier comes to, after the last block.
+_POOLING = ("attn_pool", "fc_norm", "head")
 
 
 class Backbone(nn.Module):
@@ -43,7 +45,8 @@ class Backbone(nn.Module):
     layers depend on is trained. ``bands.trained``: the patch embedding is trained in every mode.
 
     With ``use_norm`` the model's final norm is applied to each tapped layer. A ConvNeXt's final norm fits the
-    last stage only: earlier stages come without.
+    last stage only: earlier stages come without. A ViT that averages its patches before the norm has none of patches:
+    all layers come without.
 
     ``scale``: how much larger than it is given the model sees an image, so that what is thinner than a patch is not.
 
@@ -170,9 +173,11 @@ class Backbone(nn.Module):
         parts = parameter_name.split(".")
         if parts[0] in ("blocks", "stages"):
             return int(parts[1]) <= self.layers[-1]
-        if parts[0] in ("norm", "head"):
-            return self.use_norm and (self.spec.kind == "vit" or self.layers[-1] == self.spec.depth - 1)
-        return True
+        if self.spec.kind == "vit":
+            return self.use_norm if parts[0] == "norm" else parts[0] not in _POOLING
+        if parts[0] == "norm_pre" or parts[:2] == ["head", "norm"]:
+            return self.use_norm and self.layers[-1] == self.spec.depth - 1
+        return parts[0] != "head"
 
     def train(self, mode: bool = True) -> "Backbone":
         """What is frozen stays in eval mode whatever the parent does; the adapters' dropout follows."""

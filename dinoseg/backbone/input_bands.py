@@ -45,7 +45,8 @@ def picture_bands(model: nn.Module) -> int:
 def widen(model: nn.Module, bands: int, how: str) -> None:
     """Puts a patch embedding for so many bands in the place of the model's, which takes three.
 
-    A picture whose bands are all alike gives what it would as grey, but for ``zero``.
+    With ``mean``, a picture whose bands are all alike gives what it would as grey. With the others it need not: red,
+    green and blue weigh as many bands as were made of each.
 
     Args:
         how: of ``BAND_WEIGHTS``; see ``widened``.

@@ -167,6 +167,14 @@ def trains_bands(config: Config) -> bool:
     return bands is not None and (len(bands) != 3 if said is None else said)
 
 
+def keeps_features(config: Config) -> bool:
+    """Whether features that are computed once are of use: the backbone is neither trained nor random.
+
+    A random one is another with every seed.
+    """
+    return config.model.mode == "freeze" and not trains_bands(config) and config.model.weights != "none"
+
+
 def _band_lr_factor(config: Config) -> float | None:
     return 0.1 if trains_bands(config) else None
 

@@ -88,7 +88,10 @@ class DecoderHeadConfig(Section):
     )
     use_batchnorm: bool = option(True, "linear: BatchNorm before the classifier")
     use_cls_token: bool = option(False, "linear: concatenate the class token to every patch feature")
-    use_backbone_norm: bool = option(True, "apply the backbone's final norm to every tapped layer")
+    use_backbone_norm: bool = option(
+        True,
+        "apply the backbone's final norm to every tapped layer; without effect on one that averages its patches first",
+    )
     num_classes: int | None = option(
         None, "checked against the label space when given", least=1, most=65534, verbs=("check",)
     )

@@ -82,7 +82,11 @@ class TrainConfig(Section):
         None, "where features are kept; ~/.cache/dinoseg/features when left out", resume="free"
     )
     cache_limit: float = option(
-        20.0, "the most that features of one training may take; it goes on without a cache above", above=0, unit="GB"
+        20.0,
+        "the most that features of one training may take; above, it goes on without a cache, or ends with an error "
+        "where train.cache_features=true or train.cached_views is given",
+        above=0,
+        unit="GB",
     )
     cached_views: int = option(
         0,

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dinoseg.data.affine import AffineTransform
-from dinoseg.data.band_files import stored_band_size
+from dinoseg.data.band_files import is_array, stored_band_size
 from dinoseg.data.bands import Picture, inside_of
+from dinoseg.data.image_files import read_geometry
 from dinoseg.data.items import DataItem, SelfReading
-from dinoseg.data.masks import LabelMap, read_pair
+from dinoseg.data.masks import LabelMap, read_mask, read_pair, upright_mask
 from dinoseg.data.pairs import Pair
 from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
 from dinoseg.data.placement import Placement
@@ -140,6 +141,8 @@ class SegmentationDataset(Dataset[Sample]):
         self.features: FeatureSource | None = None
         # False where the model looks at features alone: crops are then zeros, which take no time.
         self.shows_images = True
+        # Orientation and stored size of images that are not shown. To find them in a PNG file takes decoding it.
+        self._geometries: dict[int, tuple[int, tuple[int, int]]] = {}
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -147,20 +150,25 @@ class SegmentationDataset(Dataset[Sample]):
     def __getitem__(self, position: tuple[int, int]) -> Sample:
         epoch, index = position
         pair = self.pairs[index]
-        image, class_map = read_encoded(pair, self.label_space, self.form)
+        image: Picture | None = None
+        if self.features is None or self.shows_images:
+            image, class_map = read_encoded(pair, self.label_space, self.form)
+        else:
+            class_map = self._class_map(index)
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would reseed the accelerators as well, whose state nothing here restores.
             torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
             if self.features is None:
+                assert image is not None
                 image_tensor, class_tensor = self.transform(image, class_map)
                 return Sample(image=image_tensor, class_map=class_tensor, index=index, name=pair.name)
             assert isinstance(self.transform, AffineTransform)
             placement = self.transform.draw(class_map)
-            if self.shows_images:
-                image_tensor, class_tensor = self.transform.at(placement, image, class_map)
-            else:
+            if image is None:
                 image_tensor = torch.zeros(self.form.channels, *self.transform.crop_size)
                 class_tensor = self.transform.labels_at(placement, class_map)
+            else:
+                image_tensor, class_tensor = self.transform.at(placement, image, class_map)
             maps, class_tokens, prefix_tokens = self.features.sample(index, placement)
         return Sample(
             image=image_tensor,
@@ -171,6 +179,18 @@ class SegmentationDataset(Dataset[Sample]):
             class_tokens=class_tokens,
             prefix_tokens=prefix_tokens,
         )
+
+    def _class_map(self, index: int) -> UInt[np.ndarray, "height width"]:
+        """What ``read_encoded`` gives of an image whose pixels are not needed: its header says enough."""
+        pair = self.pairs[index]
+        if isinstance(pair, (DataItem, SelfReading)) or self.form.takes_values or is_array(pair.image):
+            # The picture comes with its mask, or says where it holds data.
+            return read_encoded(pair, self.label_space, self.form)[1]
+        if index not in self._geometries:
+            self._geometries[index] = read_geometry(pair.image)
+        assert pair.mask is not None
+        mask = upright_mask(read_mask(pair.mask, self.label_space.kind), self._geometries[index], pair)
+        return encode_inside(pair, mask, self.label_space)
 
 
 class EvaluationDataset(Dataset[Sample]):

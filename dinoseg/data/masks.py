@@ -9,7 +9,7 @@ from PIL import Image
 from dinoseg.data.bands import Picture
 from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.pairs import Pair
-from dinoseg.data.picture_form import PLAIN_FORM, LoadedPicture, PictureForm
+from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
 from dinoseg.data.pictures import SIXTEEN_BIT_MODES
 
 # Stood here in version 0.1, and is still imported from here.
@@ -48,18 +48,24 @@ def read_pair(pair: Pair, kind: Kind = "ids", form: PictureForm = PLAIN_FORM) ->
     if pair.mask is None:
         raise ValueError(f"{pair.image}: has no mask")
     loaded = form.load(pair.image)
-    return loaded.picture, upright_mask(read_mask(pair.mask, kind), loaded, pair)
+    return loaded.picture, upright_mask(read_mask(pair.mask, kind), (loaded.orientation, loaded.stored_size), pair)
 
 
-def upright_mask(mask: LabelMap, loaded: LoadedPicture, pair: Pair) -> Int32[np.ndarray, "turned_height turned_width"]:
+def upright_mask(
+    mask: LabelMap, geometry: tuple[int, tuple[int, int]], pair: Pair
+) -> Int32[np.ndarray, "turned_height turned_width"]:
     """A mask of the size of its image: one of the size that the image is stored with is turned as its EXIF tag says.
+
+    Args:
+        geometry: of the image, as ``read_geometry`` gives it.
 
     Raises:
         ValueError: it has another size.
     """
-    size, wanted = (mask.shape[1], mask.shape[0]), loaded.picture.size
-    if size == loaded.stored_size != wanted:
-        return rotate_like(mask, loaded.orientation)
+    orientation, stored = geometry
+    size, wanted = (mask.shape[1], mask.shape[0]), stored[::-1] if orientation in (5, 6, 7, 8) else stored
+    if size == stored != wanted:
+        return rotate_like(mask, orientation)
     if size != wanted:
         assert pair.mask is not None
         raise ValueError(size_mismatch(pair.image, wanted, pair.mask, size))

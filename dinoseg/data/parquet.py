@@ -19,7 +19,7 @@ from dinoseg.data.foreign_files import unreadable
 from dinoseg.data.image_files import load_file, read_geometry
 from dinoseg.data.items import SelfReading
 from dinoseg.data.masks import LabelMap, read_mask, upright_mask
-from dinoseg.data.picture_form import LoadedPicture, PictureForm
+from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.rasters import Inside
 from dinoseg.data.regions import read_region
 from dinoseg.data.shelf import Shelf
@@ -137,8 +137,8 @@ class TableRow(SelfReading):
         assert self.mask is not None
         stored = load_file(self.image, self.image_bytes())
         picture = form.of_values(stored, self.image)
-        loaded = LoadedPicture(picture, stored.info["stored_size"], stored.info["orientation"])
-        label_ids = upright_mask(read_mask(self.mask, kind, self.mask_bytes()), loaded, self)
+        geometry = stored.info["orientation"], stored.info["stored_size"]
+        label_ids = upright_mask(read_mask(self.mask, kind, self.mask_bytes()), geometry, self)
         inside = np.ones(label_ids.shape, dtype=bool)
         if self.region is not None:
             inside = read_region(self.region, self.image, picture.size)

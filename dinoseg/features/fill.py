@@ -54,12 +54,11 @@ class FeatureCache:
     folder: FeatureFolder
 
     @staticmethod
-    def of(config: Config, backbone: Backbone) -> "FeatureCache":
-        """The cache that ``train.cache_folder`` names."""
+    def of(config: Config, backbone: Backbone, backbone_sha256: str) -> "FeatureCache":
+        """The cache that ``train.cache_folder`` names; see ``FeatureRecipe.of``."""
         root = config.train.cache_folder
-        folder = FeatureFolder(
-            Path(root).expanduser() if root else default_cache_folder(), FeatureRecipe.of(config, backbone)
-        )
+        recipe = FeatureRecipe.of(config, backbone, backbone_sha256)
+        folder = FeatureFolder(Path(root).expanduser() if root else default_cache_folder(), recipe)
         return FeatureCache(config, backbone, folder)
 
     def gigabytes(self, sizes: Sequence[tuple[int, int]]) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from dinoseg.backbone import Backbone, backbone_hash, fitted_size
+from dinoseg.backbone import Backbone, fitted_size
 from dinoseg.config import Config
 from dinoseg.data.transforms import as_size, normalisation
 from dinoseg.system.files import user_cache_folder
@@ -45,15 +45,19 @@ class FeatureRecipe:
     std: tuple[float, ...]
 
     @staticmethod
-    def of(config: Config, backbone: Backbone) -> "FeatureRecipe":
-        """What evaluation would feed the backbone, so that a head is trained on what it will meet."""
+    def of(config: Config, backbone: Backbone, backbone_sha256: str) -> "FeatureRecipe":
+        """What evaluation would feed the backbone, so that a head is trained on what it will meet.
+
+        Args:
+            backbone_sha256: of its ``frozen_state``; to find it takes seconds for a large one.
+        """
         views = config.transforms.eval
         crop = config.eval.crop_size
         mean, std = normalisation(config.transforms)
         assert crop is not None  # filled in when the config was loaded
         return FeatureRecipe(
             backbone=config.model.dino_hub,
-            backbone_sha256=backbone_hash(backbone.frozen_state()),
+            backbone_sha256=backbone_sha256,
             layers=backbone.layers,
             use_norm=backbone.use_norm,
             scale=backbone.scale,

@@ -44,7 +44,7 @@ class MaskClassificationLoss(nn.Module):
         class_weights: one weight a class within the class term, or None for equal weights.
 
     Raises:
-        ValueError: a number out of its range, or class weights of another length than ``num_classes``.
+        ValueError: class weights of another length than ``num_classes``.
     """
 
     query_weights: Tensor

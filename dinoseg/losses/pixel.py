@@ -8,7 +8,7 @@ from torch.nn import functional
 from dinoseg.losses.cldice import SoftClDice
 from dinoseg.losses.one_hot import one_hot_of_valid
 from dinoseg.models.head import PixelOutput
-from dinoseg.system.processes import mean_over_processes
+from dinoseg.system.processes import mean_over_processes, process_count
 
 
 class PixelLoss(nn.Module):
@@ -51,7 +51,8 @@ class PixelLoss(nn.Module):
         terms = self._terms(output.logits, class_map)
         if self.cldice is not None:
             terms["loss_cldice"] = self.cldice(_fitted(output.logits, class_map), class_map)
-        if output.auxiliary and self.auxiliary_weight:
+        # Several processes wait for a gradient of every parameter, be it zero; one does without.
+        if output.auxiliary and (self.auxiliary_weight or process_count() > 1):
             coarser = [self._terms(logits, class_map) for logits in output.auxiliary]
             summed = torch.stack([value for level in coarser for value in level.values()]).sum()
             terms["loss_auxiliary"] = self.auxiliary_weight * summed

@@ -16,22 +16,11 @@ class PointSettings:
         num_points: points a mask, in the loss and in the matching.
         oversample_ratio: candidates per point of the loss.
         importance_sample_ratio: share of the loss's points that are the most uncertain candidates; the rest is random.
-
-    Raises:
-        ValueError: a number out of its range, by the name of its key.
     """
 
     num_points: int = 12544
     oversample_ratio: float = 3.0
     importance_sample_ratio: float = 0.75
-
-    def __post_init__(self) -> None:
-        if self.num_points < 1:
-            raise ValueError(f"m2f_train.num_points={self.num_points}; give 1 or more")
-        if self.oversample_ratio < 1:
-            raise ValueError(f"m2f_train.oversample_ratio={self.oversample_ratio}; give 1 or more")
-        if not 0 <= self.importance_sample_ratio <= 1:
-            raise ValueError(f"m2f_train.importance_sample_ratio={self.importance_sample_ratio}; give 0 to 1")
 
     @property
     def candidates(self) -> int:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from dinoseg.backbone.open_blocks import OpenBlocks
 from dinoseg.models.joint_decoder import JointDecoder, mask_mlp
-from dinoseg.models.mask_annealing import annealed_shares
 from dinoseg.models.mask_output import MaskOutput
 from dinoseg.models.upscaling import upscaling
 
@@ -82,14 +81,6 @@ class EncoderOnlyDecoder(JointDecoder):
         """
         blocks = [partial(self.blocks.run, number, grid) for number in range(len(self.blocks))]
         return self.joint_stages(image_tokens, grid, blocks, shares)
-
-
-def mask_shares(progress: float, num_blocks: int) -> list[float]:
-    """The share of queries whose mask counts in each block, after ``progress`` (0 to 1) of a training.
-
-    From 1 to 0, one block after the other; see ``annealing_spans`` and ``mask_annealing.annealed_shares``.
-    """
-    return annealed_shares(progress, annealing_spans(num_blocks))
 
 
 def annealing_spans(num_blocks: int) -> list[tuple[float, float]]:

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dinoseg.models.joint_decoder import JointBlock, JointDecoder, mask_mlp
-from dinoseg.models.mask_annealing import annealed_shares
 from dinoseg.models.mask_output import MaskOutput
 from dinoseg.models.pmt_blocks import Block, Positions
 from dinoseg.models.rotary import rotary_tables
@@ -118,14 +117,6 @@ class PlainMaskDecoder(JointDecoder):
             for tokens, project, scale in zip(layers, self.lateral_projections, self.scalers, strict=True)
         ]
         return sum(scaled[1:], scaled[0])
-
-
-def mask_shares(progress: float, num_blocks: int) -> list[float]:
-    """The share of queries whose mask counts in each block, after ``progress`` (0 to 1) of a training.
-
-    From 1 to 0, one block after the other; see ``annealing_spans`` and ``mask_annealing.annealed_shares``.
-    """
-    return annealed_shares(progress, annealing_spans(num_blocks))
 
 
 def annealing_spans(num_blocks: int) -> list[tuple[float, float]]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from dinoseg.config import Config
-from dinoseg.config.defaults import trains_bands
+from dinoseg.config.defaults import keeps_features
 from dinoseg.planning.fingerprint import Fingerprint
 from dinoseg.planning.machine import Machine
 from dinoseg.planning.request import PlanRequest
@@ -50,8 +50,3 @@ def gigabytes(way: Way, data: Fingerprint, machine: Machine, number: int) -> flo
     height, width = data.size
     cells = height * width * way.scale**2 / machine.patch**2
     return cells * machine.channels * _BYTES_A_CHANNEL * number / 1e9
-
-
-def keeps_features(config: Config) -> bool:
-    """Whether features that are computed once are of use: the backbone is neither trained nor random."""
-    return config.model.mode == "freeze" and not trains_bands(config) and config.model.weights != "none"

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dinoseg.config import Config, get_key, with_changes
+from dinoseg.config.defaults import keeps_features
 from dinoseg.data.transforms import as_size
-from dinoseg.planning.allowed_ways import allowed_ways, gigabytes, keeps_features, pictures
+from dinoseg.planning.allowed_ways import allowed_ways, gigabytes, pictures
 from dinoseg.planning.choices import length_choices, rule_choices
 from dinoseg.planning.fingerprint import Fingerprint
 from dinoseg.planning.machine import Machine

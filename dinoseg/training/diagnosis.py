@@ -39,7 +39,8 @@ class Ended:
         train_pixels: pixels of each class in the training masks.
         losses: as logged, in the order of the steps.
         scores: ``metric_to_save`` of every validation, in the order of the steps.
-        epochs: how often each training image was seen.
+        steps: optimiser steps done; fewer than ``scheduler.total_iter`` where the training stopped early.
+        epochs: how often each training image was seen in them.
         image_size: height and width of a validation image.
     """
 
@@ -49,6 +50,7 @@ class Ended:
     train_pixels: tuple[int, ...]
     losses: tuple[float, ...]
     scores: tuple[float, ...]
+    steps: int
     epochs: float
     image_size: tuple[int, int]
 
@@ -95,7 +97,7 @@ def _random_backbone(ended: Ended) -> Iterator[Cause]:
 
 
 def _nothing_trained(ended: Ended) -> Iterator[Cause]:
-    if ended.config.scheduler.total_iter == 0:
+    if ended.steps == 0:
         yield Cause(
             0.95,
             f"nothing was trained (scheduler.total_iter=0): the head of load_from={ended.config.load_from} may have "
@@ -138,7 +140,7 @@ def _other_mix(ended: Ended) -> Iterator[Cause]:
 def _redrawn_crops(ended: Ended) -> Iterator[Cause]:
     most, share = ended.config.transforms.train.max_class_share, ended.trained[ended.commonest]
     # Crops that a redraw cannot mend show the class as it is.
-    if most < 1 and share > most and ended.config.scheduler.total_iter:
+    if most < 1 and share > most and ended.steps:
         name = ended.names[ended.commonest]
         yield Cause(
             0.3 + 0.6 * ended.neglect,
@@ -172,7 +174,7 @@ def _rare_classes_given_up(ended: Ended) -> Iterator[Cause]:
 
 
 def _few_steps(ended: Ended) -> Iterator[Cause]:
-    steps = ended.config.scheduler.total_iter
+    steps, planned, patience = ended.steps, ended.config.scheduler.total_iter, ended.config.train.early_stopping
     if not steps:
         return
     falling = _still_falling(ended.losses)
@@ -182,10 +184,12 @@ def _few_steps(ended: Ended) -> Iterator[Cause]:
     if rising:
         noticed.append(f"{ended.config.metric_to_save} still rose ({ended.scores[-2]:.2f} to {ended.scores[-1]:.2f})")
     told = f": {' and '.join(noticed)}" if noticed else ""
+    remedy = "raise scheduler.total_iter"
+    if steps < planned:
+        remedy = f"train.early_stopping={patience} ended it before its {planned}: raise that, or leave it out"
     yield Cause(
         min(0.9, 0.1 + 0.5 * few + 0.2 * bool(falling) + 0.1 * rising),
-        f"{steps} steps, which show each training image {ended.epochs:.1f} times, may be too few{told}; raise "
-        "scheduler.total_iter",
+        f"{steps} steps, which show each training image {ended.epochs:.1f} times, may be too few{told}; {remedy}",
     )
 
 
@@ -193,7 +197,7 @@ def _learning_rate(ended: Ended) -> Iterator[Cause]:
     config, rate = ended.config, ended.config.optimizer.lr
     usual = settle(with_changes(config, {"optimizer.lr": None})).optimizer.lr
     assert rate is not None and usual is not None  # filled in when the config was loaded
-    if not config.scheduler.total_iter:
+    if not ended.steps:
         return
     size, told = f"optimizer.lr={rate:g} ({usual:g} is usual for this head)", _loss_in_words(ended.losses)
     low, high = rate < usual / 5, rate > 5 * usual

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from dinoseg.backbone import Backbone
 from dinoseg.config import Config, with_changes
-from dinoseg.config.defaults import trains_bands
+from dinoseg.config.defaults import keeps_features, trains_bands
 from dinoseg.data.dataset import stored_size
 from dinoseg.data.transforms import build_train_transform
 from dinoseg.features.fill import FeatureCache, Images
@@ -22,20 +22,22 @@ from dinoseg.training.loop import Trainer
 
 
 def settle_feature_cache(
-    config: Config, backbone: Backbone, train_data: Images, val_data: Images
+    config: Config, backbone: Backbone, backbone_sha256: str, train_data: Images, val_data: Images
 ) -> tuple[Config, FeatureCache | None, str]:
     """The config with ``train.cache_features`` decided, the cache if there is to be one, and what the plan says of it.
 
     The decision depends on the config and the sizes of the images alone, so that a resumed training comes to it again.
 
+    Args:
+        backbone_sha256: as ``FeatureRecipe.of`` takes it.
+
     Raises:
-        ValueError: ``train.cached_views`` where nothing is kept.
+        ValueError: ``train.cached_views`` where nothing is kept; or features that were asked for by name, and take more
+            than ``train.cache_limit``.
     """
     wanted = config.train.cache_features
     if wanted is None:
-        # A random backbone is another one with every seed: its features would be of use once.
-        frozen = config.model.mode == "freeze" and not trains_bands(config)
-        wanted = frozen and config.model.weights != "none"
+        wanted = keeps_features(config)
     if config.train.cached_views and not wanted:
         raise ValueError(
             f"train.cached_views={config.train.cached_views} is of features that are kept, and this training computes "
@@ -44,7 +46,7 @@ def settle_feature_cache(
     if not wanted:
         why = ": the patch embedding is trained (model.train_bands)" if trains_bands(config) else ""
         return with_changes(config, {"train.cache_features": False}), None, f"computed in every step{why}"
-    cache = FeatureCache.of(config, backbone)
+    cache = FeatureCache.of(config, backbone, backbone_sha256)
     data_sets: list[Images] = [train_data, val_data] if fits_evaluation(config) else [train_data]
     sizes = [
         stored_size(data.pairs[view.index], data.label_space, data.form)
@@ -53,12 +55,28 @@ def settle_feature_cache(
     ]
     needed, limit = cache.gigabytes(sizes), config.train.cache_limit
     if needed > limit:
+        _refuse_too_large(config, needed)
         words = f"computed in every step: those of all images take {needed:.3g} GB, train.cache_limit is {limit:g}"
         return with_changes(config, {"train.cache_features": False}), None, words
     words = f"computed once, {needed:.2f} GB in {cache.folder.path.parent}"
     if len(data_sets) == 1:
         words += "; of validation in each evaluation (once, too, with eval.mode=whole)"
     return with_changes(config, {"train.cache_features": True}), cache, words
+
+
+def _refuse_too_large(config: Config, needed: float) -> None:
+    """An option that was given is not dropped silently, nor recorded as another, with which no resume would agree."""
+    limit = f"train.cache_limit is {config.train.cache_limit:g}; raise it"
+    if config.train.cached_views:
+        raise ValueError(
+            f"train.cached_views={config.train.cached_views}: features of all images and their variants take "
+            f"{needed:.3g} GB, {limit}, or leave train.cached_views out"
+        )
+    if config.train.cache_features:
+        raise ValueError(
+            f"train.cache_features=true: features of all images take {needed:.3g} GB, {limit}, or give "
+            "train.cache_features=false, which computes them in every step"
+        )
 
 
 def fill_feature_cache(trainer: Trainer, console: Console) -> None:

@@ -111,8 +111,13 @@ def _likely_run(folder: Path) -> str:
 
 
 def _other_backbone(backbone: Backbone, frozen_sha256: str | None) -> str:
-    """What to know where a head was trained on another frozen backbone, or a patch embedding for other bands."""
-    if backbone.mode != "freeze" or frozen_sha256 in (None, "", backbone_hash(backbone.state_dict())):
+    """What to know where a head was trained on another frozen backbone, or a patch embedding for other bands.
+
+    That the backbone is trained here, beside the head, makes no other of it.
+    """
+    # Freshly built, so that what will be trained of it is as it was loaded.
+    ours = {f"model.{name}": value for name, value in backbone.plain_state().items()}
+    if frozen_sha256 in (None, "", backbone_hash(ours)):
         return ""
     return "; its backbone was ANOTHER one, or took other bands, so the head meets other features here"
 

@@ -102,14 +102,16 @@ class Trainer:
         batches = self._batches()
         if self.journal:
             self.journal.start_progress(progress.step, total)
+        # Two ways out are here: all steps are done and evaluated, or so many evaluations in a row gave nothing better.
         while not progress.is_finished(total, self.config.train.early_stopping):
-            # Agreed on: a process that ended alone would leave the others waiting for it.
+            # The third: a signal. Agreed on: a process that ended alone would leave the others waiting for it.
             if any_process(interruption.requested):
                 # Before the first step there is nothing to go on with.
                 if progress != Progress():
                     self.save("last")
                 break
             ended = self.budget is not None and self.budget.has_ended(progress.step - first, seconds)
+            # The fourth: the time is up, and the step at which it was has been evaluated, below, a round before.
             if ended and progress.evaluated_step == progress.step:
                 break
             if ended or progress.is_evaluation_due(self.config.eval.eval_interval, total):

@@ -56,7 +56,9 @@ def build_trainer(
     }
     train_data = SegmentationDataset(train_pairs, label_space, train_transform, config.seed, form)
     val_data = EvaluationDataset(val_pairs, label_space, build_eval_transform(config.transforms), form)
-    config, features, words = settle_feature_cache(config, segmenter.backbone, train_data, val_data)
+    config, features, words = settle_feature_cache(
+        config, segmenter.backbone, metadata["backbone_sha256"], train_data, val_data
+    )
     # Test-time augmentation follows what was settled.
     settings = evaluation_settings(config, label_space)
     metadata |= describe_training(config, label_space)

@@ -27,8 +27,8 @@ def verdict(trainer: Trainer, train_pixels: Sequence[int]) -> str:
     beaten = not_above_constant(recorded.metrics)
     if not beaten:
         return ""
-    config = trainer.config
-    images = config.scheduler.total_iter * config.bs * config.train.accumulation_steps
+    config, steps = trainer.config, trainer.progress.step
+    images = steps * config.bs * config.train.accumulation_steps
     ended = Ended(
         config,
         trainer.label_space.class_names,
@@ -36,6 +36,7 @@ def verdict(trainer: Trainer, train_pixels: Sequence[int]) -> str:
         tuple(train_pixels),
         _values(records, "train", "loss"),
         _values(records, "val", config.metric_to_save),
+        steps,
         images * trainer.accelerator.num_processes / len(trainer.train_data),
         trainer.val_data.stored_size(0),
     )

@@ -1,10 +1,15 @@
 """Behaviour of backbones: names, tapped layers, image sizes, what is frozen."""
 
+from dataclasses import replace
+
 import pytest
 import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.models.convnext import ConvNeXt
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from dinoseg.backbone import Backbone, backbone_hash, build_backbone, fit_to_patches, layer_indices
@@ -269,6 +274,38 @@ def test_full_mode_of_a_convnext_trains_what_the_output_depends_on() -> None:
     sum(feature.map.square().sum() for feature in backbone(torch.randn(1, 3, 64, 64))).backward()
     for name, parameter in backbone.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+TINY = {"num_classes": 0, "embed_dim": 24, "num_heads": 3, "img_size": 16, "patch_size": 8, "dynamic_img_size": True}
+TINY_CONVNEXT = {"num_classes": 0, "depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)}
+
+
+@pytest.mark.parametrize(
+    ("model", "unreached"),
+    [
+        (VisionTransformer(depth=2, global_pool="map", class_token=False, **TINY), {"attn_pool"}),
+        (VisionTransformer(depth=2, global_pool="avg", **TINY), {"fc_norm"}),
+        (Eva(depth=2, global_pool="map", **TINY), {"attn_pool"}),
+        (Eva(depth=2, global_pool="avg", **TINY), {"fc_norm"}),
+        (ConvNeXt(head_hidden_size=12, **TINY_CONVNEXT), {"head"}),
+        (ConvNeXt(head_norm_first=True, **TINY_CONVNEXT), set()),
+    ],
+)
+@pytest.mark.parametrize("use_norm", [True, False])
+def test_full_mode_leaves_alone_what_only_the_models_own_classifier_comes_to(
+    model: nn.Module, unreached: set[str], use_norm: bool
+) -> None:
+    kind, depth = ("convnext", 4) if isinstance(model, ConvNeXt) else ("vit", 2)
+    spec = replace(find_backbone("tiny_vit8"), kind=kind, depth=depth, embed_dim=24)
+    model.zero_grad(set_to_none=True)
+    backbone = Backbone(model, spec, [depth - 1], use_norm=use_norm, mode="full")
+    (feature,) = backbone(torch.randn(1, 3, 32, 32))
+    (feature.map * torch.randn_like(feature.map)).sum().backward()
+    for name, parameter in backbone.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    if use_norm:
+        still = {name.split(".")[1] for name, value in backbone.named_parameters() if not value.requires_grad}
+        assert still == unreached
 
 
 def test_full_mode_without_gradients_when_they_are_off() -> None:

@@ -10,16 +10,18 @@ pytestmark = pytest.mark.filterwarnings("ignore:backbone .*random initialisation
 
 
 def test_kernels_by_hand() -> None:
-    kernel = torch.tensor([3.0, 6.0, 9.0])[None, :, None, None]
+    kernel = torch.tensor([3.0, 6.0, 18.0])[None, :, None, None]
 
     def found(bands: int, how: str) -> list[float]:
         return widened(kernel, bands, how).flatten().tolist()
 
-    assert found(4, "mean") == [4.5] * 4
-    assert found(1, "mean") == [18.0]
-    assert found(6, "copy") == [1.5, 1.5, 3.0, 3.0, 4.5, 4.5]
+    assert found(4, "mean") == [6.75] * 4
+    assert found(1, "mean") == [27.0]
+    assert found(6, "copy") == [1.5, 1.5, 3.0, 3.0, 9.0, 9.0]
     assert found(1, "copy") == [18.0]
-    assert found(5, "zero") == [3.0, 6.0, 9.0, 0.0, 0.0]
+    # One band of red, two of green, one of blue: grey in all of them sums to 24.75, and to 27 in the three.
+    assert found(4, "copy") == [2.25, 4.5, 4.5, 13.5]
+    assert found(5, "zero") == [3.0, 6.0, 18.0, 0.0, 0.0]
     assert found(2, "zero") == [3.0, 6.0]
     with pytest.raises(ValueError, match=r"model\.band_weights=none: choose one of mean, copy, zero"):
         widened(kernel, 4, "none")

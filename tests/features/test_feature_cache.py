@@ -4,23 +4,28 @@ import errno
 import math
 import multiprocessing
 import os
+import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.cached_features import SIZE, SPACE, build, config_for, filled, three_images
+from PIL import Image
 from safetensors.torch import save_file
 
 from dinoseg.backbone import FeatureMap
-from dinoseg.config import Config
+from dinoseg.config import Config, with_changes
 from dinoseg.data.dataset import EvaluationDataset, SegmentationDataset
+from dinoseg.data.image_files import ORIENTATION_TAG
 from dinoseg.data.placement import Placement
 from dinoseg.data.sampler import spread_subset
 from dinoseg.data.transforms import build_train_transform
-from dinoseg.features.fill import FeatureCache
+from dinoseg.features.fill import FeatureCache, Images
 from dinoseg.features.store import FeatureFolder, list_folders
 from dinoseg.models.dense_head import DenseHead
 from dinoseg.models.linear_head import LinearHead
@@ -73,6 +78,13 @@ def training(images: EvaluationDataset, config: Config) -> SegmentationDataset:
     return SegmentationDataset(images.pairs, SPACE, transform, seed=3)
 
 
+def settled_by(
+    config: Config, cache: FeatureCache, train: Images, val: Images
+) -> tuple[Config, FeatureCache | None, str]:
+    """As a training settles it, on the backbone of this cache."""
+    return settle_feature_cache(config, cache.backbone, cache.folder.recipe.backbone_sha256, train, val)
+
+
 def test_variants_in_colour_are_kept_beside_each_training_image(images: EvaluationDataset, tmp_path: Path) -> None:
     config = config_for(tmp_path / "cache", "train.cached_views=3", "transforms.train.crop_size=16")
     cache = build(config)
@@ -94,7 +106,20 @@ def test_a_head_that_looks_at_features_alone_is_shown_no_pixels(images: Evaluati
     config = config_for(tmp_path / "cache", "transforms.train.crop_size=16")
     data = training(images, config)
     data.features, _ = filled(build(config), data)
+    # As some cameras save it: pixels lie on their side, as the mask does, and a tag says how to turn them.
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = 6
+    stored = Image.open(data.pairs[1].image).convert("RGB").transpose(Image.Transpose.ROTATE_90)
+    image = tmp_path / "turned.jpg"
+    stored.save(image, exif=exif)
+    mask = np.zeros(stored.size[::-1], np.uint8)
+    mask[: len(mask) // 2] = 2
+    Image.fromarray(mask).save(data.pairs[1].mask)
+    data.pairs = (data.pairs[0], replace(data.pairs[1], image=image), data.pairs[2])
     seen = [data[epoch, 1] for epoch in range(3)]
+    assert len(torch.cat([sample["class_map"].flatten() for sample in seen]).unique()) > 1
+    # Of its pixels nothing is read: the header is enough.
+    image.write_bytes(image.read_bytes()[:700])
     data.shows_images = False
     for epoch, before in enumerate(seen):
         sample = data[epoch, 1]
@@ -113,7 +138,7 @@ def test_only_the_images_that_are_evaluated_are_computed(images: EvaluationDatas
 def test_variants_want_a_cache(images: EvaluationDataset, tmp_path: Path) -> None:
     config = config_for(tmp_path / "cache", "train.cached_views=2", "train.cache_features=false")
     with pytest.raises(ValueError, match=r"train\.cached_views=2 is of features that are kept.*train\.cache_features"):
-        settle_feature_cache(config, build(config).backbone, images, images)
+        settled_by(config, build(config), images, images)
 
 
 def test_a_second_training_computes_nothing_and_other_settings_all(images: EvaluationDataset, tmp_path: Path) -> None:
@@ -233,18 +258,36 @@ def test_large_images_go_in_tiles_as_evaluation_cuts_them(images: EvaluationData
 
 
 def test_what_does_not_fit_goes_without(images: EvaluationDataset, tmp_path: Path) -> None:
-    config = config_for(tmp_path / "cache", "train.cache_features=true", "train.cache_limit=1e-6")
-    settled, cache, words = settle_feature_cache(config, build(config).backbone, images, images)
+    config = config_for(tmp_path / "cache", "train.cache_limit=1e-6")
+    # With weights of a file; these are random, and would not be kept at all.
+    config = with_changes(config, {"model.weights": "hub"})
+    settled, cache, words = settled_by(config, build(config_for(tmp_path)), images, images)
     assert cache is None and settled.train.cache_features is False
     assert "train.cache_limit is 1e-06" in words
     roomy = config_for(tmp_path / "cache", "train.cache_features=true")
-    settled, cache, words = settle_feature_cache(roomy, build(roomy).backbone, images, images)
+    settled, cache, words = settled_by(roomy, build(roomy), images, images)
     assert cache is not None and settled.train.cache_features is True
     # 2 data sets of 3 images, 5 x 7 cells, 2 bytes a channel.
     cells = 2 * 3 * 5 * 7 * cache.backbone.out_channels[0] * 2
     assert cache.gigabytes([SIZE] * 6) == pytest.approx(cells / 1e9)
-    settled, cache, words = settle_feature_cache(config_for(tmp_path), build(roomy).backbone, images, images)
+    settled, cache, words = settled_by(config_for(tmp_path), build(roomy), images, images)
     assert cache is None and settled.train.cache_features is False
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["train.cache_features=true"], "train.cache_features=true: features of all images take 4.03e-05 GB"),
+        (["train.cache_features=true", "train.cached_views=1"], "train.cached_views=1: features of all images and"),
+    ],
+)
+def test_features_that_were_asked_for_and_do_not_fit_are_an_error(
+    images: EvaluationDataset, tmp_path: Path, given: list[str], said: str
+) -> None:
+    """Recorded as false, the same command could neither be resumed nor go on with another fold."""
+    config = config_for(tmp_path / "cache", *given, "train.cache_limit=1e-6")
+    with pytest.raises(ValueError, match=rf"^{re.escape(said)}.*train\.cache_limit is 1e-06; raise it, or"):
+        settled_by(config, build(config), training(images, config), images)
 
 
 def test_features_move_with_the_image(images: EvaluationDataset, tmp_path: Path) -> None:

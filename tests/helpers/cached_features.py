@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dinoseg.backbone import build_backbone
+from dinoseg.backbone import backbone_hash, build_backbone
 from dinoseg.config import Config
 from dinoseg.config.loading import load_config
 from dinoseg.data.dataset import EvaluationDataset
@@ -47,7 +47,7 @@ def build(config: Config) -> FeatureCache:
         config.decoder_head.backbone_out_layers or "LAST",
         scale=config.model.backbone_scale,
     )
-    return FeatureCache.of(config, backbone.eval())
+    return FeatureCache.of(config, backbone.eval(), backbone_hash(backbone.frozen_state()))
 
 
 def filled(cache: FeatureCache, data: Images) -> tuple[CachedFeatures, int]:

@@ -69,11 +69,3 @@ def test_samples_are_the_resized_map(map_size: tuple[int, int], size: tuple[int,
 def test_most_uncertain_are_nearest_to_zero() -> None:
     logits = torch.tensor([[3.0, -0.1, 0.5, -2.0], [-9.0, 8.0, -7.0, 6.0]])
     assert most_uncertain(logits, 2).sort(dim=1).values.tolist() == [[1, 2], [2, 3]]
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("num_points", 0), ("oversample_ratio", 0.5), ("importance_sample_ratio", 1.5)]
-)
-def test_numbers_out_of_range_are_named(key: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"m2f_train\.{key}={value}"):
-        PointSettings(**{key: value})

@@ -41,6 +41,28 @@ def test_every_parameter_learns_and_coarser_levels_are_supervised(stride: int) -
     assert [name for name, value in head.named_parameters() if value.grad is None or not value.grad.any()] == []
 
 
+def test_coarser_levels_without_weight_keep_several_processes_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DistributedDataParallel waits for a gradient of every parameter; alone, those levels have none."""
+    head, loss = build().train(), PixelLoss(ignore_index=255, auxiliary_weight=0.0)
+    image, seen, truth = (
+        torch.randn(2, 3, 45, 61),
+        features(2, (12, 7, 9), (12, 7, 9)),
+        torch.randint(0, 3, (2, 45, 61)),
+    )
+    gradients = {}
+    for processes in (1, 2):
+        monkeypatch.setattr("dinoseg.losses.pixel.process_count", lambda count=processes: count)
+        torch.manual_seed(0)
+        head.zero_grad(set_to_none=True)
+        torch.stack(list(loss(head(image, seen), truth).values())).sum().backward()
+        gradients[processes] = {name: value.grad for name, value in head.named_parameters()}
+    alone, together = gradients[1], gradients[2]
+    unused = {name for name, gradient in alone.items() if gradient is None}
+    assert unused == {f"classifiers.{level}.{part}" for level in (0, 1) for part in ("weight", "bias")}
+    for name, gradient in together.items():
+        assert torch.equal(gradient, torch.zeros_like(gradient) if name in unused else alone[name])
+
+
 def test_layers_of_different_strides_are_taken_as_they_are() -> None:
     head = build((6, 12, 18)).eval()
     assert head(torch.randn(1, 3, 40, 40), features(1, (6, 10, 10), (12, 5, 5), (18, 2, 2))).logits.shape[-1] == 40

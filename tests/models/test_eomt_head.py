@@ -16,8 +16,9 @@ from dinoseg.backbone.weights import fitted_state, load_weights
 from dinoseg.config import Mask2FormerTrainConfig
 from dinoseg.config.loading import load_config
 from dinoseg.losses.mask_classification import MaskClassificationLoss
-from dinoseg.models.eomt_decoder import mask_shares
+from dinoseg.models.eomt_decoder import annealing_spans
 from dinoseg.models.eomt_head import blocks_to_join
+from dinoseg.models.mask_annealing import annealed_shares
 from dinoseg.models.mask_output import MaskOutput
 from dinoseg.models.segmenter import Segmenter, build_segmenter
 from dinoseg.training.load_eomt import load_eomt
@@ -196,7 +197,7 @@ def test_masks_leave_block_by_block() -> None:
         (3, 0.5, [0, half, 1]),
     ]
     for blocks, progress, shares in expected:
-        assert mask_shares(progress, blocks) == pytest.approx(shares, abs=1e-9)
+        assert annealed_shares(progress, annealing_spans(blocks)) == pytest.approx(shares, abs=1e-9)
     segmenter = DINOV3.segmenter()
     segmenter.head.set_progress(0.25)
     assert segmenter.head.network.attn_mask_probs.tolist() == pytest.approx([half, 1])

@@ -17,9 +17,10 @@ from dinoseg.config.loading import load_config
 from dinoseg.losses.mask_classification import MaskClassificationLoss
 from dinoseg.models import pmt_decoder
 from dinoseg.models.joint_decoder import Places, visible_tokens
+from dinoseg.models.mask_annealing import annealed_shares
 from dinoseg.models.mask_output import MaskOutput
 from dinoseg.models.pmt_blocks import RotaryAttention
-from dinoseg.models.pmt_decoder import mask_shares
+from dinoseg.models.pmt_decoder import annealing_spans
 from dinoseg.models.pmt_head import PmtHead, PmtOptions
 from dinoseg.models.rotary import rotary_tables
 from dinoseg.models.segmenter import build_segmenter
@@ -218,8 +219,10 @@ def test_masks_leave_block_by_block() -> None:
         0.9: [0, 0, 0, 0, 0, 0],
     }
     for progress, shares in expected.items():
-        assert mask_shares(progress, 6) == pytest.approx(shares, abs=1e-9)
-    assert mask_shares(0.01, 1)[0] < 1 and mask_shares(0.3, 2)[1] < 1 == mask_shares(0.26, 2)[1]
+        assert annealed_shares(progress, annealing_spans(6)) == pytest.approx(shares, abs=1e-9)
+    one, two = annealing_spans(1), annealing_spans(2)
+    assert annealed_shares(0.01, one)[0] < 1
+    assert annealed_shares(0.3, two)[1] < 1 == annealed_shares(0.26, two)[1]
 
 
 def stage_of(queries: int, grid: tuple[int, int]) -> MaskOutput:

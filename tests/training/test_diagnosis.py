@@ -22,8 +22,9 @@ GOOD = np.array([[460, 20, 20], [10, 280, 10], [10, 10, 180]])
 def ended(*settings: str, **changes: Any) -> Ended:
     """A run in which nothing is odd but what is given."""
     config = load_config(["scheduler.total_iter=5000", *settings])
+    steps = config.scheduler.total_iter
     return replace(
-        Ended(config, NAMES, GOOD, (5000, 3000, 2000), FALLEN, (40.0, 42.0, 41.0), 50.0, (600, 600)), **changes
+        Ended(config, NAMES, GOOD, (5000, 3000, 2000), FALLEN, (40.0, 42.0, 41.0), steps, 50.0, (600, 600)), **changes
     )
 
 
@@ -46,6 +47,10 @@ MOSTLY_BACKGROUND = (9300, 400, 300)
         (
             ended("scheduler.total_iter=20", epochs=0.4, losses=tuple(np.linspace(1.1, 0.7, 20).tolist())),
             ["20 steps, which show each training image 0.4 times", "loss still fell", "raise scheduler.total_iter"],
+        ),
+        (
+            ended("scheduler.total_iter=40000", "train.early_stopping=2", steps=200, epochs=1.0),
+            ["200 steps, which show each training image 1.0 times", "train.early_stopping=2 ended it before its 40000"],
         ),
         (
             ended(matrix=NO_BACKGROUND, train_pixels=MOSTLY_BACKGROUND),

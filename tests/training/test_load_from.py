@@ -122,6 +122,27 @@ def test_the_start_is_said_by_the_command_line(
     assert torch.equal(after["head.conv.weight"][:3], before["head.conv.weight"])
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["model.mode=freeze"],
+        ["model.mode=lora", "lora.rank=2", "lora.bias=all"],
+        ["model.mode=full"],
+        ["datasets.bands=[1,2,3]", "model.train_bands=true"],
+    ],
+)
+def test_a_head_of_another_frozen_backbone_is_said_to_be_whatever_is_trained_here(
+    more: list[str], tmp_path: Path
+) -> None:
+    space = _space("back", "artery")
+    torch.manual_seed(0)
+    run = _own_run(_segmenter(2), space, tmp_path / "run")
+    torch.manual_seed(0)
+    assert "ANOTHER" not in load_from(_segmenter(2, *more), run, space)
+    torch.manual_seed(1)
+    assert "; its backbone was ANOTHER one, or took other bands" in load_from(_segmenter(2, *more), run, space)
+
+
 @pytest.mark.parametrize("mode", ["lora", "full"])
 def test_a_trained_backbone_comes_along_where_the_same_is_trained(mode: str, tmp_path: Path) -> None:
     space, more = _space("back", "artery"), (f"model.mode={mode}", "lora.rank=2")
