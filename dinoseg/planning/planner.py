@@ -142,8 +142,8 @@ class Planner:
         config = self._config(way)
         number = pictures(config, self.fingerprint, 0 if pace is None else self._validation(pace)[0])
         words = f"{_in_words(way)}: features of {number} pictures would take"
-        size = _LARGER * gigabytes(way, self.fingerprint, self.machine, number)
-        if size > config.train.cache_limit:
+        size = gigabytes(way, self.fingerprint, self.machine, number)
+        if _LARGER * size > config.train.cache_limit:
             self._passed_over.append(f"{words} {size:.3g} GB, train.cache_limit is {config.train.cache_limit:g}")
             return True
         if self.request.minutes is None:
