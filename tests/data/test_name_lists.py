@@ -7,7 +7,7 @@ import pytest
 from helpers.small_data_set import touch
 
 from dinoseg.config import DatasetsConfig
-from dinoseg.data.folders import MissingSplitError, find_pairs
+from dinoseg.data.folders import MissingSplitError, find_pairs, find_recorded
 from dinoseg.data.name_lists import read_name_list
 
 FORMS = {
@@ -132,3 +132,20 @@ def test_a_picture_is_no_list(root: Path) -> None:
     (root / "train.txt").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(ValueError, match=r"train\.txt: no text in UTF-8 \(byte 0\)"):
         read_name_list(root / "train.txt", "train")
+
+
+def test_a_name_below_the_root_is_found_from_within_the_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    (root / "train.txt").write_text("images/a.jpg\nimages/b\n")
+    globs = DatasetsConfig(images="images/*.jpg", masks="masks/*.png", train="train.txt")
+    for datasets in (globs, DatasetsConfig(root=".", train="train.txt")):
+        assert [str(pair.image) for pair in find_pairs(datasets, "train").pairs] == ["images/a.jpg", "images/b.jpg"]
+    names = ["images/a.jpg", "images/c.jpg"]
+    assert [pair.name for pair in find_recorded(DatasetsConfig(root="."), names, "train").pairs] == ["a", "c"]
+
+
+def test_a_name_below_the_root_may_be_of_any_depth(tmp_path: Path) -> None:
+    deep = "1/2/3/4/5/6/7/8"
+    touch(tmp_path, f"images/{deep}/a.jpg", f"masks/{deep}/a.png")
+    found = find_recorded(DatasetsConfig(root=str(tmp_path)), [f"images/{deep}/a.jpg"], "train")
+    assert [pair.image for pair in found.pairs] == [tmp_path / "images" / deep / "a.jpg"]
