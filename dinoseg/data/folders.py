@@ -80,11 +80,9 @@ def _list_split(datasets: DatasetsConfig, split: Split) -> SplitListing:
     value: str = getattr(datasets, split)
     if datasets.split is not None and is_list_file(datasets.split):
         return _listed(datasets, datasets.split, split)
-    # A folder may be called anything.
-    is_folder = bool(datasets.root and value) and (data_root(datasets) / value).is_dir()
-    if is_list_file(value) and not is_folder:
-        return _listed(datasets, value, split)
-    if glob.has_magic(value) and not is_descriptor(value) and not is_folder:
+    if _chooses(datasets, value):
+        if is_list_file(value):
+            return _listed(datasets, value, split)
         return select_matching(value, find_pool(datasets), data_root(datasets))
     globs = _given_globs(datasets)
     if globs and _knows_splits(datasets):
@@ -105,6 +103,8 @@ def _list_split(datasets: DatasetsConfig, split: Split) -> SplitListing:
 def find_pool(datasets: DatasetsConfig) -> SplitListing:
     """All pairs that lists and shares choose from: those of no split, or of every split that is there.
 
+    The folder of a split whose value is a list or a glob is the one of the split's own name.
+
     Raises:
         ValueError: there are none, or what ``find_pairs`` raises.
     """
@@ -113,7 +113,9 @@ def find_pool(datasets: DatasetsConfig) -> SplitListing:
             return _glob_listing(datasets, None)
         return _joined([listing for split in SPLITS if (listing := _if_there(datasets, split)) is not None])
     root = _existing_root(datasets)
-    own = [folder for split in SPLITS if _is_own_folder(folder := root / (getattr(datasets, split) or "."))]
+    values: dict[Split, str] = {split: getattr(datasets, split) for split in SPLITS}
+    named = dict.fromkeys((split if _chooses(datasets, value) else value) or "." for split, value in values.items())
+    own = [folder for name in named if _is_own_folder(folder := root / name)]
     if own and own != [root]:
         return _joined([_folder_listing(folder / "images", folder / "masks") for folder in own])
     layout = find_layout(root)
@@ -153,6 +155,13 @@ def layout_of(datasets: DatasetsConfig) -> Layout:
 def data_root(datasets: DatasetsConfig) -> Path:
     """``datasets.root`` as a path; the current folder where it is left out."""
     return Path(datasets.root or ".").expanduser()
+
+
+def _chooses(datasets: DatasetsConfig, value: str) -> bool:
+    """Whether the value of a split is a list or a glob, which chooses from the pool; a folder may be called anything."""
+    if datasets.root and value and (data_root(datasets) / value).is_dir():
+        return False
+    return is_list_file(value) or (glob.has_magic(value) and not is_descriptor(value))
 
 
 def _if_there(datasets: DatasetsConfig, split: Split) -> SplitListing | None:

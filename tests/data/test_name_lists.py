@@ -149,3 +149,15 @@ def test_a_name_below_the_root_may_be_of_any_depth(tmp_path: Path) -> None:
     touch(tmp_path, f"images/{deep}/a.jpg", f"masks/{deep}/a.png")
     found = find_recorded(DatasetsConfig(root=str(tmp_path)), [f"images/{deep}/a.jpg"], "train")
     assert [pair.image for pair in found.pairs] == [tmp_path / "images" / deep / "a.jpg"]
+
+
+@pytest.mark.parametrize("value", ["subset.txt", "train/images/*"])
+def test_a_split_that_is_chosen_by_a_list_or_a_glob_is_chosen_from_its_folder_too(value: str, tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        touch(tmp_path, f"{split}/images/{split}_a.jpg", f"{split}/masks/{split}_a.png")
+    (tmp_path / "subset.txt").write_text("train_a\n")
+    datasets = DatasetsConfig(root=str(tmp_path), train=value)
+    assert [[pair.name for pair in find_pairs(datasets, split).pairs] for split in ("train", "val")] == [
+        ["train_a"],
+        ["val_a"],
+    ]
