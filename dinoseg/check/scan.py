@@ -144,6 +144,9 @@ def _remembered(
     file, mask_file = pair.image_file, pair.image_file if isinstance(pair, TableRow) else pair.mask
     loaded = lru_cache(read)
     image = cache.get(ImageFacts, place, file, lambda path: loaded()[0], region if form.takes_values else ())
+    if image.error:
+        # Where the image holds no data is not known, so neither is what counts in the mask.
+        return PairFacts(pair, image, loaded()[1])
     mask = cache.get(MaskFacts, f"{place} {kind}", mask_file, lambda path: loaded()[1], [file, *region])
     return PairFacts(pair, image, mask)
 
