@@ -61,11 +61,7 @@ def scan_pairs(
         if isinstance(pair, TableRow):
             return facts_of_row(pair, kind, cache)
         image = cache.get(ImageFacts, "image", pair.image, read_image_facts)
-        if pair.region is not None:
-            # Of two files: what is remembered knows of one.
-            return PairFacts(pair, image, read_facts_inside(pair, kind))
-        read = partial(read_mask_facts, kind=kind)
-        return PairFacts(pair, image, cache.get(MaskFacts, f"mask-{kind}", pair.mask, read))
+        return PairFacts(pair, image, _remembered_mask(pair, image, kind, cache))
 
     facts = []
     # Threads suffice: Pillow and zlib decode without holding the interpreter lock.
@@ -84,11 +80,7 @@ def facts_of_row(row: TableRow, kind: Kind, cache: ScanCache) -> PairFacts:
     """The facts of a row of a table, as remembered, or read."""
     table, image = row.table.path, row.image
     of_image = cache.get(ImageFacts, row.place, table, lambda path: read_image_facts(image, row.image_bytes))
-    if row.region is not None:
-        return PairFacts(row, of_image, read_facts_inside(row, kind, row.mask_bytes))
-    assert row.mask is not None
-    read = partial(read_mask_facts, row.mask, kind, row.mask_bytes)
-    return PairFacts(row, of_image, cache.get(MaskFacts, f"{row.place} mask-{kind}", table, lambda path: read()))
+    return PairFacts(row, of_image, _remembered_mask(row, of_image, kind, cache))
 
 
 def read_image_facts(path: Path, read: Callable[[], bytes] | None = None) -> ImageFacts:
@@ -125,6 +117,21 @@ def _array_picture(path: Path) -> ImageFacts:
         to_picture(array, path, LARGEST_WHITE)  # raises for what is no picture
         fields |= {"brightest": brightest_value(array), "drops_channels": count == 4, "dtype": "", "extremes": None}
     return ImageFacts(size=(width, height), stored_size=(width, height), **fields)
+
+
+def _remembered_mask(pair: Pair, image: ImageFacts, kind: Kind, cache: ScanCache) -> MaskFacts:
+    """As remembered, or read, of a pair that is read as a picture; within its region, where it has one."""
+    assert pair.mask is not None
+    file, role, data = pair.mask, f"mask-{kind}", None
+    if isinstance(pair, TableRow):
+        file, role, data = pair.table.path, f"{pair.place} mask-{kind}", pair.mask_bytes
+    if pair.region is None:
+        whole = partial(read_mask_facts, pair.mask, kind, data)
+        return cache.get(MaskFacts, role, file, lambda path: whole())
+    inside = partial(read_facts_inside, pair, image, kind, data)
+    if image.error:
+        return inside()  # how the image is turned is not known
+    return cache.get(MaskFacts, f"{role} inside", file, lambda path: inside(), [pair.image_file, pair.region])
 
 
 def _remembered(

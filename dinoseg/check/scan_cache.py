@@ -50,7 +50,10 @@ class ScanCache:
         except OSError:
             return read(path)
         key = f"{role}:{path.absolute()}"
-        stamp = [part for status in statuses for part in (status.st_size, status.st_mtime_ns)]
+        stamp = [
+            *(part for status in statuses for part in (status.st_size, status.st_mtime_ns)),
+            *(str(file.absolute()) for file in beside),
+        ]
         entry = self._known.get(key)
         if isinstance(entry, dict) and entry.get("stamp") == stamp:
             # Whatever does not fit is read anew.

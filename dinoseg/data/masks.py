@@ -57,13 +57,23 @@ def upright_mask(mask: LabelMap, loaded: LoadedPicture, pair: Pair) -> Int32[np.
     Raises:
         ValueError: it has another size.
     """
-    size, wanted = (mask.shape[1], mask.shape[0]), loaded.picture.size
-    if size == loaded.stored_size != wanted:
-        return rotate_like(mask, loaded.orientation)
-    if size != wanted:
+    wanted = loaded.picture.size
+    turned = turned_with_image(mask, wanted, loaded.stored_size, loaded.orientation)
+    if turned.shape[::-1] != wanted:
         assert pair.mask is not None
-        raise ValueError(size_mismatch(pair.image, wanted, pair.mask, size))
-    return mask
+        raise ValueError(size_mismatch(pair.image, wanted, pair.mask, (mask.shape[1], mask.shape[0])))
+    return turned
+
+
+def turned_with_image(
+    mask: LabelMap, size: tuple[int, int], stored_size: tuple[int, int], orientation: int
+) -> Int32[np.ndarray, "turned_height turned_width"]:
+    """A mask of the size that its image is stored with, turned as the image's EXIF tag says; any other as it is.
+
+    Args:
+        size, stored_size: width and height of the image, upright and before its rotation; ``orientation`` its tag.
+    """
+    return rotate_like(mask, orientation) if mask.shape[::-1] == stored_size != size else mask
 
 
 def size_mismatch(
