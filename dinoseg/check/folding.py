@@ -40,12 +40,13 @@ class Folding:
 
 
 def fold_scans(
-    scans: Sequence[SplitScan], datasets: DatasetsConfig, cut: Mapping[Split, float]
+    scans: Sequence[SplitScan], space: LabelSpace | None, datasets: DatasetsConfig, cut: Mapping[Split, float]
 ) -> tuple[list[SplitScan], Folding, Finding]:
     """Train and val of one fold, dealt out of those that there are; of the first fold where all are asked for.
 
     Args:
         scans: of the splits as they lie, or as they were cut.
+        space: by whose classes folds are made alike; None for none.
         cut: the shares by which splits were made; nothing where none were.
 
     Raises:
@@ -56,7 +57,7 @@ def fold_scans(
     # A list may name an image for both.
     facts = list({_place(fact.pair): fact for scan in pooled for fact in scan.facts}.values())
     pairs = [fact.pair for fact in facts]
-    keys, members = members_of(facts, datasets)
+    keys, members = members_of(facts, space, datasets)
     refuse_too_few(members, pairs, datasets.folds, "folds", datasets)
     fold_of = assign_folds(members, datasets.folds, datasets.split_seed)
     chosen = None if datasets.fold in (None, ALL_FOLDS) else int(datasets.fold)

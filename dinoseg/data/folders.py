@@ -158,7 +158,7 @@ def data_root(datasets: DatasetsConfig) -> Path:
 
 
 def _chooses(datasets: DatasetsConfig, value: str) -> bool:
-    """Whether the value of a split is a list or a glob, which chooses from the pool; a folder may be called anything."""
+    """Whether the value of a split is a list or a glob, which chooses from the pool; a folder may bear any name."""
     if datasets.root and value and (data_root(datasets) / value).is_dir():
         return False
     return is_list_file(value) or (glob.has_magic(value) and not is_descriptor(value))
