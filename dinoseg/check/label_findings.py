@@ -1,7 +1,7 @@
 """What is wrong with the labels of a data set: outside the label space, colours for ids, classes that never occur."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def undeclared_id_findings(counts: Counter[int]) -> list[Finding]:
         return []
     everything = sum(counts.values())
     binary = (counts[0] + counts[255]) / everything if counts[0] and counts[255] else 0.0
-    if binary > 0.9 and len(counts) > 8:
+    if binary > 0.9 and len(counts) > 8 and _like_edges(counts.keys() - {0, 255}):
         return [
             Finding(
                 "error",
@@ -82,6 +82,12 @@ def undeclared_id_findings(counts: Counter[int]) -> list[Finding]:
         )
         return [Finding("warning", "many_ids", message, advice, count=len(counts))]
     return []
+
+
+def _like_edges(between: Set[int]) -> bool:
+    """Whether these are shades between 0 and 255, not label ids 1, 2, 3, ... beside 255 for what is not labelled."""
+    highest = max(between)
+    return 127 < highest < 255 and min(between) > 0 and (len(between) < highest or highest == 254)
 
 
 def unknown_label_findings(splits: Sequence[SplitScan], space: LabelSpace) -> list[Finding]:

@@ -51,10 +51,18 @@ def test_binary_mask(root: Path) -> None:
 
 
 def test_binary_mask_with_blurred_edges(root: Path) -> None:
-    rewrite_masks(root, lambda _: np.concatenate([np.repeat([0, 255], 300), np.arange(1, 31)]).astype(np.uint8)[None])
+    rewrite_masks(
+        root, lambda _: np.concatenate([np.repeat([0, 255], 300), np.arange(4, 244, 8)]).astype(np.uint8)[None]
+    )
     finding = only(run(root), "binary_mask")
     assert "95.2 % of the pixels and 30 values between them" in finding.message
     assert ">= 128" in finding.advice
+
+
+def test_a_few_label_ids_and_void_are_no_blurred_edges(root: Path) -> None:
+    rewrite_masks(root, lambda _: np.concatenate([np.repeat([0, 255], 300), np.arange(8)]).astype(np.uint8)[None])
+    report = run(root)
+    assert report.ok and report.label_space is not None and report.label_space.num_classes == 8
 
 
 def test_many_undeclared_ids_are_doubted(root: Path) -> None:
