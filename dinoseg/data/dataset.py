@@ -1,5 +1,6 @@
 """Pairs of files as samples: read, encoded once into class indices, transformed."""
 
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict
@@ -247,8 +248,7 @@ def _plain_errors(iterator: Iterator[Any], workers: int) -> Iterator[Any]:
         yield from iterator
         return
     except (ValueError, OSError) as error:
-        # PyTorch wraps the message of a worker in its traceback; the last "...Error: " starts the message itself.
-        message = str(error).rstrip().rsplit("Error: ", 1)[-1]
+        message = _without_traceback(str(error))
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
@@ -259,3 +259,12 @@ def _plain_errors(iterator: Iterator[Any], workers: int) -> Iterator[Any]:
     # Only now nothing holds the iterator any more, and its workers end.
     del iterator
     raise ValueError(message)
+
+
+def _without_traceback(text: str) -> str:
+    """What an error says, less the traceback that PyTorch puts before what a worker raised."""
+    if not text.startswith("Caught "):
+        return text
+    raised = text.rpartition("Traceback (most recent call last):\n")[2]
+    # Its frames are indented; the line after them names the type of the error.
+    return re.split(r"^[\w.]+: ", raised, maxsplit=1, flags=re.MULTILINE)[-1].rstrip()
