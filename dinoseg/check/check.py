@@ -183,7 +183,7 @@ def _judge(
     white = find_white_level(scans, datasets.white_level)
     measured = measure_form(scans, datasets, white.value)
     findings += [*white.findings, *dropped_channel_findings(scans), *measured.findings]
-    findings += mask_kind_findings(scans, kind, declared)
+    findings += mask_kind_findings(scans, kind, declared, datasets.ignore)
     counts = label_counts(scans, kind)
     blurred = undeclared_id_findings(counts) if datasets.classes is None else []
     findings += blurred

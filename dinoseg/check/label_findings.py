@@ -11,7 +11,7 @@ from dinoseg.check.facts import PairFacts
 from dinoseg.check.file_findings import Finding, SplitScan, file_finding, is_jpeg, plural
 from dinoseg.data.items import is_part
 from dinoseg.labels import LabelSpace
-from dinoseg.labels.settings import Kind, show_label
+from dinoseg.labels.settings import Kind, label_ids_advice, show_label
 
 # More ids than this with nothing declared is more often a photograph or blurred edges than a label map.
 MANY_IDS = 64
@@ -26,8 +26,12 @@ def usable_masks(split: SplitScan, kind: Kind) -> list[PairFacts]:
     return [fact for fact in split.facts if not fact.mask.error and not is_jpeg(fact) and fact.mask.stores == kind]
 
 
-def mask_kind_findings(splits: Sequence[SplitScan], kind: Kind, declared: bool) -> list[Finding]:
-    """RGB masks where label ids were declared (or nothing was), label ids where colours were."""
+def mask_kind_findings(splits: Sequence[SplitScan], kind: Kind, declared: bool, ignore: Any = None) -> list[Finding]:
+    """RGB masks where label ids were declared (or nothing was), label ids where colours were.
+
+    Args:
+        declared: whether ``datasets.classes`` says the kind; else ``ignore``, which is ``datasets.ignore``, may.
+    """
     wrong = [
         fact
         for split in splits
@@ -42,10 +46,13 @@ def mask_kind_findings(splits: Sequence[SplitScan], kind: Kind, declared: bool) 
         total.update(dict(fact.mask.counts))
     if kind == "colours":
         ids = ", ".join(map(str, sorted(total)[:12]))
-        message = f"{plural(len(wrong), 'mask')} with label ids ({ids}) where datasets.classes declares colours"
+        where = "datasets.classes declares colours" if declared else f"datasets.ignore={ignore} names a colour"
+        message = f"{plural(len(wrong), 'mask')} with label ids ({ids}) where {where}"
         advice = (
             "name the label ids in datasets.classes ({0: name, 1: name}), or point datasets.masks at the colour masks"
         )
+        if not declared:
+            advice = f"name label ids in datasets.ignore{label_ids_advice(ignore)}"
         return [file_finding("error", "mask_kind", message, advice, files)]
     expected = "datasets.classes declares label ids" if declared else "label ids are expected"
     message = f"{plural(len(wrong), 'mask')} with RGB colours where {expected} ({len(total)} colours found)"

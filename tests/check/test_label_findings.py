@@ -100,6 +100,15 @@ def test_ids_where_colours_are_declared(root: Path) -> None:
     assert "6 masks with label ids (0, 1, 2, 3) where datasets.classes declares colours" in finding.message
 
 
+def test_label_ids_without_brackets_are_told_from_a_colour(root: Path) -> None:
+    finding = only(run(root, ignore="0,3,255"), "mask_kind")
+    assert "where datasets.ignore=0,3,255 names a colour" in finding.message
+    expected = "several label ids stand in brackets, datasets.ignore=[0,3,255], and without are a colour"
+    assert expected in finding.advice
+    assert expected in only(run(root, classes={1: "a", 2: "b"}, ignore="0,3,255"), "label_settings").message
+    assert run(root, ignore=[0, 3, 255]).ok
+
+
 def test_colour_masks_as_declared(root: Path) -> None:
     rewrite_masks(root, lambda _: colour_mask(BLACK, BLACK, RED))
     report = run(root, classes=COLOURS)
