@@ -96,6 +96,11 @@ BAD = {
         r"t\.csv, line 2: 'trian' is no split; write train, val",
     ),
     "too few columns": ("t.csv", "image,split\na\n", r"t\.csv, line 2: 'a' has no image, or too few columns"),
+    "a header without a column of images": (
+        "t.csv",
+        "picture,split\na,train\n",
+        r"t\.csv, line 1: a column 'split' and none of images; call it one of image, images, img, file, filename",
+    ),
     "columns without names": ("t.csv", "a,b,c\n", r"t\.csv: 3 columns and no header"),
     "no list": ("t.json", '{"images": []}', r"t\.json: neither a list nor \{train: \[\.\.\.\], .*keys: \['images'\]"),
     "a number for a list": ("t.json", '{"train": 3}', r"t\.json: train holds a int; give a list of images"),
