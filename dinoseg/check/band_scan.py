@@ -10,6 +10,7 @@ from dinoseg.check.band_measures import measure_bands
 from dinoseg.check.facts import ImageFacts, MaskFacts
 from dinoseg.check.mask_scan import Known, read_facts_inside, read_mask_facts, reason_of
 from dinoseg.data.band_files import BandFile, decoded_bands, read_band_file
+from dinoseg.data.bands import finite_pixels
 from dinoseg.data.image_files import load_file
 from dinoseg.data.pairs import Pair
 from dinoseg.data.parquet import TableRow
@@ -49,14 +50,6 @@ def band_facts(
         "dtype": values.dtype.name,
         "extremes": (float(finite.min()), float(finite.max())) if finite.size else None,
     }
-
-
-def finite_pixels(values: Num[np.ndarray, "height width bands"], inside: Known | None) -> Known | None:
-    """Where values hold data: inside, and finite in every band; None for everywhere."""
-    if values.dtype.kind == "f":
-        finite = np.isfinite(values).all(axis=-1)
-        inside = finite if inside is None else inside & finite
-    return None if inside is None or inside.all() else inside
 
 
 def missing_pixels(known: Known | None) -> int:

@@ -16,7 +16,7 @@ from dinoseg.config.folds import ALL_FOLDS
 from dinoseg.data.folders import data_root, find_recorded
 from dinoseg.data.folds import assign_folds
 from dinoseg.data.items import SelfReading
-from dinoseg.data.pairs import Pair, Split, SplitListing
+from dinoseg.data.pairs import Pair, Split, SplitListing, joined_listings
 from dinoseg.data.selection import recorded_name
 from dinoseg.labels import LabelSpace
 from dinoseg.system.messages import list_names
@@ -66,7 +66,8 @@ def fold_scans(
         folds[fold_of[key]].append(fact)
     held = chosen or 0
     learned = [fact for number, fold in enumerate(folds) if number != held for fact in fold]
-    leftovers = _leftovers([scan.listing for scan in pooled])
+    # What found no partner, or does not fit.
+    leftovers = replace(joined_listings([scan.listing for scan in pooled]), pairs=())
     made = [
         _found_again(learned, "train", datasets, leftovers),
         _found_again(folds[held], "val", datasets, SplitListing((), pairing_rule=leftovers.pairing_rule)),
@@ -132,19 +133,6 @@ def _found_again(
 def _place(pair: Pair) -> tuple[Path, Path | None, Path | None, str]:
     """What a pair is of, whatever it is called."""
     return pair.image, pair.mask, pair.region, pair.place if isinstance(pair, SelfReading) else ""
-
-
-def _leftovers(listings: Sequence[SplitListing]) -> SplitListing:
-    """What found no partner, or does not fit, in any of them; no pair."""
-    return SplitListing(
-        (),
-        tuple(path for listing in listings for path in listing.images_without_mask),
-        tuple(path for listing in listings for path in listing.masks_without_image),
-        next((listing.pairing_rule for listing in listings if listing.pairing_rule), ""),
-        tuple(path for listing in listings for path in listing.passed_over_images),
-        tuple(path for listing in listings for path in listing.passed_over_masks),
-        tuple(misfit for listing in listings for misfit in listing.misfits),
-    )
 
 
 def _finding(

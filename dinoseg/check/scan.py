@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from dinoseg.check.band_scan import band_facts, finite_pixels, read_band_pair
+from dinoseg.check.band_scan import band_facts, read_band_pair
 from dinoseg.check.facts import ImageFacts, MaskFacts, PairFacts, count_values, is_plain, mask_facts
 from dinoseg.check.mask_scan import bytes_of, read_facts_inside, read_mask_facts, reason_of
 from dinoseg.check.scan_cache import ScanCache
 from dinoseg.check.slice_facts import read_slice_facts
 from dinoseg.data.band_files import array_bands, is_array
+from dinoseg.data.bands import finite_pixels
 from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.items import SelfReading
 from dinoseg.data.pairs import Pair

@@ -161,7 +161,7 @@ class SegmentationDataset(Dataset[Sample]):
                 image_tensor, class_tensor = self.transform.at(placement, image, class_map)
             else:
                 image_tensor = torch.zeros(self.form.channels, *self.transform.crop_size)
-                class_tensor = self.transform.labels_at(placement, class_map)
+                class_tensor = self.transform.class_map_at(placement, class_map)
             maps, class_tokens, prefix_tokens = self.features.sample(index, placement)
         return Sample(
             image=image_tensor,

@@ -21,7 +21,7 @@ from dinoseg.data.found_files import (
 from dinoseg.data.layouts import find_layout, what_lies_there
 from dinoseg.data.missing_split import MissingSplitError, UnsplitError
 from dinoseg.data.name_lists import ListEntry, is_list_file, read_name_list
-from dinoseg.data.pairs import SPLITS, Pair, Split, SplitListing, pair_files
+from dinoseg.data.pairs import SPLITS, Pair, Split, SplitListing, joined_listings, pair_files
 from dinoseg.data.parts import in_parts
 from dinoseg.data.places import Layout, Places, card_file, class_file
 from dinoseg.data.regions import attach_regions, regions_by_split
@@ -111,13 +111,13 @@ def find_pool(datasets: DatasetsConfig) -> SplitListing:
     if _given_globs(datasets):
         if not _knows_splits(datasets):
             return _glob_listing(datasets, None)
-        return _joined([listing for split in SPLITS if (listing := _if_there(datasets, split)) is not None])
+        return joined_listings([listing for split in SPLITS if (listing := _if_there(datasets, split)) is not None])
     root = _existing_root(datasets)
     values: dict[Split, str] = {split: getattr(datasets, split) for split in SPLITS}
     named = dict.fromkeys((split if _chooses(datasets, value) else value) or "." for split, value in values.items())
     own = [folder for name in named if _is_own_folder(folder := root / name)]
     if own and own != [root]:
-        return _joined([_folder_listing(folder / "images", folder / "masks") for folder in own])
+        return joined_listings([_folder_listing(folder / "images", folder / "masks") for folder in own])
     layout = find_layout(root)
     every = layout.pool or tuple(chain.from_iterable(layout.splits.values()))
     if not every and (tables := find_tables(root)):
@@ -169,17 +169,6 @@ def _if_there(datasets: DatasetsConfig, split: Split) -> SplitListing | None:
         return _glob_listing(datasets, split)
     except MissingSplitError:
         return None
-
-
-def _joined(listings: Sequence[SplitListing]) -> SplitListing:
-    return SplitListing(
-        tuple(pair for listing in listings for pair in listing.pairs),
-        tuple(path for listing in listings for path in listing.images_without_mask),
-        tuple(path for listing in listings for path in listing.masks_without_image),
-        next((listing.pairing_rule for listing in listings if listing.pairing_rule), ""),
-        tuple(path for listing in listings for path in listing.passed_over_images),
-        tuple(path for listing in listings for path in listing.passed_over_masks),
-    )
 
 
 def _listed(datasets: DatasetsConfig, value: str, split: Split) -> SplitListing:
@@ -239,7 +228,9 @@ def _without_masks(split: Split, words: str) -> ValueError:
 
 
 def _places_listing(every: Sequence[Places]) -> SplitListing:
-    return _joined([pair_files(each.images.files("images"), each.masks.files("masks"), each.folder) for each in every])
+    return joined_listings(
+        [pair_files(each.images.files("images"), each.masks.files("masks"), each.folder) for each in every]
+    )
 
 
 def _is_own_folder(folder: Path) -> bool:
