@@ -1,19 +1,17 @@
 """Reads pictures as values of bands: what is measured of them, and the masks beside them where they hold data."""
 
 import hashlib
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Num
+from jaxtyping import Num
 
 from dinoseg.check.band_measures import measure_bands
-from dinoseg.check.facts import ImageFacts, MaskFacts, count_values, mask_facts
-from dinoseg.check.mask_scan import read_facts_inside, read_mask_facts, reason_of
+from dinoseg.check.facts import ImageFacts, MaskFacts
+from dinoseg.check.mask_scan import Known, read_facts_inside, read_mask_facts, reason_of
 from dinoseg.data.band_files import BandFile, decoded_bands, read_band_file
+from dinoseg.data.bands import finite_pixels
 from dinoseg.data.image_files import load_file
-from dinoseg.data.masks import read_mask
 from dinoseg.data.pairs import Pair
 from dinoseg.data.parquet import TableRow
 from dinoseg.data.picture_form import PictureForm
@@ -21,18 +19,15 @@ from dinoseg.data.regions import read_region
 from dinoseg.labels.settings import Kind
 from dinoseg.system.files import file_sha256
 
-Known = Bool[np.ndarray, "height width"]
-
 
 def read_band_pair(pair: Pair, kind: Kind, form: PictureForm) -> tuple[ImageFacts, MaskFacts]:
     """The facts of image and mask of a form that takes values; errors become their ``error`` fields."""
     assert pair.mask is not None
     image, known = _read_image(pair, form)
     read = pair.mask_bytes if isinstance(pair, TableRow) else None
-    mask = read_mask_facts(pair.mask, kind, read) if pair.region is None else read_facts_inside(pair, kind, read)
-    if image.no_data and not mask.error:
-        mask = _counted_within(pair, mask, known)
-    return image, mask
+    if pair.region is None and known is None:
+        return image, read_mask_facts(pair.mask, kind, read)
+    return image, read_facts_inside(pair, image, kind, read, known)
 
 
 def band_facts(
@@ -55,14 +50,6 @@ def band_facts(
         "dtype": values.dtype.name,
         "extremes": (float(finite.min()), float(finite.max())) if finite.size else None,
     }
-
-
-def finite_pixels(values: Num[np.ndarray, "height width bands"], inside: Known | None) -> Known | None:
-    """Where values hold data: inside, and finite in every band; None for everywhere."""
-    if values.dtype.kind == "f":
-        finite = np.isfinite(values).all(axis=-1)
-        inside = finite if inside is None else inside & finite
-    return None if inside is None or inside.all() else inside
 
 
 def missing_pixels(known: Known | None) -> int:
@@ -103,18 +90,3 @@ def _read_bands(pair: Pair, form: PictureForm) -> tuple[BandFile, str]:
         return read_band_file(pair.image, form.bands), file_sha256(pair.image)
     data = pair.image_bytes()
     return decoded_bands(load_file(pair.image, data), pair.image, form.bands), hashlib.sha256(data).hexdigest()
-
-
-def _counted_within(pair: Pair, mask: MaskFacts, known: Known | None) -> MaskFacts:
-    """The facts of a mask, of which only values count where the image holds data, and within the region."""
-    assert pair.mask is not None
-    try:
-        values = read_mask(pair.mask, mask.stores, pair.mask_bytes() if isinstance(pair, TableRow) else None)
-        size = (values.shape[1], values.shape[0])
-        if known is None or known.shape != values.shape:
-            return mask  # of another size, which is said elsewhere
-        counted = known if pair.region is None else known & read_region(pair.region, pair.image, size)
-    except (OSError, ValueError) as error:
-        return MaskFacts(error=reason_of(error, Path(pair.mask)))
-    found = mask_facts(mask.mode, mask.size, mask.orientation, mask.stores, count_values(values[counted]))
-    return replace(found, outside=int(counted.size - counted.sum()))

@@ -18,6 +18,7 @@ from dinoseg.check.label_findings import (
     unknown_label_findings,
     usable_masks,
 )
+from dinoseg.check.label_space import is_ade20k, label_space_of
 from dinoseg.check.measured_form import MeasuredForm, measure_form
 from dinoseg.check.misfit_findings import misfit_findings
 from dinoseg.check.own_data import scan_own_data
@@ -30,7 +31,7 @@ from dinoseg.check.white_level import dropped_channel_findings, find_white_level
 from dinoseg.check.wrapper_findings import wrapper_findings
 from dinoseg.check.zero_decision import Decision, decide
 from dinoseg.config import DatasetsConfig
-from dinoseg.data.folders import data_root, is_descriptor
+from dinoseg.data.folders import data_root
 from dinoseg.data.items import OwnDataset
 from dinoseg.data.pairs import Pair, Split
 from dinoseg.data.picture_form import PictureForm
@@ -139,7 +140,7 @@ def check_dataset(
     datasets = named_by_layout(datasets, findings)
     findings += wrapper_findings(datasets)
     kind, _ = _declared_kind(datasets)
-    scanned = scan_splits(datasets, splits, kind, console, use_cache)
+    scanned = scan_splits(datasets, splits, kind, num_classes, console, use_cache)
     findings += scanned.findings
     report = _judge(scanned.scans, datasets, num_classes, findings, scanned.folding)
     if not any(finding.code == MADE_SPLITS for finding in findings):
@@ -182,7 +183,7 @@ def _judge(
     white = find_white_level(scans, datasets.white_level)
     measured = measure_form(scans, datasets, white.value)
     findings += [*white.findings, *dropped_channel_findings(scans), *measured.findings]
-    findings += mask_kind_findings(scans, kind, declared)
+    findings += mask_kind_findings(scans, kind, declared, datasets.ignore)
     counts = label_counts(scans, kind)
     blurred = undeclared_id_findings(counts) if datasets.classes is None else []
     findings += blurred
@@ -190,7 +191,7 @@ def _judge(
     space = _label_space(datasets, num_classes, counts, findings) if fit else None
     if space is not None:
         findings += unknown_label_findings(scans, space)
-        findings += fold_findings(presence_findings(scans, space, _is_ade20k(datasets)), folding, space)
+        findings += fold_findings(presence_findings(scans, space, is_ade20k(datasets)), folding, space)
     findings += _ade20k_zero(datasets, counts)
     order = ("error", "warning", "note")
     return CheckReport(
@@ -203,7 +204,7 @@ def _judge(
             space,
             sum(len(usable_masks(scan, kind)) for scan in scans),
             _masks_with_zero(scans, kind),
-            datasets.classes is None and not _is_ade20k(datasets),
+            datasets.classes is None and not is_ade20k(datasets),
         ),
         _most_classes(scans, kind, space) if space else None,
         {scan.name: counted_pairs(scan, space) for scan in scans},
@@ -231,10 +232,6 @@ def _declared_kind(datasets: DatasetsConfig) -> tuple[Kind, bool]:
         return "ids", False
 
 
-def _is_ade20k(datasets: DatasetsConfig) -> bool:
-    return is_descriptor(datasets.train) or is_descriptor(datasets.val)
-
-
 def _masks_with_zero(scans: Sequence[SplitScan], kind: Kind) -> int:
     return sum(any(label_id == 0 for label_id, _ in f.mask.counts) for scan in scans for f in usable_masks(scan, kind))
 
@@ -242,18 +239,8 @@ def _masks_with_zero(scans: Sequence[SplitScan], kind: Kind) -> int:
 def _label_space(
     datasets: DatasetsConfig, num_classes: int | None, counts: Counter[int], findings: list[Finding]
 ) -> LabelSpace | None:
-    if datasets.classes is None and not counts:
-        return None
     try:
-        return LabelSpace.build(
-            datasets.classes,
-            datasets.ignore,
-            datasets.reduce_zero_label,
-            counts,
-            num_classes=num_classes,
-            colour_tolerance=datasets.colour_tolerance,
-            declared_range=_is_ade20k(datasets),
-        )
+        return label_space_of(datasets, num_classes, counts)
     except ValueError as error:
         code = error.code if isinstance(error, LabelError) else "label_settings"
         findings.append(Finding("error", code, str(error)))
@@ -261,7 +248,7 @@ def _label_space(
 
 
 def _ade20k_zero(datasets: DatasetsConfig, counts: Counter[int]) -> list[Finding]:
-    if not _is_ade20k(datasets) or datasets.reduce_zero_label or datasets.classes is not None or not counts[0]:
+    if not is_ade20k(datasets) or datasets.reduce_zero_label or datasets.classes is not None or not counts[0]:
         return []
     message = 'label id 0 of ADE20K means "not labelled", and here it is learned as a class'
     return [Finding("warning", "ade20k_zero", message, "set datasets.reduce_zero_label=true")]

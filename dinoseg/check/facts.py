@@ -70,6 +70,8 @@ class MaskFacts:
 
 @dataclass(frozen=True)
 class PairFacts:
+    """What was read of a pair."""
+
     pair: Pair
     image: ImageFacts
     mask: MaskFacts

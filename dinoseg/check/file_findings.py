@@ -10,7 +10,7 @@ from typing import Any, Literal
 from dinoseg.check.facts import PairFacts
 from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES, suffix_of
 from dinoseg.data.items import is_part
-from dinoseg.data.pairs import Split, SplitListing
+from dinoseg.data.pairs import Pair, Split, SplitListing
 from dinoseg.system.messages import list_names, printable
 
 Severity = Literal["error", "warning", "note"]
@@ -227,11 +227,15 @@ def _regions(split: SplitScan) -> list[Finding]:
 
 
 def _unreadable(split: SplitScan) -> list[Finding]:
-    reasons = {fact.pair.image: fact.image.error for fact in split.facts if fact.image.error}
-    reasons |= {fact.pair.mask: fact.mask.error for fact in split.facts if fact.mask.error and fact.pair.mask}
+    reasons = dict(_at_fault(fact.pair, fact.pair.image, fact.image.error) for fact in split.facts if fact.image.error)
+    reasons |= dict(
+        _at_fault(fact.pair, fact.pair.mask, fact.mask.error)
+        for fact in split.facts
+        if fact.mask.error and fact.pair.mask
+    )
     by_reason: dict[str, list[Path]] = defaultdict(list)
     for path, reason in reasons.items():
-        by_reason[reason or ""].append(path)
+        by_reason[reason].append(path)
     return [
         file_finding(
             "error",
@@ -242,6 +246,12 @@ def _unreadable(split: SplitScan) -> list[Finding]:
         )
         for reason, files in by_reason.items()
     ]
+
+
+def _at_fault(pair: Pair, path: Path, reason: str) -> tuple[Path, str]:
+    """The file that a reason is of, which begins with its path where that is the region of image and mask."""
+    of_region = reason.removeprefix(f"{pair.region}: ")
+    return (path, reason) if pair.region is None or of_region == reason else (pair.region, of_region)
 
 
 def _what_to_do(reason: str) -> str:

@@ -16,7 +16,7 @@ from dinoseg.config.folds import ALL_FOLDS
 from dinoseg.data.folders import data_root, find_recorded
 from dinoseg.data.folds import assign_folds
 from dinoseg.data.items import SelfReading
-from dinoseg.data.pairs import Pair, Split, SplitListing
+from dinoseg.data.pairs import Pair, Split, SplitListing, joined_listings
 from dinoseg.data.selection import recorded_name
 from dinoseg.labels import LabelSpace
 from dinoseg.system.messages import list_names
@@ -40,12 +40,13 @@ class Folding:
 
 
 def fold_scans(
-    scans: Sequence[SplitScan], datasets: DatasetsConfig, cut: Mapping[Split, float]
+    scans: Sequence[SplitScan], space: LabelSpace | None, datasets: DatasetsConfig, cut: Mapping[Split, float]
 ) -> tuple[list[SplitScan], Folding, Finding]:
     """Train and val of one fold, dealt out of those that there are; of the first fold where all are asked for.
 
     Args:
         scans: of the splits as they lie, or as they were cut.
+        space: by whose classes folds are made alike; None for none.
         cut: the shares by which splits were made; nothing where none were.
 
     Raises:
@@ -56,7 +57,7 @@ def fold_scans(
     # A list may name an image for both.
     facts = list({_place(fact.pair): fact for scan in pooled for fact in scan.facts}.values())
     pairs = [fact.pair for fact in facts]
-    keys, members = members_of(facts, datasets)
+    keys, members = members_of(facts, space, datasets)
     refuse_too_few(members, pairs, datasets.folds, "folds", datasets)
     fold_of = assign_folds(members, datasets.folds, datasets.split_seed)
     chosen = None if datasets.fold in (None, ALL_FOLDS) else int(datasets.fold)
@@ -65,7 +66,8 @@ def fold_scans(
         folds[fold_of[key]].append(fact)
     held = chosen or 0
     learned = [fact for number, fold in enumerate(folds) if number != held for fact in fold]
-    leftovers = _leftovers([scan.listing for scan in pooled])
+    # What found no partner, or does not fit.
+    leftovers = replace(joined_listings([scan.listing for scan in pooled]), pairs=())
     made = [
         _found_again(learned, "train", datasets, leftovers),
         _found_again(folds[held], "val", datasets, SplitListing((), pairing_rule=leftovers.pairing_rule)),
@@ -131,19 +133,6 @@ def _found_again(
 def _place(pair: Pair) -> tuple[Path, Path | None, Path | None, str]:
     """What a pair is of, whatever it is called."""
     return pair.image, pair.mask, pair.region, pair.place if isinstance(pair, SelfReading) else ""
-
-
-def _leftovers(listings: Sequence[SplitListing]) -> SplitListing:
-    """What found no partner, or does not fit, in any of them; no pair."""
-    return SplitListing(
-        (),
-        tuple(path for listing in listings for path in listing.images_without_mask),
-        tuple(path for listing in listings for path in listing.masks_without_image),
-        next((listing.pairing_rule for listing in listings if listing.pairing_rule), ""),
-        tuple(path for listing in listings for path in listing.passed_over_images),
-        tuple(path for listing in listings for path in listing.passed_over_masks),
-        tuple(misfit for listing in listings for misfit in listing.misfits),
-    )
 
 
 def _finding(

@@ -1,7 +1,7 @@
 """What is wrong with the labels of a data set: outside the label space, colours for ids, classes that never occur."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from dinoseg.check.facts import PairFacts
 from dinoseg.check.file_findings import Finding, SplitScan, file_finding, is_jpeg, plural
 from dinoseg.data.items import is_part
 from dinoseg.labels import LabelSpace
-from dinoseg.labels.settings import Kind, show_label
+from dinoseg.labels.settings import Kind, label_ids_advice, show_label
 
 # More ids than this with nothing declared is more often a photograph or blurred edges than a label map.
 MANY_IDS = 64
@@ -26,8 +26,12 @@ def usable_masks(split: SplitScan, kind: Kind) -> list[PairFacts]:
     return [fact for fact in split.facts if not fact.mask.error and not is_jpeg(fact) and fact.mask.stores == kind]
 
 
-def mask_kind_findings(splits: Sequence[SplitScan], kind: Kind, declared: bool) -> list[Finding]:
-    """RGB masks where label ids were declared (or nothing was), label ids where colours were."""
+def mask_kind_findings(splits: Sequence[SplitScan], kind: Kind, declared: bool, ignore: Any = None) -> list[Finding]:
+    """RGB masks where label ids were declared (or nothing was), label ids where colours were.
+
+    Args:
+        declared: whether ``datasets.classes`` says the kind; else ``ignore``, which is ``datasets.ignore``, may.
+    """
     wrong = [
         fact
         for split in splits
@@ -42,10 +46,13 @@ def mask_kind_findings(splits: Sequence[SplitScan], kind: Kind, declared: bool) 
         total.update(dict(fact.mask.counts))
     if kind == "colours":
         ids = ", ".join(map(str, sorted(total)[:12]))
-        message = f"{plural(len(wrong), 'mask')} with label ids ({ids}) where datasets.classes declares colours"
+        where = "datasets.classes declares colours" if declared else f"datasets.ignore={ignore} names a colour"
+        message = f"{plural(len(wrong), 'mask')} with label ids ({ids}) where {where}"
         advice = (
             "name the label ids in datasets.classes ({0: name, 1: name}), or point datasets.masks at the colour masks"
         )
+        if not declared:
+            advice = f"name label ids in datasets.ignore{label_ids_advice(ignore)}"
         return [file_finding("error", "mask_kind", message, advice, files)]
     expected = "datasets.classes declares label ids" if declared else "label ids are expected"
     message = f"{plural(len(wrong), 'mask')} with RGB colours where {expected} ({len(total)} colours found)"
@@ -63,7 +70,7 @@ def undeclared_id_findings(counts: Counter[int]) -> list[Finding]:
         return []
     everything = sum(counts.values())
     binary = (counts[0] + counts[255]) / everything if counts[0] and counts[255] else 0.0
-    if binary > 0.9 and len(counts) > 8:
+    if binary > 0.9 and len(counts) > 8 and _like_edges(counts.keys() - {0, 255}):
         return [
             Finding(
                 "error",
@@ -82,6 +89,12 @@ def undeclared_id_findings(counts: Counter[int]) -> list[Finding]:
         )
         return [Finding("warning", "many_ids", message, advice, count=len(counts))]
     return []
+
+
+def _like_edges(between: Set[int]) -> bool:
+    """Whether these are shades between 0 and 255, not label ids 1, 2, 3, ... beside 255 for what is not labelled."""
+    highest = max(between)
+    return 127 < highest < 255 and min(between) > 0 and (len(between) < highest or highest == 254)
 
 
 def unknown_label_findings(splits: Sequence[SplitScan], space: LabelSpace) -> list[Finding]:

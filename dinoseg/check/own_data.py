@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from rich.console import Console
 
-from dinoseg.check.band_scan import band_facts, finite_pixels, missing_pixels
+from dinoseg.check.band_scan import band_facts, missing_pixels
 from dinoseg.check.facts import ImageFacts, PairFacts, count_values, mask_facts
 from dinoseg.check.file_findings import SplitScan
 from dinoseg.data.band_files import chosen
-from dinoseg.data.bands import Picture
+from dinoseg.data.bands import Picture, finite_pixels
 from dinoseg.data.items import DataItem, OwnDataset
 from dinoseg.data.masks import LabelMap
 from dinoseg.data.pairs import Split, SplitListing

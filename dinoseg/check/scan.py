@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from dinoseg.check.band_scan import band_facts, finite_pixels, read_band_pair
+from dinoseg.check.band_scan import band_facts, read_band_pair
 from dinoseg.check.facts import ImageFacts, MaskFacts, PairFacts, count_values, is_plain, mask_facts
 from dinoseg.check.mask_scan import bytes_of, read_facts_inside, read_mask_facts, reason_of
 from dinoseg.check.scan_cache import ScanCache
 from dinoseg.check.slice_facts import read_slice_facts
 from dinoseg.data.band_files import array_bands, is_array
+from dinoseg.data.bands import finite_pixels
 from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.items import SelfReading
 from dinoseg.data.pairs import Pair
@@ -61,11 +62,7 @@ def scan_pairs(
         if isinstance(pair, TableRow):
             return facts_of_row(pair, kind, cache)
         image = cache.get(ImageFacts, "image", pair.image, read_image_facts)
-        if pair.region is not None:
-            # Of two files: what is remembered knows of one.
-            return PairFacts(pair, image, read_facts_inside(pair, kind))
-        read = partial(read_mask_facts, kind=kind)
-        return PairFacts(pair, image, cache.get(MaskFacts, f"mask-{kind}", pair.mask, read))
+        return PairFacts(pair, image, _remembered_mask(pair, image, kind, cache))
 
     facts = []
     # Threads suffice: Pillow and zlib decode without holding the interpreter lock.
@@ -84,11 +81,7 @@ def facts_of_row(row: TableRow, kind: Kind, cache: ScanCache) -> PairFacts:
     """The facts of a row of a table, as remembered, or read."""
     table, image = row.table.path, row.image
     of_image = cache.get(ImageFacts, row.place, table, lambda path: read_image_facts(image, row.image_bytes))
-    if row.region is not None:
-        return PairFacts(row, of_image, read_facts_inside(row, kind, row.mask_bytes))
-    assert row.mask is not None
-    read = partial(read_mask_facts, row.mask, kind, row.mask_bytes)
-    return PairFacts(row, of_image, cache.get(MaskFacts, f"{row.place} mask-{kind}", table, lambda path: read()))
+    return PairFacts(row, of_image, _remembered_mask(row, of_image, kind, cache))
 
 
 def read_image_facts(path: Path, read: Callable[[], bytes] | None = None) -> ImageFacts:
@@ -127,6 +120,21 @@ def _array_picture(path: Path) -> ImageFacts:
     return ImageFacts(size=(width, height), stored_size=(width, height), **fields)
 
 
+def _remembered_mask(pair: Pair, image: ImageFacts, kind: Kind, cache: ScanCache) -> MaskFacts:
+    """As remembered, or read, of a pair that is read as a picture; within its region, where it has one."""
+    assert pair.mask is not None
+    file, role, data = pair.mask, f"mask-{kind}", None
+    if isinstance(pair, TableRow):
+        file, role, data = pair.table.path, f"{pair.place} mask-{kind}", pair.mask_bytes
+    if pair.region is None:
+        whole = partial(read_mask_facts, pair.mask, kind, data)
+        return cache.get(MaskFacts, role, file, lambda path: whole())
+    inside = partial(read_facts_inside, pair, image, kind, data)
+    if image.error:
+        return inside()  # how the image is turned is not known
+    return cache.get(MaskFacts, f"{role} inside", file, lambda path: inside(), [pair.image_file, pair.region])
+
+
 def _remembered(
     pair: Pair,
     kind: Kind,
@@ -144,6 +152,9 @@ def _remembered(
     file, mask_file = pair.image_file, pair.image_file if isinstance(pair, TableRow) else pair.mask
     loaded = lru_cache(read)
     image = cache.get(ImageFacts, place, file, lambda path: loaded()[0], region if form.takes_values else ())
+    if image.error:
+        # Where the image holds no data is not known, so neither is what counts in the mask.
+        return PairFacts(pair, image, loaded()[1])
     mask = cache.get(MaskFacts, f"{place} {kind}", mask_file, lambda path: loaded()[1], [file, *region])
     return PairFacts(pair, image, mask)
 

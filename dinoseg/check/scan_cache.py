@@ -15,7 +15,7 @@ from dinoseg.system.json_files import check_document, load_json
 Facts = TypeVar("Facts")
 
 # Raised whenever the facts or their meaning change, so that older files are passed over.
-VERSION = 6
+VERSION = 7
 
 
 def default_cache_path(root: str) -> Path:
@@ -39,6 +39,8 @@ class ScanCache:
     ) -> Facts:
         """The facts of a file as remembered, or by ``read``.
 
+        An ``error`` is not remembered: rights and installed packages change it, and the file's size and time do not.
+
         Args:
             role: tells different questions to one file apart.
             beside: other files that the facts depend on.
@@ -48,7 +50,10 @@ class ScanCache:
         except OSError:
             return read(path)
         key = f"{role}:{path.absolute()}"
-        stamp = [part for status in statuses for part in (status.st_size, status.st_mtime_ns)]
+        stamp = [
+            *(part for status in statuses for part in (status.st_size, status.st_mtime_ns)),
+            *(str(file.absolute()) for file in beside),
+        ]
         entry = self._known.get(key)
         if isinstance(entry, dict) and entry.get("stamp") == stamp:
             # Whatever does not fit is read anew.
@@ -56,9 +61,11 @@ class ScanCache:
                 found = _restored(facts, entry.get("facts"))
                 self.hits += 1
                 return found
-        found = read(path)
-        self._fresh[key] = {"stamp": stamp, "facts": asdict(cast(Any, found))}
-        return found
+        read_now = read(path)
+        stored = asdict(cast(Any, read_now))
+        if not stored.get("error"):
+            self._fresh[key] = {"stamp": stamp, "facts": stored}
+        return read_now
 
     def save(self) -> None:
         """Writes what is new, and drops files that exist no more; the file appears whole or not at all."""

@@ -4,9 +4,10 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from dinoseg.check.band_scan import Known, band_facts, finite_pixels, missing_pixels
+from dinoseg.check.band_scan import band_facts, missing_pixels
 from dinoseg.check.facts import ImageFacts, MaskFacts, count_values, is_plain, mask_facts
-from dinoseg.check.mask_scan import reason_of
+from dinoseg.check.mask_scan import Known, reason_of
+from dinoseg.data.bands import finite_pixels
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.slices import Slice
 from dinoseg.labels.settings import Kind

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from dinoseg.check.facts import PairFacts
 from dinoseg.check.file_findings import Finding, SplitScan, plural
 from dinoseg.config import DatasetsConfig
@@ -16,6 +18,7 @@ from dinoseg.data.parts import in_parts
 from dinoseg.data.regions import attach_regions
 from dinoseg.data.selection import recorded_name
 from dinoseg.data.splits import DEFAULT_SHARES, HELD_OUT, Member, assign_splits, group_of, parse_shares
+from dinoseg.labels import LabelSpace
 
 MADE_SPLITS = "made_splits"
 
@@ -111,11 +114,14 @@ def _decide_cut(
         data.to_cut, data.shares = data.splits.pop("train"), {"train": 1 - HELD_OUT, "val": HELD_OUT}
 
 
-def cut(data: ListedData, facts: Sequence[PairFacts], datasets: DatasetsConfig) -> tuple[list[SplitScan], Finding]:
+def cut(
+    data: ListedData, facts: Sequence[PairFacts], space: LabelSpace | None, datasets: DatasetsConfig
+) -> tuple[list[SplitScan], Finding]:
     """Gives the pairs to splits, and says so.
 
     Args:
-        facts: those of ``data.to_cut``, which say what classes a mask holds and which images are the same.
+        facts: those of ``data.to_cut``, which say what a mask holds and which images are the same.
+        space: what of that is a class; None for nothing.
 
     Raises:
         ValueError: a pattern of groups that does not fit, or fewer groups than splits.
@@ -124,7 +130,7 @@ def cut(data: ListedData, facts: Sequence[PairFacts], datasets: DatasetsConfig) 
     listing = data.to_cut
     if not listing.pairs:
         raise ValueError(_no_pairs(listing))
-    keys, members = members_of(facts, datasets)
+    keys, members = members_of(facts, space, datasets)
     refuse_too_few(members, listing.pairs, len(data.shares), "splits", datasets)
     split_of = assign_splits(members, data.shares, datasets.split_seed)
     rows_of: dict[Split, list[int]] = {split: [] for split in data.shares}
@@ -137,7 +143,9 @@ def cut(data: ListedData, facts: Sequence[PairFacts], datasets: DatasetsConfig) 
     return scans, _split_finding(scans, datasets, len(members))
 
 
-def members_of(facts: Sequence[PairFacts], datasets: DatasetsConfig) -> tuple[list[str], list[Member]]:
+def members_of(
+    facts: Sequence[PairFacts], space: LabelSpace | None, datasets: DatasetsConfig
+) -> tuple[list[str], list[Member]]:
     """What goes into one split, or one fold, as one: the group of each image, and all groups.
 
     Raises:
@@ -145,11 +153,25 @@ def members_of(facts: Sequence[PairFacts], datasets: DatasetsConfig) -> tuple[li
     """
     root = data_root(datasets)
     keys = _groups(facts, [group_of(recorded_name(fact.pair.image, root), datasets.group) for fact in facts])
-    classes: dict[str, frozenset[int]] = {}
+    held: dict[str, frozenset[int]] = {}
     for key, fact in zip(keys, facts, strict=True):
-        classes[key] = classes.get(key, frozenset()) | {label_id for label_id, _ in fact.mask.counts}
+        held[key] = held.get(key, frozenset()) | (_label_ids_of_classes(fact, space) if space else frozenset())
     images = Counter(keys)
-    return keys, [Member(key, found, images[key]) for key, found in classes.items()]
+    return keys, [Member(key, label_ids, images[key]) for key, label_ids in held.items()]
+
+
+def _label_ids_of_classes(fact: PairFacts, space: LabelSpace) -> frozenset[int]:
+    """Those in a mask; what is taken as the nearest declared colour is of that colour's class, and is its first."""
+    if fact.mask.stores != space.kind:
+        return frozenset()
+    found = np.array([label_id for label_id, _ in fact.mask.counts], dtype=np.int64)
+    indices = space.classify(found)
+    declared = {label_id for entry in space.classes for label_id in entry.label_ids}
+    return frozenset(
+        label_id if label_id in declared else space.classes[index].label_ids[0]
+        for label_id, index in zip(found.tolist(), indices.tolist(), strict=True)
+        if 0 <= index < space.num_classes
+    )
 
 
 def refuse_too_few(

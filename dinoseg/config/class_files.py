@@ -162,7 +162,7 @@ def _table(path: Path, text: str) -> NamedClasses:
         if channels:
             _add(named, where, _hex(where, [row[column] for column in channels]), row[name])
         elif label is None:
-            _add(named, where, len(named.classes), row[name])
+            _add(named, where, len(named.classes) + len(named.ignore or ()), row[name])
         else:
             _add(
                 named,

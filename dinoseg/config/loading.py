@@ -147,9 +147,10 @@ def _read_yaml(file: str) -> DictConfig:
 
 def _parse_override(argument: str) -> DictConfig:
     key, _, value = argument.partition("=")
-    if value.startswith("{split}"):
-        # A glob, which YAML would take for a mapping.
-        argument = f'{key}="{value}"'
+    if value.startswith(("{split}", "*")):
+        # A glob, which YAML would take for a mapping, or for the alias of an anchor.
+        quoted = value.replace("'", "''")
+        argument = f"{key}='{quoted}'"
     try:
         return OmegaConf.from_dotlist([argument])
     except RecursionError:

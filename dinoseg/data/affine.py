@@ -55,8 +55,8 @@ class AffineTransform:
             placement = self._draw_once(class_map)
             if share == 1:
                 break
-            labels = self._labels(placement.size, placement.positions(*coarse), class_map)
-            if largest_share(labels.numpy(), self.ignore_index) <= share:
+            cropped = self._cropped(placement.size, placement.positions(*coarse), class_map)
+            if largest_share(cropped.numpy(), self.ignore_index) <= share:
                 break
         return placement
 
@@ -66,10 +66,10 @@ class AffineTransform:
         """What the crop shows when it is placed so."""
         positions = placement.positions(*self.crop_size)
         inside = is_inside(positions)
-        labels = self._labels(placement.size, positions, class_map)
+        cropped = self._cropped(placement.size, positions, class_map)
         window = Window.around(positions, placement.size)
         if window is None:
-            return torch.zeros(channels_of(image), *self.crop_size), labels
+            return torch.zeros(channels_of(image), *self.crop_size), cropped
         part = cut(image, window.top, window.left, window.bottom - window.top, window.right - window.left)
         pixels = F.to_dtype(part, torch.float32, scale=True)
         local = window.localised(positions, placement.size)
@@ -78,23 +78,23 @@ class AffineTransform:
         if shrink < 1:
             size = [max(1, round(side * shrink)) for side in pixels.shape[-2:]]
             pixels = F.resize(pixels, size, antialias=True)
-        return self.appearance(sampled(pixels, local)) * inside, labels
+        return self.appearance(sampled(pixels, local)) * inside, cropped
 
-    def labels_at(
+    def class_map_at(
         self, placement: Placement, class_map: UInt[np.ndarray, "height width"]
     ) -> Int64[Tensor, "crop_height crop_width"]:
         """The class map of the crop when it is placed so; for a head that does not look at the image."""
-        return self._labels(placement.size, placement.positions(*self.crop_size), class_map)
+        return self._cropped(placement.size, placement.positions(*self.crop_size), class_map)
 
-    def _labels(
+    def _cropped(
         self, size: tuple[int, int], positions: Positions, class_map: UInt[np.ndarray, "height width"]
     ) -> Int64[Tensor, "rows columns"]:
         places = (positions + 1) * (torch.tensor([size[1], size[0]]) / 2)
         columns, rows = places.floor().long().unbind(dim=-1)
         height, width = size
         found = class_map[rows.clamp(0, height - 1).numpy(), columns.clamp(0, width - 1).numpy()]
-        labels = torch.from_numpy(found.astype(np.int64))
-        return labels.masked_fill(~is_inside(positions), self.ignore_index)
+        cropped = torch.from_numpy(found.astype(np.int64))
+        return cropped.masked_fill(~is_inside(positions), self.ignore_index)
 
     def _draw_once(self, class_map: UInt[np.ndarray, "height width"]) -> Placement:
         options = self.options

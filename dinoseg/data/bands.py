@@ -11,6 +11,14 @@ from dinoseg.config.bands import Ranges
 Inside = Bool[np.ndarray, "height width"]
 
 
+def finite_pixels(values: Num[np.ndarray, "height width bands"], inside: Inside | None) -> Inside | None:
+    """Where values hold data: inside, and finite in every band; None for everywhere."""
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values).all(axis=-1)
+        inside = finite if inside is None else inside & finite
+    return None if inside is None or inside.all() else inside
+
+
 @dataclass(frozen=True, eq=False)
 class BandPicture:
     """Values as they are stored, upright, with the range that makes 0..1 of them; a crop alone is converted.

@@ -1,5 +1,6 @@
 """Pairs of files as samples: read, encoded once into class indices, transformed."""
 
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict
@@ -166,9 +167,13 @@ class SegmentationDataset(Dataset[Sample]):
             placement = self.transform.draw(class_map)
             if image is None:
                 image_tensor = torch.zeros(self.form.channels, *self.transform.crop_size)
+<<<<<<< HEAD
                 class_tensor = self.transform.labels_at(placement, class_map)
             else:
                 image_tensor, class_tensor = self.transform.at(placement, image, class_map)
+=======
+                class_tensor = self.transform.class_map_at(placement, class_map)
+>>>>>>> h-data
             maps, class_tokens, prefix_tokens = self.features.sample(index, placement)
         return Sample(
             image=image_tensor,
@@ -267,8 +272,7 @@ def _plain_errors(iterator: Iterator[Any], workers: int) -> Iterator[Any]:
         yield from iterator
         return
     except (ValueError, OSError) as error:
-        # PyTorch wraps the message of a worker in its traceback; the last "...Error: " starts the message itself.
-        message = str(error).rstrip().rsplit("Error: ", 1)[-1]
+        message = _without_traceback(str(error))
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
@@ -279,3 +283,12 @@ def _plain_errors(iterator: Iterator[Any], workers: int) -> Iterator[Any]:
     # Only now nothing holds the iterator any more, and its workers end.
     del iterator
     raise ValueError(message)
+
+
+def _without_traceback(text: str) -> str:
+    """What an error says, less the traceback that PyTorch puts before what a worker raised."""
+    if not text.startswith("Caught "):
+        return text
+    raised = text.rpartition("Traceback (most recent call last):\n")[2]
+    # Its frames are indented; the line after them names the type of the error.
+    return re.split(r"^[\w.]+: ", raised, maxsplit=1, flags=re.MULTILINE)[-1].rstrip()

@@ -21,7 +21,7 @@ from dinoseg.data.found_files import (
 from dinoseg.data.layouts import find_layout, what_lies_there
 from dinoseg.data.missing_split import MissingSplitError, UnsplitError
 from dinoseg.data.name_lists import ListEntry, is_list_file, read_name_list
-from dinoseg.data.pairs import SPLITS, Pair, Split, SplitListing, pair_files
+from dinoseg.data.pairs import SPLITS, Pair, Split, SplitListing, joined_listings, pair_files
 from dinoseg.data.parts import in_parts
 from dinoseg.data.places import Layout, Places, card_file, class_file
 from dinoseg.data.regions import attach_regions, regions_by_split
@@ -80,11 +80,9 @@ def _list_split(datasets: DatasetsConfig, split: Split) -> SplitListing:
     value: str = getattr(datasets, split)
     if datasets.split is not None and is_list_file(datasets.split):
         return _listed(datasets, datasets.split, split)
-    # A folder may be called anything.
-    is_folder = bool(datasets.root and value) and (data_root(datasets) / value).is_dir()
-    if is_list_file(value) and not is_folder:
-        return _listed(datasets, value, split)
-    if glob.has_magic(value) and not is_descriptor(value) and not is_folder:
+    if _chooses(datasets, value):
+        if is_list_file(value):
+            return _listed(datasets, value, split)
         return select_matching(value, find_pool(datasets), data_root(datasets))
     globs = _given_globs(datasets)
     if globs and _knows_splits(datasets):
@@ -105,17 +103,21 @@ def _list_split(datasets: DatasetsConfig, split: Split) -> SplitListing:
 def find_pool(datasets: DatasetsConfig) -> SplitListing:
     """All pairs that lists and shares choose from: those of no split, or of every split that is there.
 
+    The folder of a split whose value is a list or a glob is the one of the split's own name.
+
     Raises:
         ValueError: there are none, or what ``find_pairs`` raises.
     """
     if _given_globs(datasets):
         if not _knows_splits(datasets):
             return _glob_listing(datasets, None)
-        return _joined([listing for split in SPLITS if (listing := _if_there(datasets, split)) is not None])
+        return joined_listings([listing for split in SPLITS if (listing := _if_there(datasets, split)) is not None])
     root = _existing_root(datasets)
-    own = [folder for split in SPLITS if _is_own_folder(folder := root / (getattr(datasets, split) or "."))]
+    values: dict[Split, str] = {split: getattr(datasets, split) for split in SPLITS}
+    named = dict.fromkeys((split if _chooses(datasets, value) else value) or "." for split, value in values.items())
+    own = [folder for name in named if _is_own_folder(folder := root / name)]
     if own and own != [root]:
-        return _joined([_folder_listing(folder / "images", folder / "masks") for folder in own])
+        return joined_listings([_folder_listing(folder / "images", folder / "masks") for folder in own])
     layout = find_layout(root)
     every = layout.pool or tuple(chain.from_iterable(layout.splits.values()))
     if not every and (tables := find_tables(root)):
@@ -155,22 +157,18 @@ def data_root(datasets: DatasetsConfig) -> Path:
     return Path(datasets.root or ".").expanduser()
 
 
+def _chooses(datasets: DatasetsConfig, value: str) -> bool:
+    """Whether the value of a split is a list or a glob, which chooses from the pool; a folder may bear any name."""
+    if datasets.root and value and (data_root(datasets) / value).is_dir():
+        return False
+    return is_list_file(value) or (glob.has_magic(value) and not is_descriptor(value))
+
+
 def _if_there(datasets: DatasetsConfig, split: Split) -> SplitListing | None:
     try:
         return _glob_listing(datasets, split)
     except MissingSplitError:
         return None
-
-
-def _joined(listings: Sequence[SplitListing]) -> SplitListing:
-    return SplitListing(
-        tuple(pair for listing in listings for pair in listing.pairs),
-        tuple(path for listing in listings for path in listing.images_without_mask),
-        tuple(path for listing in listings for path in listing.masks_without_image),
-        next((listing.pairing_rule for listing in listings if listing.pairing_rule), ""),
-        tuple(path for listing in listings for path in listing.passed_over_images),
-        tuple(path for listing in listings for path in listing.passed_over_masks),
-    )
 
 
 def _listed(datasets: DatasetsConfig, value: str, split: Split) -> SplitListing:
@@ -230,7 +228,9 @@ def _without_masks(split: Split, words: str) -> ValueError:
 
 
 def _places_listing(every: Sequence[Places]) -> SplitListing:
-    return _joined([pair_files(each.images.files("images"), each.masks.files("masks"), each.folder) for each in every])
+    return joined_listings(
+        [pair_files(each.images.files("images"), each.masks.files("masks"), each.folder) for each in every]
+    )
 
 
 def _is_own_folder(folder: Path) -> bool:

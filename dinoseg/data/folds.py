@@ -5,15 +5,15 @@ hash of a name in the place of chance: neither the order of the files nor the pr
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from dinoseg.data.splits import Member, unit_hash
+from dinoseg.data.splits import Member, rarest_first, unit_hash
 
 
 def assign_folds(members: Sequence[Member], folds: int, seed: int) -> dict[str, int]:
     """The fold of every member, 0 to ``folds`` - 1, by key; no fold is empty.
 
-    The class that the fewest members hold is dealt first: each of its holders goes where the class is rarest, and
+    The label that the fewest members hold is dealt first: each of its holders goes where the label is rarest, and
     among such folds where the fewest images are. A fold that has its share of all images gets no more while another
     lacks some, so that members of one image each make folds whose sizes differ by one at most.
 
@@ -21,10 +21,9 @@ def assign_folds(members: Sequence[Member], folds: int, seed: int) -> dict[str, 
         members: with keys that differ, ``folds`` of them at least.
     """
     deal = _Deal(members, folds, seed)
-    held_by = Counter(label_id for member in members for label_id in member.classes)
-    for label_id in sorted(held_by, key=lambda label_id: (held_by[label_id], label_id)):
-        deal.give(label_id)
-    deal.give(None)
+    for label_id, holders in rarest_first(deal.members):
+        deal.give(holders, label_id)
+    deal.give(deal.members, None)
     return deal.fold_of
 
 
@@ -38,16 +37,17 @@ class _Deal:
         self._held = [Counter[int]() for _ in range(folds)]
         self._share = sum(member.images for member in members) / folds
         # Large groups first, while there is room to make up for them.
-        self._left = sorted(members, key=lambda member: (-member.images, self._chance(member.key), member.key))
+        self.members = sorted(members, key=lambda member: (-member.images, self._chance(member.key), member.key))
 
-    def give(self, label_id: int | None) -> None:
-        """Deals every holder of a class that is left; all that are left for None."""
-        for member in [member for member in self._left if label_id is None or label_id in member.classes]:
+    def give(self, members: Iterable[Member], label_id: int | None) -> None:
+        """Deals those that are left of the holders of a label; None deals them by their sizes alone."""
+        for member in members:
+            if member.key in self.fold_of:
+                continue
             fold = self._fold_for(member, label_id)
             self.fold_of[member.key] = fold
             self._images[fold] += member.images
-            self._held[fold].update(dict.fromkeys(member.classes, member.images))
-        self._left = [member for member in self._left if member.key not in self.fold_of]
+            self._held[fold].update(dict.fromkeys(member.label_ids, member.images))
 
     def _fold_for(self, member: Member, label_id: int | None) -> int:
         folds = range(len(self._images))

@@ -1,6 +1,6 @@
 """Items of a user's own data set, which stand where pairs of files would."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ class OwnDataset(Protocol):
     def __getitem__(self, index: int) -> Any: ...
 
 
-class SelfReading(Pair):
+class SelfReading(Pair, ABC):
     """A pair that is a part of files, and reads itself: a tile, a slice of a volume, a row of a table.
 
     ``part`` is what it is called where others are of the same image; empty for a row, which is an image of its own.

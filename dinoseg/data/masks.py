@@ -63,13 +63,23 @@ def upright_mask(
         ValueError: it has another size.
     """
     orientation, stored = geometry
-    size, wanted = (mask.shape[1], mask.shape[0]), stored[::-1] if orientation in (5, 6, 7, 8) else stored
-    if size == stored != wanted:
-        return rotate_like(mask, orientation)
-    if size != wanted:
+    wanted = stored[::-1] if orientation in (5, 6, 7, 8) else stored
+    turned = turned_with_image(mask, wanted, stored, orientation)
+    if turned.shape[::-1] != wanted:
         assert pair.mask is not None
-        raise ValueError(size_mismatch(pair.image, wanted, pair.mask, size))
-    return mask
+        raise ValueError(size_mismatch(pair.image, wanted, pair.mask, (mask.shape[1], mask.shape[0])))
+    return turned
+
+
+def turned_with_image(
+    mask: LabelMap, size: tuple[int, int], stored_size: tuple[int, int], orientation: int
+) -> Int32[np.ndarray, "turned_height turned_width"]:
+    """A mask of the size that its image is stored with, turned as the image's EXIF tag says; any other as it is.
+
+    Args:
+        size, stored_size: width and height of the image, upright and before its rotation; ``orientation`` its tag.
+    """
+    return rotate_like(mask, orientation) if mask.shape[::-1] == stored_size != size else mask
 
 
 def size_mismatch(

@@ -84,6 +84,10 @@ def _table(path: Path, text: str, split: Split) -> Iterator[ListEntry]:
     header = [cell.lower() for cell in rows[0]] if rows else []
     image, mask, part = (column_of(header, names) for names in (_IMAGE_COLUMNS, _MASK_COLUMNS, _SPLIT_COLUMNS))
     start = 0 if image is None else 1
+    if image is None and part is not None:
+        raise ValueError(
+            f"{path}, line 1: a column {rows[0][part]!r} and none of images; call it one of {', '.join(_IMAGE_COLUMNS)}"
+        )
     if image is None:
         widest = max(map(len, rows), default=0)
         if widest > 2:

@@ -1,7 +1,7 @@
 """An image and its mask, and what a split holds of them."""
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -69,6 +69,19 @@ class SplitListing:
     passed_over_images: tuple[Path, ...] = ()
     passed_over_masks: tuple[Path, ...] = ()
     misfits: tuple[Misfit, ...] = ()
+
+
+def joined_listings(listings: Sequence[SplitListing]) -> SplitListing:
+    """All that any of them holds, in their order; the first rule by which names were paired."""
+    return SplitListing(
+        tuple(pair for listing in listings for pair in listing.pairs),
+        tuple(path for listing in listings for path in listing.images_without_mask),
+        tuple(path for listing in listings for path in listing.masks_without_image),
+        next((listing.pairing_rule for listing in listings if listing.pairing_rule), ""),
+        tuple(path for listing in listings for path in listing.passed_over_images),
+        tuple(path for listing in listings for path in listing.passed_over_masks),
+        tuple(misfit for listing in listings for misfit in listing.misfits),
+    )
 
 
 def pair_files(images: FoundFiles, masks: FoundFiles, folder: str = "") -> SplitListing:

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from dinoseg.config import DatasetsConfig
 from dinoseg.config.bands import Percentiles, Ranges, parse_range
 from dinoseg.data.band_files import array_bands, chosen, is_array, read_band_file, values_of
-from dinoseg.data.bands import BandPicture, Picture, with_inside
+from dinoseg.data.bands import BandPicture, Picture, finite_pixels, with_inside
 from dinoseg.data.image_files import load_array, load_file
 from dinoseg.data.pictures import LARGEST_WHITE, to_picture, to_rgb, warn_of_range
 
@@ -117,10 +117,7 @@ class PictureForm:
             return to_picture(values[..., 0] if values.shape[2] == 1 else values, source, self.white_level)
         values = self.read_of(values)
         ranges = self._ranges_of(values, source)
-        if values.dtype.kind == "f":
-            finite = np.isfinite(values).all(axis=-1)
-            inside = finite if inside is None else finite & inside
-        inside = None if inside is None or inside.all() else inside
+        inside = finite_pixels(values, inside)
         picture = BandPicture(values, ranges, inside)
         return picture if self.bands is not None else with_inside(picture.shown(), inside)
 

@@ -33,7 +33,7 @@ def select_named(listed: NameList, pool: SplitListing, root: Path) -> SplitListi
     Raises:
         ValueError: an entry that is no image of the pool, has no mask, or could be several images; names its line.
     """
-    index = _index(pool.pairs)
+    index = _index(pool.pairs, root)
     found, missing = [], []
     for entry in listed.entries:
         if entry.mask is not None:
@@ -69,16 +69,16 @@ def select_matching(pattern: str, pool: SplitListing, root: Path) -> SplitListin
     return SplitListing(_uniquely_named(found, root), pairing_rule=pool.pairing_rule)
 
 
-def _index(pairs: Iterable[Pair]) -> dict[str, list[Pair]]:
-    """Pairs by every end of their path, with and without suffix."""
+def _index(pairs: Iterable[Pair], root: Path) -> dict[str, list[Pair]]:
+    """Pairs by their recorded name and by every end of their path, with and without suffix."""
     index: dict[str, list[Pair]] = {}
     for pair in pairs:
         parts, suffix = pair.image.parts, len(suffix_of(pair.image))
         # Deeper than a handful of folders nobody names an image; a long path need not cost a long time.
-        for start in range(max(1, len(parts) - 6), len(parts)):
-            end = "/".join(parts[start:])
-            for key in {end, end[: len(end) - suffix]}:
-                index.setdefault(key, []).append(pair)
+        ends = {"/".join(parts[start:]) for start in range(max(1, len(parts) - 6), len(parts))}
+        ends.add(recorded_name(pair.image, root))
+        for key in ends | {end[: len(end) - suffix] for end in ends}:
+            index.setdefault(key, []).append(pair)
         if pair.name not in index:
             index[pair.name] = [pair]
     return index

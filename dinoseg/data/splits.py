@@ -7,8 +7,8 @@ possible: every split gets something, and a share of every class that has enough
 import hashlib
 import math
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dinoseg.data.pairs import SPLITS, Split
@@ -25,12 +25,12 @@ class Member:
 
     Attributes:
         key: the group, or the image's name.
-        classes: label ids in its masks.
+        label_ids: of classes, in its masks.
         images: how many it has; folds are made alike by them.
     """
 
     key: str
-    classes: frozenset[int] = frozenset()
+    label_ids: frozenset[int] = frozenset()
     images: int = 1
 
 
@@ -72,23 +72,33 @@ def group_of(name: str, pattern: str | None) -> str:
     return found.group(1) if found.re.groups else found.group(0)
 
 
+def rarest_first(members: Iterable[Member]) -> list[tuple[int, list[Member]]]:
+    """Every label id with the members that hold it, in the order given; those of the fewest come first."""
+    holders: dict[int, list[Member]] = defaultdict(list)
+    for member in members:
+        for label_id in member.label_ids:
+            holders[label_id].append(member)
+    return sorted(holders.items(), key=lambda item: (len(item[1]), item[0]))
+
+
 def assign_splits(members: Sequence[Member], shares: Mapping[Split, float], seed: int) -> dict[str, Split]:
     """The split of every member, by key.
 
     Each is put where a hash of its key and the seed falls among the shares. Among few members that may miss the shares
-    by far: splits that are half too large or too small are mended. Then, the rarest class first, a split without one
-    that enough members hold gets the member whose hash is nearest to it, if no class before loses by that.
+    by far: splits that are half too large or too small are mended. Then, the rarest label first, a split without one
+    that enough members hold gets the member whose hash is nearest to it, if no label before loses by that. Where many
+    are rare, that may miss the shares again, which is mended at the expense of the most frequent of them.
 
     Args:
         members: with keys that differ.
         shares: of the splits wanted; they sum to one.
     """
     draft = _Draft(members, shares, seed)
-    held_by = Counter(label_id for member in members for label_id in member.classes)
     draft.balance()
-    for label_id in sorted(held_by, key=lambda label_id: (held_by[label_id], label_id)):
-        draft.spread(label_id)
+    for label_id, holders in rarest_first(members):
+        draft.spread(label_id, holders)
     draft.fill()
+    draft.balance()
     return draft.split_of
 
 
@@ -105,8 +115,9 @@ class _Draft:
             end += share
         self.split_of = {key: self._fallen_into(place) for key, place in self.position.items()}
         self.size = Counter(self.split_of.values())
-        self.held = Counter((self.split_of[member.key], label_id) for member in members for label_id in member.classes)
-        # Splits that are to have a class, by class.
+        self.held = Counter((self.split_of[each.key], label_id) for each in members for label_id in each.label_ids)
+        # By label id: how many have it, and the splits that are to have it.
+        self.holders: dict[int, int] = {}
         self.entitled: dict[int, list[Split]] = {}
 
     def balance(self) -> None:
@@ -119,11 +130,13 @@ class _Draft:
             too_large = self.size[most] > math.ceil(1.5 * wanted[most])
             if not too_large and self.size[least] >= math.floor(0.5 * wanted[least]):
                 return
-            self._move_nearest([member for member in self.members if self.split_of[member.key] == most], least)
+            losses = {each.key: self._loss(each) for each in self.members if self.split_of[each.key] == most}
+            least_lost = min(losses.values())
+            self._move_nearest([each for each in self.members if losses.get(each.key) == least_lost], least)
 
-    def spread(self, label_id: int) -> None:
-        """Gives every split a holder of a class, train first where there are not enough for all."""
-        holders = [member for member in self.members if label_id in member.classes]
+    def spread(self, label_id: int, holders: Sequence[Member]) -> None:
+        """Gives every split a holder of a label, train first where there are not enough for all."""
+        self.holders[label_id] = len(holders)
         self.entitled[label_id] = list(self.interval)[: len(holders)]
         for split in self.entitled[label_id]:
             if not self.held[split, label_id]:
@@ -137,10 +150,19 @@ class _Draft:
                 self._move_nearest([member for member in others if self._is_spare(member)] or others, split)
 
     def _is_spare(self, member: Member) -> bool:
-        """Whether its split is entitled to none of its classes, or holds each of those again."""
+        """Whether its split is entitled to none of its labels, or holds each of those again."""
+        return next(self._alone(member), None) is None
+
+    def _loss(self, member: Member) -> float:
+        """What its split would lose with it: the more, the rarer the rarest of its labels there is; 0 for none."""
+        return max((1 / self.holders[label_id] for label_id in self._alone(member)), default=0.0)
+
+    def _alone(self, member: Member) -> Iterator[int]:
+        """The labels that its split is entitled to and that no other member of it holds."""
         split = self.split_of[member.key]
-        owed = (label_id for label_id in member.classes if split in self.entitled.get(label_id, ()))
-        return all(self.held[split, label_id] > 1 for label_id in owed)
+        for label_id in member.label_ids:
+            if self.held[split, label_id] == 1 and split in self.entitled.get(label_id, ()):
+                yield label_id
 
     def _move_nearest(self, members: Sequence[Member], split: Split) -> None:
         if not members:
@@ -149,7 +171,7 @@ class _Draft:
         before = self.split_of[member.key]
         self.split_of[member.key] = split
         self.size.update({before: -1, split: 1})
-        for label_id in member.classes:
+        for label_id in member.label_ids:
             self.held[before, label_id] -= 1
             self.held[split, label_id] += 1
 

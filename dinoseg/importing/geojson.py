@@ -114,7 +114,8 @@ def read_geojson(annotations: Path, raster: Path, class_property: str | None) ->
     notes = () if crs == grid.crs else (f"coordinates were transformed from {crs} to {grid.crs}, corner by corner",)
     if class_property is None and not of_prediction:
         notes = (*notes, f"all polygons are of one class; --property says otherwise ({_properties(document)})")
-    picture = AnnotatedPicture(raster.name, raster, str(annotations), tuple(shapes), (grid.width, grid.height))
+    size = (grid.width, grid.height)
+    picture = AnnotatedPicture(raster.name, raster, str(annotations), tuple(shapes), size, raster_size=size)
     return Source("geojson", f"{annotations}, {raster}", (picture,), classes, dropped=tuple(dropped), notes=notes)
 
 

@@ -32,7 +32,7 @@ def grid_of(picture: AnnotatedPicture, data: bytes | None) -> Grid:
     Raises:
         ValueError: the picture cannot be read, or has another size than its annotations say.
     """
-    orientation, stored = read_geometry(picture.file, data)
+    orientation, stored = _stored_geometry(picture, data)
     upright = stored[::-1] if orientation in _SWAPPED else stored
     stated = picture.stated_size or upright
     if stated == upright:
@@ -43,3 +43,13 @@ def grid_of(picture: AnnotatedPicture, data: bytes | None) -> Grid:
         f"{picture.where}: annotated at {stated[0]} x {stated[1]}, but {picture.file} is {upright[0]} x {upright[1]} "
         "(width x height); give the pictures that were annotated, at their size"
     )
+
+
+def _stored_geometry(picture: AnnotatedPicture, data: bytes | None) -> tuple[int, tuple[int, int]]:
+    """The EXIF orientation of a picture, and its size as stored."""
+    try:
+        return read_geometry(picture.file, data)
+    except ValueError:
+        if picture.raster_size is None:
+            raise
+        return 1, picture.raster_size  # of bands that are no picture yet, such as those of a satellite

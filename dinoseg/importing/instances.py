@@ -11,7 +11,7 @@ import numpy as np
 
 from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES, folder_files, list_files
 from dinoseg.data.image_files import read_geometry
-from dinoseg.data.masks import read_mask, rotate_like
+from dinoseg.data.masks import LabelMap, read_mask, rotate_like
 from dinoseg.importing.classes import ClassTable, DeclaredClass, class_table, named_classes
 from dinoseg.importing.picture_names import MissingPicture, left_out, require_folder, settle_missing
 from dinoseg.importing.runs import Bitmap, Region, Runs
@@ -35,7 +35,7 @@ class MaskFile(Region):
         Raises:
             ValueError: it is damaged, of another size, or holds several objects.
         """
-        mask = read_mask(self.path)
+        mask = _read_object(self.path)
         if mask.shape != (height, width):
             orientation, stored = read_geometry(self.picture)
             turned = rotate_like(mask, orientation) if mask.shape == stored[::-1] else mask
@@ -52,6 +52,24 @@ class MaskFile(Region):
                 "is expected; write a file an object, or use a map of label ids as a mask as it is"
             )
         return Bitmap(mask != 0).runs(height, width)
+
+
+def _read_object(path: Path) -> LabelMap:
+    """A mask file as stored. Raises ValueError where it cannot be read, or holds colours."""
+    try:
+        return read_mask(path)
+    except ValueError:
+        if not _holds_colours(path):
+            raise
+    raise ValueError(f"{path}: holds colours, where one object is expected; save one channel, 0 outside of the object")
+
+
+def _holds_colours(path: Path) -> bool:
+    try:
+        read_mask(path, "colours")
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

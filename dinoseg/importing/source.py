@@ -36,6 +36,7 @@ class AnnotatedPicture:
         stated_size: (width, height) by the annotations; None where they say none and mean the picture as one sees it.
         embedded: gives the bytes of a picture that is no file.
         split: train, val or test; empty where the source has no splits.
+        raster_size: (width, height) of a raster, as read from it; None for a picture, whose size is yet to be read.
     """
 
     name: str
@@ -45,6 +46,7 @@ class AnnotatedPicture:
     stated_size: tuple[int, int] | None = None
     embedded: Callable[[], bytes] | None = None
     split: str = ""
+    raster_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dinoseg.labels.settings import LabelClass, show_labels
+from dinoseg.labels.settings import Kind, show_labels
 from dinoseg.labels.space import LabelSpace
 from dinoseg.system.messages import list_names
 
@@ -36,19 +36,22 @@ def _difference(first: LabelSpace, other: LabelSpace, names: tuple[str, str]) ->
     if first.kind != other.kind:
         words = {"ids": "label ids", "colours": "colours"}
         return f"the masks of {names[0]} have {words[first.kind]}, those of {names[1]} {words[other.kind]}"
-    ours, theirs = ([_in_words(entry, space) for entry in space.classes] for space in (first, other))
+    ours, theirs = ([(entry.name, entry.label_ids) for entry in space.classes] for space in (first, other))
     if ours == theirs:
         return None
     alone = [
-        f"only {name} has {list_names([entry for entry in these if entry not in those])}"
+        f"only {name} has {list_names([_in_words(entry, first.kind) for entry in these if entry not in those])}"
         for name, these, those in ((names[0], ours, theirs), (names[1], theirs, ours))
         if set(these) - set(those)
     ]
     if alone:
         return " and ".join(alone)
     index = next(index for index, (one, two) in enumerate(zip(ours, theirs, strict=True)) if one != two)
-    return f"the order of their classes differs, class index {index} is {ours[index]} and {theirs[index]}"
+    one, two = (_in_words(entries[index], first.kind) for entries in (ours, theirs))
+    return f"the order of their classes differs, class index {index} is {one} and {two}"
 
 
-def _in_words(entry: LabelClass, space: LabelSpace) -> str:
-    return f"{entry.name} (label id {show_labels(entry.label_ids, space.kind)})"
+def _in_words(entry: tuple[str, tuple[int, ...]], kind: Kind) -> str:
+    name, label_ids = entry
+    # All of them: two classes may differ in the last one.
+    return f"{name} (label id {show_labels(label_ids, kind, most=len(label_ids))})"

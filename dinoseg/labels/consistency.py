@@ -8,6 +8,7 @@ from dinoseg.labels.settings import (
     LabelClass,
     LabelError,
     drawing_colour,
+    label_ids_advice,
     parse_classes,
     parse_ignore,
     show_label,
@@ -15,6 +16,7 @@ from dinoseg.labels.settings import (
 )
 
 MOST_CLASSES = 65534  # class indices and the ignore index 65535 share 16 bits
+_NOUN: dict[Kind, str] = {"ids": "label ids", "colours": "colours"}
 
 
 def resolve_labels(
@@ -37,7 +39,13 @@ def resolve_labels(
     ignore_kind, given_ignored = parse_ignore(ignore)
     resolved_kind: Kind = declared_kind or kind or ignore_kind or "ids"
     named = {label_id for entry in declared for label_id in entry.label_ids}
-    _check_kinds(resolved_kind, declared_kind, kind, ignore_kind, reduce_zero_label)
+    if ignore_kind is not None and ignore_kind != resolved_kind:
+        raise LabelError(
+            "label_settings",
+            f"datasets.ignore lists {_NOUN[ignore_kind]}, but the masks are declared as {_NOUN[resolved_kind]}; use "
+            f"one kind in both{label_ids_advice(ignore)}",
+        )
+    _check_kinds(resolved_kind, declared_kind, kind, reduce_zero_label)
     ignored = _ignored_ids(given_ignored, named, reduce_zero_label, resolved_kind)
     _check_overlap(declared, ignored, reduce_zero_label, resolved_kind)
     if classes is None:
@@ -76,19 +84,11 @@ def label_table(classes: Sequence[LabelClass], ignored: Iterable[int], kind: Kin
     return "\n".join(f"  {label:>{width}}  {index:>11}  {name}" for label, index, name in rows)
 
 
-def _check_kinds(
-    kind: Kind, declared: Kind | None, scanned: Kind | None, ignored: Kind | None, reduce_zero_label: bool
-) -> None:
-    noun = {"ids": "label ids", "colours": "colours"}
-    if ignored is not None and ignored != kind:
-        raise LabelError(
-            "label_settings",
-            f"datasets.ignore lists {noun[ignored]}, but the masks are declared as {noun[kind]}; use one kind in both",
-        )
+def _check_kinds(kind: Kind, declared: Kind | None, scanned: Kind | None, reduce_zero_label: bool) -> None:
     if declared is not None and scanned is not None and declared != scanned:
         raise LabelError(
             "mask_kind",
-            f"datasets.classes names {noun[declared]}, but the masks store {noun[scanned]}; name {noun[scanned]}",
+            f"datasets.classes names {_NOUN[declared]}, but the masks store {_NOUN[scanned]}; name {_NOUN[scanned]}",
         )
     if kind == "colours" and reduce_zero_label:
         raise LabelError(

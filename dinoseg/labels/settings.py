@@ -97,6 +97,13 @@ def parse_ignore(ignore: Any) -> tuple[Kind | None, tuple[int, ...] | None]:
     )
 
 
+def label_ids_advice(ignore: Any) -> str:
+    """For a message, where ``datasets.ignore`` was taken for a colour: how several label ids are written."""
+    if not isinstance(ignore, str) or "," not in ignore:
+        return ""
+    return f"; several label ids stand in brackets, datasets.ignore=[{ignore.strip('()[] ')}], and without are a colour"
+
+
 def parse_classes(classes: Any, first: int = 0) -> tuple[Kind, tuple[LabelClass, ...]]:
     """``datasets.classes`` as (kind, classes in order of first appearance); label ids of one name are merged.
 

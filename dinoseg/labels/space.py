@@ -24,6 +24,8 @@ __all__ = ["LabelClass", "LabelSpace"]
 LabelMap = Integer[np.ndarray, "height width"]
 
 _LARGEST_TABLE = 1 << 16
+# Colours whose distances to all declared ones are taken at a time.
+_PART = 4096
 _REMEDY = "copy labels.json anew from where the run was trained"
 _UNKNOWN = 65534  # never a class index: resolve_labels allows no more than 65534 classes
 
@@ -146,8 +148,8 @@ class LabelSpace:
         self, colours: Integer[np.ndarray, " n"]
     ) -> tuple[Integer[np.ndarray, " n"], Integer[np.ndarray, " n"]]:
         """For packed colours: the nearest declared one and its distance (largest difference of a channel, 0..255)."""
-        distance = _colour_distance(colours, self._sorted_ids)
-        return self._sorted_ids[distance.argmin(axis=1)], distance.min(axis=1)
+        position, distance = self._nearest_declared(colours)
+        return self._sorted_ids[position], distance
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -238,12 +240,21 @@ class LabelSpace:
     def _lookup_strays(self, ids: Integer[np.ndarray, " n"]) -> Integer[np.ndarray, " n"]:
         indices = self._lookup(ids)
         if self.kind == "colours" and self.colour_tolerance > 0:
-            for start in range(0, len(ids), 4096):
-                part = slice(start, start + 4096)
-                distance = _colour_distance(ids[part], self._sorted_ids)
-                near = distance.min(axis=1) <= self.colour_tolerance
-                indices[part] = np.where(near, self._sorted_indices[distance.argmin(axis=1)], indices[part])
+            position, distance = self._nearest_declared(ids)
+            indices = np.where(distance <= self.colour_tolerance, self._sorted_indices[position], indices)
         return indices
+
+    def _nearest_declared(
+        self, colours: Integer[np.ndarray, " n"]
+    ) -> tuple[Integer[np.ndarray, " n"], Integer[np.ndarray, " n"]]:
+        """The place of the nearest declared colour among the sorted ids, and its distance."""
+        position, distance = (np.empty(len(colours), np.int64) for _ in range(2))
+        # In parts, since masks may hold more colours than distances to all declared ones fit into memory.
+        for start in range(0, len(colours), _PART):
+            part = slice(start, start + _PART)
+            to_each = _colour_distance(colours[part], self._sorted_ids)
+            position[part], distance[part] = to_each.argmin(axis=1), to_each.min(axis=1)
+        return position, distance
 
     def _encode_strays(
         self,

@@ -51,10 +51,18 @@ def test_binary_mask(root: Path) -> None:
 
 
 def test_binary_mask_with_blurred_edges(root: Path) -> None:
-    rewrite_masks(root, lambda _: np.concatenate([np.repeat([0, 255], 300), np.arange(1, 31)]).astype(np.uint8)[None])
+    rewrite_masks(
+        root, lambda _: np.concatenate([np.repeat([0, 255], 300), np.arange(4, 244, 8)]).astype(np.uint8)[None]
+    )
     finding = only(run(root), "binary_mask")
     assert "95.2 % of the pixels and 30 values between them" in finding.message
     assert ">= 128" in finding.advice
+
+
+def test_a_few_label_ids_and_void_are_no_blurred_edges(root: Path) -> None:
+    rewrite_masks(root, lambda _: np.concatenate([np.repeat([0, 255], 300), np.arange(8)]).astype(np.uint8)[None])
+    report = run(root)
+    assert report.ok and report.label_space is not None and report.label_space.num_classes == 8
 
 
 def test_many_undeclared_ids_are_doubted(root: Path) -> None:
@@ -90,6 +98,15 @@ def test_grey_saved_as_rgb_is_called_so(root: Path) -> None:
 def test_ids_where_colours_are_declared(root: Path) -> None:
     finding = only(run(root, classes=COLOURS), "mask_kind")
     assert "6 masks with label ids (0, 1, 2, 3) where datasets.classes declares colours" in finding.message
+
+
+def test_label_ids_without_brackets_are_told_from_a_colour(root: Path) -> None:
+    finding = only(run(root, ignore="0,3,255"), "mask_kind")
+    assert "where datasets.ignore=0,3,255 names a colour" in finding.message
+    expected = "several label ids stand in brackets, datasets.ignore=[0,3,255], and without are a colour"
+    assert expected in finding.advice
+    assert expected in only(run(root, classes={1: "a", 2: "b"}, ignore="0,3,255"), "label_settings").message
+    assert run(root, ignore=[0, 3, 255]).ok
 
 
 def test_colour_masks_as_declared(root: Path) -> None:

@@ -20,6 +20,7 @@ from dinoseg.check.mask_scan import read_mask_facts
 from dinoseg.check.scan import read_image_facts, scan_pairs
 from dinoseg.check.scan_cache import ScanCache, default_cache_path
 from dinoseg.data.pairs import Pair
+from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
 
 
 def make_pair(folder: Path, name: str = "a", ids: np.ndarray | None = None) -> Pair:
@@ -126,6 +127,23 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     (facts,) = scan_pairs([pair], cache=cache)
     assert facts.mask.counts == ((7, 6),)
     assert cache.hits == 1
+
+
+@pytest.mark.parametrize("form", [PLAIN_FORM, PictureForm(bands=(1,))])
+def test_what_could_not_be_read_is_read_again(form: PictureForm, tmp_path: Path) -> None:
+    """With the same size and time as before, as after ``chmod``, or when a package was installed."""
+    pair, path = make_pair(tmp_path), tmp_path / "scan.json"
+    assert pair.mask is not None
+    whole = {file: file.read_bytes() for file in (pair.image, pair.mask)}
+    found = []
+    for contents in ({file: bytes(len(data)) for file, data in whole.items()}, whole, whole):
+        for file, data in contents.items():
+            file.write_bytes(data)
+            os.utime(file, ns=(1, 1))
+        cache = ScanCache(path)
+        (facts,) = scan_pairs([pair], cache=cache, form=form)
+        found.append((facts.image.error is None, facts.mask.error is None, cache.hits))
+    assert found == [(False, False, 0), (True, True, 0), (True, True, 2)]
 
 
 def test_ids_and_colours_of_one_file_are_remembered_apart(tmp_path: Path) -> None:

@@ -73,6 +73,25 @@ def test_a_rare_class_reaches_train_first(tmp_path: Path) -> None:
     assert "rare" in names_in(run(tmp_path))["train"]
 
 
+def test_values_that_are_no_classes_move_no_image(tmp_path: Path) -> None:
+    """Blurred colours and ignored labels, of which each mask has its own."""
+    names = [f"image_{number}" for number in range(40)]
+    declared = {"#000000": "background", "#ff0000": "object"}
+    hard = np.array([[[0, 0, 0], [255, 0, 0]], [[255, 0, 0], [0, 0, 0]]], dtype=np.uint8)
+    write_pairs(tmp_path, names, hard)
+    plain = names_in(run(tmp_path, classes=declared, colour_tolerance=100))
+    for number, name in enumerate(names):
+        blurred = hard.copy()
+        blurred[0, 0, 0] = number + 1
+        save(tmp_path / "masks" / f"{name}.png", blurred)
+    report = run(tmp_path, classes=declared, colour_tolerance=100)
+    assert report.ok and names_in(report) == plain
+    for number, name in enumerate(names):
+        save(tmp_path / "masks" / f"{name}.png", np.array([[0, 1], [1, number + 2]], dtype=np.uint8))
+    report = run(tmp_path, classes={0: "background", 1: "object"}, ignore=list(range(2, 42)))
+    assert report.ok and names_in(report) == plain
+
+
 def test_validation_is_held_out_of_train(tmp_path: Path) -> None:
     write_pairs(tmp_path / "train", [f"image_{number}" for number in range(20)])
     report = run(tmp_path)

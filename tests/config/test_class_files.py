@@ -56,6 +56,12 @@ def test_colours_to_draw_with_and_labels_that_count_nowhere(tmp_path: Path) -> N
     assert named.ignore == [9]
 
 
+def test_a_table_without_ids_counts_what_counts_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text("name\nbackground\n(ignored)\nvein\n")
+    named = read_classes(str(tmp_path / "classes.csv"))
+    assert (named.classes, named.ignore) == ({0: "background", 2: "vein"}, [1])
+
+
 def test_the_ignore_label_of_nnunet_counts_nowhere(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "tumour": 1, "ignore": 2}}')
     named = read_classes(str(tmp_path / "dataset.json"))

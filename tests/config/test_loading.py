@@ -192,8 +192,9 @@ def test_the_config_is_frozen_and_copies_are_checked() -> None:
         with_changes(config, {"bs": 0})
 
 
-def test_a_glob_that_begins_with_the_split_needs_no_quotes() -> None:
-    assert load_config(["datasets.images={split}/*.jpg"]).datasets.images == "{split}/*.jpg"
+@pytest.mark.parametrize("glob", ["{split}/*.jpg", "*_rgb.png", "*", "*it's: {1}\\d.png"])
+def test_a_glob_that_yaml_would_take_for_something_else_needs_no_quotes(glob: str) -> None:
+    assert load_config([f"datasets.images={glob}"]).datasets.images == glob
 
 
 @pytest.mark.parametrize(

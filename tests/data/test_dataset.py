@@ -188,3 +188,24 @@ def test_a_worker_that_is_killed_is_told_in_one_message() -> None:
     samples = samples_of(DataLoader(_Killed(), batch_size=None, num_workers=1))
     with pytest.raises(ValueError, match=r"DataLoader worker.*memory.*ran out; lower num_workers \(now 1\)"):
         list(samples)
+
+
+class _Broken(Dataset[int]):
+    """A data set of the user's own whose code fails, as ``DataItem`` says it."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        try:
+            return {}["x"]
+        except KeyError as error:
+            raise ValueError(f"train_data[{index}]: cannot be read: KeyError: {error}") from error
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_message_with_an_error_in_it_is_whole(workers: int) -> None:
+    samples = samples_of(DataLoader(_Broken(), batch_size=None, num_workers=workers))
+    with pytest.raises(ValueError) as raised:
+        list(samples)
+    assert str(raised.value) == "train_data[0]: cannot be read: KeyError: 'x'"

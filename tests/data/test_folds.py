@@ -50,7 +50,7 @@ def test_the_rarest_class_is_shared_evenly(classes: list[frozenset[int]], folds:
         return
     rarest = min(counts, key=lambda label_id: (counts[label_id], label_id))
     fold_of = assign_folds(members, folds, seed)
-    held = Counter(fold_of[member.key] for member in members if rarest in member.classes)
+    held = Counter(fold_of[member.key] for member in members if rarest in member.label_ids)
     by_fold = [held[fold] for fold in range(folds)]
     # Dealt first, in turn; where a fold is full before, by its share of all images.
     assert max(by_fold) - min(by_fold) <= 1
@@ -62,7 +62,7 @@ def test_every_class_is_shared_evenly_where_that_can_be() -> None:
     members = [Member(f"image_{number}", classes) for number, classes in enumerate(held)]
     fold_of = assign_folds(members, 6, 0)
     for label_id, each in ((0, 10), (1, 3), (2, 1)):
-        found = Counter(fold_of[member.key] for member in members if label_id in member.classes)
+        found = Counter(fold_of[member.key] for member in members if label_id in member.label_ids)
         assert list(found.values()) == [each] * 6
 
 

@@ -7,7 +7,7 @@ import pytest
 from helpers.small_data_set import touch
 
 from dinoseg.config import DatasetsConfig
-from dinoseg.data.folders import MissingSplitError, find_pairs
+from dinoseg.data.folders import MissingSplitError, find_pairs, find_recorded
 from dinoseg.data.name_lists import read_name_list
 
 FORMS = {
@@ -96,6 +96,11 @@ BAD = {
         r"t\.csv, line 2: 'trian' is no split; write train, val",
     ),
     "too few columns": ("t.csv", "image,split\na\n", r"t\.csv, line 2: 'a' has no image, or too few columns"),
+    "a header without a column of images": (
+        "t.csv",
+        "picture,split\na,train\n",
+        r"t\.csv, line 1: a column 'split' and none of images; call it one of image, images, img, file, filename",
+    ),
     "columns without names": ("t.csv", "a,b,c\n", r"t\.csv: 3 columns and no header"),
     "no list": ("t.json", '{"images": []}', r"t\.json: neither a list nor \{train: \[\.\.\.\], .*keys: \['images'\]"),
     "a number for a list": ("t.json", '{"train": 3}', r"t\.json: train holds a int; give a list of images"),
@@ -132,3 +137,32 @@ def test_a_picture_is_no_list(root: Path) -> None:
     (root / "train.txt").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(ValueError, match=r"train\.txt: no text in UTF-8 \(byte 0\)"):
         read_name_list(root / "train.txt", "train")
+
+
+def test_a_name_below_the_root_is_found_from_within_the_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    (root / "train.txt").write_text("images/a.jpg\nimages/b\n")
+    globs = DatasetsConfig(images="images/*.jpg", masks="masks/*.png", train="train.txt")
+    for datasets in (globs, DatasetsConfig(root=".", train="train.txt")):
+        assert [str(pair.image) for pair in find_pairs(datasets, "train").pairs] == ["images/a.jpg", "images/b.jpg"]
+    names = ["images/a.jpg", "images/c.jpg"]
+    assert [pair.name for pair in find_recorded(DatasetsConfig(root="."), names, "train").pairs] == ["a", "c"]
+
+
+def test_a_name_below_the_root_may_be_of_any_depth(tmp_path: Path) -> None:
+    deep = "1/2/3/4/5/6/7/8"
+    touch(tmp_path, f"images/{deep}/a.jpg", f"masks/{deep}/a.png")
+    found = find_recorded(DatasetsConfig(root=str(tmp_path)), [f"images/{deep}/a.jpg"], "train")
+    assert [pair.image for pair in found.pairs] == [tmp_path / "images" / deep / "a.jpg"]
+
+
+@pytest.mark.parametrize("value", ["subset.txt", "train/images/*"])
+def test_a_split_that_is_chosen_by_a_list_or_a_glob_is_chosen_from_its_folder_too(value: str, tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        touch(tmp_path, f"{split}/images/{split}_a.jpg", f"{split}/masks/{split}_a.png")
+    (tmp_path / "subset.txt").write_text("train_a\n")
+    datasets = DatasetsConfig(root=str(tmp_path), train=value)
+    assert [[pair.name for pair in find_pairs(datasets, split).pairs] for split in ("train", "val")] == [
+        ["train_a"],
+        ["val_a"],
+    ]

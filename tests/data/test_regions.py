@@ -1,6 +1,7 @@
 """Regions: outside of them nothing counts, in scan, training, figures and scores; prediction leaves it ignored."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ from helpers.small_data_set import run, save, text_of
 from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
 from PIL import Image
 
+from dinoseg.check.scan import scan_pairs
+from dinoseg.check.scan_cache import ScanCache
 from dinoseg.config import DatasetsConfig
 from dinoseg.data.folders import find_pairs
 from dinoseg.data.pairs import Pair
+from dinoseg.data.picture_form import PLAIN_FORM, PictureForm
 from dinoseg.data.regions import encode_inside, read_region
 from dinoseg.inference.files import list_inputs, with_regions
 from dinoseg.labels import LabelSpace
@@ -96,6 +100,53 @@ def test_the_scan_counts_inside(tmp_path: Path) -> None:
     assert finding.message == (
         "2 images of train with a region, 50.0 % of the pixels outside: train_0.png with train_0.png"
     )
+
+
+@pytest.mark.parametrize("form", [PLAIN_FORM, PictureForm(bands=(1, 2, 3))])
+def test_the_scan_turns_a_mask_with_its_image_before_it_looks_inside(form: PictureForm, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((2, 3, 3), np.uint8)).save(tmp_path / "image.jpg", exif=exif)
+    save(tmp_path / "mask.png", np.array([[1, 2, 3], [4, 5, 6]], np.uint8))
+    # Upright, the mask is 4 1, 5 2, 6 3.
+    save(tmp_path / "r.png", np.array([[255, 0], [0, 255], [0, 0]], np.uint8))
+    pair = Pair("a", tmp_path / "image.jpg", tmp_path / "mask.png", region=tmp_path / "r.png")
+    (fact,) = scan_pairs([pair], form=form)
+    assert (fact.image.error, fact.mask.error, fact.mask.counts, fact.mask.outside) == (None, None, ((2, 1), (4, 1)), 4)
+
+
+def test_what_is_inside_a_region_is_remembered_of_that_region(tmp_path: Path) -> None:
+    save(tmp_path / "image.png", np.zeros((1, 2, 3), np.uint8))
+    save(tmp_path / "mask.png", np.array([[1, 2]], np.uint8))
+    found = []
+    for name, inside in (("r", [[255, 0]]), ("r", [[255, 0]]), ("s", [[0, 255]])):
+        save(tmp_path / f"{name}.png", np.array(inside, np.uint8))
+        os.utime(tmp_path / f"{name}.png", ns=(1, 1))
+        pair = Pair("a", tmp_path / "image.png", tmp_path / "mask.png", region=tmp_path / f"{name}.png")
+        cache = ScanCache(tmp_path / "scan.json")
+        found.append((scan_pairs([pair], cache=cache)[0].mask.counts, cache.hits))
+    assert (tmp_path / "r.png").stat().st_size == (tmp_path / "s.png").stat().st_size
+    assert found == [(((1, 1),), 0), (((1, 1),), 2), (((2, 1),), 1)]
+
+
+def test_a_damaged_region_is_named_not_its_mask(tmp_path: Path) -> None:
+    root = write_tiny_dataset(tmp_path, {"train": 1, "val": 1})
+    for split in ("train", "val"):
+        write_regions(root, split)
+    (root / "train/fov/train_0.png").write_bytes(b"no image")
+    report = run(root, regions="{split}/fov")
+    finding = next(finding for finding in report.findings if finding.code == "unreadable")
+    assert finding.files == (str(root / "train/fov/train_0.png"),)
+    assert finding.message.startswith("1 file of train cannot be read: not an image that can be read")
+
+
+def test_a_mask_of_another_size_is_named_not_its_region(tmp_path: Path) -> None:
+    root = write_tiny_dataset(tmp_path, {"train": 1, "val": 1})
+    for split in ("train", "val"):
+        write_regions(root, split)
+    save(root / "train/masks/train_0.png", np.zeros((3, 5), np.uint8))
+    errors = [finding.code for finding in run(root, regions="{split}/fov").findings if finding.severity == "error"]
+    assert errors == ["size_mismatch"]
 
 
 def test_training_evaluation_scores_and_predictions_mind_regions(

@@ -72,7 +72,7 @@ def test_the_rarest_class_reaches_every_split_that_it_can(classes: list[frozense
     if not counts:
         return
     rarest = min(counts, key=lambda label_id: (counts[label_id], label_id))
-    holders = {found[member.key] for member in members if rarest in member.classes}
+    holders = {found[member.key] for member in members if rarest in member.label_ids}
     # With as many members as splits each is needed where it is.
     if len(members) > 2 * len(SHARES) and counts[rarest] >= len(SHARES):
         assert holders == {"train", "val", "test"}
@@ -109,3 +109,17 @@ def test_few_members_do_not_miss_the_shares_by_far(names: list[str], seed: int) 
     counts = Counter(assign_splits([Member(name) for name in names], parse_shares("60/20/20"), seed).values())
     for split, share in (("train", 0.6), ("val", 0.2), ("test", 0.2)):
         assert max(1, int(0.5 * share * len(names))) <= counts[split] <= int(1.5 * share * len(names)) + 1
+
+
+@given(st.lists(st.frozensets(st.integers(0, 30), max_size=6), min_size=5, max_size=60), st.integers(0, 20))
+def test_rare_classes_do_not_make_a_split_miss_its_share_by_far(labels: list[frozenset[int]], seed: int) -> None:
+    members = [Member(f"image_{number}", held) for number, held in enumerate(labels)]
+    counts = Counter(assign_splits(members, parse_shares("60/20/20"), seed).values())
+    for split, share in (("train", 0.6), ("val", 0.2), ("test", 0.2)):
+        assert max(1, int(0.5 * share * len(labels))) <= counts[split] <= int(1.5 * share * len(labels)) + 1
+
+
+def test_where_every_image_has_a_class_of_its_own_the_shares_are_kept() -> None:
+    members = [Member(f"image_{number}", frozenset({0, number + 1})) for number in range(100)]
+    counts = Counter(assign_splits(members, SHARES, 0).values())
+    assert counts == {"train": 90, "val": 5, "test": 5}

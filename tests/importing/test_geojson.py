@@ -31,10 +31,13 @@ def on_the_map(transform: Any, corner: Any) -> list[float]:
     return [transform.a * x + transform.b * y + transform.c, transform.d * x + transform.e * y + transform.f]
 
 
-def write_raster(path: Path, transform: Any = NORTH_UP, crs: str | None = UTM) -> Path:
-    noise = np.random.default_rng(0).integers(0, 256, (3, *SIZE), dtype=np.uint8)
-    profile = {"driver": "GTiff", "height": SIZE[0], "width": SIZE[1], "count": 3, "dtype": "uint8"}
-    with rasterio.open(path, "w", crs=crs, transform=transform, photometric="RGB", **profile) as file:
+def write_raster(
+    path: Path, transform: Any = NORTH_UP, crs: str | None = UTM, count: int = 3, dtype: type = np.uint8
+) -> Path:
+    noise = np.random.default_rng(0).integers(0, 256, (count, *SIZE)).astype(dtype)
+    profile = {"driver": "GTiff", "height": SIZE[0], "width": SIZE[1], "count": count, "dtype": noise.dtype.name}
+    photometric = {"photometric": "RGB"} if count == 3 else {}
+    with rasterio.open(path, "w", crs=crs, transform=transform, **photometric, **profile) as file:
         file.write(noise)
     return path
 
@@ -74,6 +77,12 @@ def test_polygons_with_holes_give_the_mask_they_were_written_from(tmp_path: Path
     assert_equal_masks(tmp_path / "out", {"map": IDS})
     assert report.links == {"hard link": 1} and (tmp_path / "out/images/map.tif").is_file()
     assert not any("transformed" in remark for remark in report.remarks)
+
+
+def test_a_raster_of_many_bands_needs_no_names_of_bands(tmp_path: Path) -> None:
+    raster = write_raster(tmp_path / "sentinel.tif", count=5, dtype=np.uint16)
+    run_import(tmp_path / "out", "geojson", write(tmp_path, geometries(IDS, NORTH_UP)), raster, class_property="kind")
+    assert_equal_masks(tmp_path / "out", {"sentinel": IDS})
 
 
 @pytest.mark.parametrize("crs", [None, "EPSG:4326", "urn:ogc:def:crs:OGC:1.3:CRS84"])

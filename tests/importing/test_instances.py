@@ -145,6 +145,13 @@ def test_files_that_are_no_single_object_are_refused(tmp_path: Path) -> None:
     save(path, np.ones((23, 30)))
     with pytest.raises(ValueError, match=r"a_0\.png is 30 x 23, but .*a\.jpg is 31 x 23 \(width x height\)"):
         run_import(tmp_path / "out", "instances", tmp_path / "masks", tmp_path / "images")
+    for colours in (np.ones((*SIZE, 3)), np.ones((*SIZE, 3)) * np.array([0, 1, 0])):
+        save(path, colours)
+        with pytest.raises(
+            ValueError, match=r"a_0\.png: holds colours, where one object is expected; save one channel"
+        ):
+            run_import(tmp_path / "out", "instances", tmp_path / "masks", tmp_path / "images")
+    save(path, np.ones((23, 30)))
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(ValueError, match=r"a_0\.png: truncated or damaged"):
         run_import(tmp_path / "out", "instances", tmp_path / "masks", tmp_path / "images")

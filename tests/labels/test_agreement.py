@@ -35,6 +35,15 @@ def test_what_differs_is_named(other: Any, difference: str) -> None:
     assert message.endswith("; train both with the same datasets.classes, or leave one out")
 
 
+def test_a_class_of_many_labels_may_differ_in_the_last() -> None:
+    one, two = ({0: "a"} | dict.fromkeys(range(1, last), "b") | {last: "b"} for last in (14, 15))
+    del two[14]
+    with pytest.raises(
+        ValueError, match=r"only runs/a has b \(label id 1, .*, 13, 14\) and only runs/b has b .*, 13, 15\)"
+    ):
+        common_space([("runs/a", _space(one)), ("runs/b", _space(two))])
+
+
 def test_what_any_ignores_is_ignored_and_the_first_gives_the_rest() -> None:
     first, second = _space(ABC, [7]), _space(ABC, [255, 7, -1])
     common = common_space([("runs/a", first), ("runs/b", second)])

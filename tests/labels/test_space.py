@@ -17,6 +17,7 @@ from dinoseg.labels import (
     preprocess_nonzero_labels,
     restore_original_labels,
 )
+from dinoseg.labels import space as space_module
 from dinoseg.labels.palette import DISTINCT_COLOURS, class_colour
 
 RETINA = {0: "background", 1: "artery", 2: "vein", 3: "crossing"}
@@ -111,6 +112,23 @@ def test_a_stray_colour_is_an_error_that_tells_the_tolerance_and_only_that_toler
     with pytest.raises(ValueError, match="#f00400"):
         build(classes, colour_tolerance=14).encode(mask)
     assert build(classes, colour_tolerance=15).encode(mask).tolist() == [[0, 1, 1]]
+
+
+def test_the_nearest_of_many_colours_is_found_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: of greys 0 to 255 those up to 127, as far from both, are taken as black."""
+    largest, distances = 0, space_module._colour_distance
+
+    def watched(colours: np.ndarray, declared: np.ndarray) -> np.ndarray:
+        nonlocal largest
+        largest = max(largest, len(colours))
+        return distances(colours, declared)
+
+    monkeypatch.setattr(space_module, "_colour_distance", watched)
+    greys = np.tile(np.arange(256, dtype=np.int64) * 0x010101, 100)
+    nearest, distance = build({"#000000": "sky", "#fefefe": "road"}).nearest(greys)
+    assert nearest.tolist() == [0 if grey <= 127 else 0xFEFEFE for grey in range(256)] * 100
+    assert distance.tolist() == [min(grey, abs(grey - 254)) for grey in range(256)] * 100
+    assert largest < len(greys)
 
 
 def test_decode_refuses_what_is_no_class_index() -> None:
