@@ -167,13 +167,9 @@ class SegmentationDataset(Dataset[Sample]):
             placement = self.transform.draw(class_map)
             if image is None:
                 image_tensor = torch.zeros(self.form.channels, *self.transform.crop_size)
-<<<<<<< HEAD
-                class_tensor = self.transform.labels_at(placement, class_map)
+                class_tensor = self.transform.class_map_at(placement, class_map)
             else:
                 image_tensor, class_tensor = self.transform.at(placement, image, class_map)
-=======
-                class_tensor = self.transform.class_map_at(placement, class_map)
->>>>>>> h-data
             maps, class_tokens, prefix_tokens = self.features.sample(index, placement)
         return Sample(
             image=image_tensor,
