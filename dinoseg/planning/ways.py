@@ -13,13 +13,13 @@ from dinoseg.planning.rule import Way
 # 17 % in the recipes' best runs, 25 % at CamVid's 56.7, while 50 % left 49.7, what the linear head has. Linear: 55 % of
 # two minutes left 48.3 of 49.2; its steps take next to nothing.
 MOST_FEATURES = {"dense": 1 / 3, "linear": 2 / 3}
-# Steps below which another way is better. Dense, a class: CamVid (11) had 49.7 after about 440, which linear has, too;
-# drawn regions of 3 classes 94.7 after 130 (linear 93.5) and 88.3 after 38. Where classes are thin linear is far behind
-# whatever the steps (drawn specks: 76.1 after 138, 37.1; DRIVE: 40.6 after 209, 33). Linear: CamVid had 48.3 after 560
-# of 3,411; DRIVE all of it after 350.
+# Steps below which another way is better. Dense, a class: CamVid (11) had 42.8 after 328 and 49.7 after some 440, where
+# linear has 49.2; drawn regions (3) 88.3 after 38 and 94.7 after 130, linear 93.5. Where classes are thin linear is far
+# behind whatever the steps: 37.1 on drawn specks, dense 76.1 after 138; on DRIVE 33, dense 40.6 after 209. Linear:
+# CamVid had 48.3 after 560 of 3,411, DRIVE all of it after 350.
 DENSE_STEPS_A_CLASS, DENSE_STEPS_WHERE_THIN, LINEAR_STEPS = 35, 80, 350
-# A training of the dense head that is long enough for scores of single pixels and turned crops. DRIVE in 5 min: 50.0
-# after 370 steps without either, 48.3 after 430 with both; drawn specks in 2 min: 76.1 after 138, 47.6 after 140. In 10
+# A training of the dense head that is long enough for scores of single pixels and turned crops. DRIVE in 5 min: 51.1
+# after 379 steps without either, 48.3 after 430 with both; drawn specks in 2 min: 76.1 after 138, 47.6 after 140. In 10
 # and 19 min both gave DRIVE's 54.4 and 56.2; without was not measured there.
 LONG_STEPS = 800
 # Steps that are planned without a budget, and the most with one: no longer training was measured.
