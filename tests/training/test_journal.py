@@ -41,11 +41,13 @@ def _lines(folder: Path, *more: str) -> list[dict[str, Any]]:
 
 
 CE, DICE, QUERIES = (
-    "linear head, `train.celoss_weight` above 0",
+    "linear or dense head, `train.celoss_weight` above 0",
     "m2f, pmt or eomt head, or `train.diceloss_weight` above 0",
     "m2f, pmt or eomt head",
 )
 BOUNDARY = "defined, `eval.boundary_iou=true`"
+COARSER, THIN = "dense head", "`train.cldice_weight` above 0"
+DENSE = ["decoder_head.type=dense", "decoder_head.stem_widths=[8,8,8,8]", "train.cldice_weight=0.1"]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,7 @@ BOUNDARY = "defined, `eval.boundary_iou=true`"
         (["train.diceloss_weight=1"], {CE, DICE}),
         (["train.celoss_weight=0", "train.diceloss_weight=1"], {DICE}),
         ([*M2F, "eval.boundary_iou=true"], {DICE, QUERIES, BOUNDARY}),
+        (DENSE, {CE, DICE, COARSER, THIN}),
     ],
 )
 def test_every_line_has_the_documented_keys(settings: list[str], conditions: set[str], tmp_path: Path) -> None:
