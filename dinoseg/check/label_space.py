@@ -27,12 +27,20 @@ def label_space_of(datasets: DatasetsConfig, num_classes: int | None, found: Ite
     found = set(found)
     if datasets.classes is None and not found:
         return None
+    return build_label_space(datasets, num_classes, found)
+
+
+def build_label_space(
+    datasets: DatasetsConfig, num_classes: int | None, found: Iterable[int], kind: Kind | None = None
+) -> LabelSpace:
+    """The same, of a kind that is known where no label is; see ``LabelSpace.build``."""
     return LabelSpace.build(
         datasets.classes,
         datasets.ignore,
         datasets.reduce_zero_label,
         found,
         num_classes=num_classes,
+        kind=kind,
         colour_tolerance=datasets.colour_tolerance,
         declared_range=is_ade20k(datasets),
     )

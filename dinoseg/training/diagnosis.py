@@ -186,7 +186,9 @@ def _few_steps(ended: Ended) -> Iterator[Cause]:
     told = f": {' and '.join(noticed)}" if noticed else ""
     remedy = "raise scheduler.total_iter"
     if steps < planned:
-        remedy = f"train.early_stopping={patience} ended it before its {planned}: raise that, or leave it out"
+        remedy = f"it ended before its {planned}: give it more time"
+        if patience is not None:
+            remedy = f"train.early_stopping={patience} ended it before its {planned}: raise that, or leave it out"
     yield Cause(
         min(0.9, 0.1 + 0.5 * few + 0.2 * bool(falling) + 0.1 * rising),
         f"{steps} steps, which show each training image {ended.epochs:.1f} times, may be too few{told}; {remedy}",

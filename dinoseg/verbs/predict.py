@@ -78,10 +78,7 @@ def predict_run(
         ValueError: inputs that match nothing, not a run folder, a damaged checkpoint, an unknown engine.
         OSError: an output cannot be written.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"--engine {engine}: choose {' or '.join(ENGINES)}")
-    if workers is not None and engine != "ray":
-        raise ValueError(f"--workers {workers}: are of --engine ray; give that, too, or start several with torchrun")
+    _refuse_engine(engine, workers)
     for place in outputs.folders:
         refuse_unwritable(place, "--out")
     entries = list(inputs)
@@ -119,6 +116,14 @@ def predict_run(
             note_unused_keys(overrides, "predict", describing_keys(run))
             _report(summary, outputs.path, console)
     return summary
+
+
+def _refuse_engine(engine: str, workers: int | None) -> None:
+    """Raises ValueError for an unknown engine, or workers that it has none of."""
+    if engine not in ENGINES:
+        raise ValueError(f"--engine {engine}: choose {' or '.join(ENGINES)}")
+    if workers is not None and engine != "ray":
+        raise ValueError(f"--workers {workers}: are of --engine ray; give that, too, or start several with torchrun")
 
 
 def _refuse_as_pictures(opened: Opened, options: str) -> None:

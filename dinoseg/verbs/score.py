@@ -14,13 +14,13 @@ import torch
 from rich.console import Console
 
 from dinoseg.check.label_findings import undeclared_id_findings
+from dinoseg.check.label_space import build_label_space
 from dinoseg.check.mask_scan import read_mask_facts
 from dinoseg.check.slice_facts import mask_facts_of_slice
 from dinoseg.config import DatasetsConfig
 from dinoseg.config.loading import is_given, load_config
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.console.volume_table import volume_table
-from dinoseg.data.folders import is_descriptor
 from dinoseg.data.georeference import misfits_of_pictures, refuse_misfits
 from dinoseg.data.masks import read_mask, size_mismatch
 from dinoseg.data.pairs import Pair, SplitListing, label_map_base, pair_label_maps
@@ -154,16 +154,7 @@ def _label_space(
         for finding in undeclared_id_findings(found):
             if finding.severity == "error":
                 raise ValueError(f"{finding.message}; {finding.advice}")
-    return LabelSpace.build(
-        datasets.classes,
-        datasets.ignore,
-        datasets.reduce_zero_label,
-        found,
-        num_classes=num_classes,
-        kind=kind,
-        colour_tolerance=datasets.colour_tolerance,
-        declared_range=is_descriptor(datasets.train) or is_descriptor(datasets.val),
-    )
+    return build_label_space(datasets, num_classes, found, kind)
 
 
 def _scan(pairs: Sequence[Pair], kind: Kind, console: Console) -> Counter[int]:

@@ -53,6 +53,10 @@ MOSTLY_BACKGROUND = (9300, 400, 300)
             ["200 steps, which show each training image 1.0 times", "train.early_stopping=2 ended it before its 40000"],
         ),
         (
+            ended("scheduler.total_iter=40000", steps=200, epochs=1.0),
+            ["200 steps, which show each training image 1.0 times", "it ended before its 40000: give it more time"],
+        ),
+        (
             ended(matrix=NO_BACKGROUND, train_pixels=MOSTLY_BACKGROUND),
             ["max_class_share=0.75", "back is 93.0 % of the training pixels", "predicted for 10.0 %", "set it to 1"],
         ),
