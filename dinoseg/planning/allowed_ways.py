@@ -21,10 +21,10 @@ def allowed_ways(request: PlanRequest, data: Fingerprint, machine: Machine) -> t
     if request.holds("model.backbone_scale"):
         found = tuple(replace(way, scale=given.model.backbone_scale) for way in found)
     if request.holds("decoder_head.type"):
-        # A head that no rule chooses is trained as the dense one would be.
+        # A head that no rule chooses sees by features alone, as the linear one does.
         head = given.decoder_head.type
         own = tuple(way for way in found if way.head == head)
-        found = own or tuple(replace(way, head=head) for way in found if way.head == "dense")
+        found = own or tuple(replace(way, head=head) for way in found if way.head == "linear")
     wanted = given.train.cache_features
     if wanted is None and not keeps_features(given):
         wanted = False

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
 from accelerate import Accelerator
 from rich.console import Console
 
@@ -18,6 +17,9 @@ from dinoseg.run_folder.folder import RunFolder
 from dinoseg.training.feature_cache import fill_feature_cache
 from dinoseg.training.loop import Trainer
 from dinoseg.training.setup import build_trainer
+
+# Seconds of an evaluated image, beside which what is done once does not matter, and a second one costs too much.
+_SLOW_IMAGE = 2.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def measure_pace(config: Config, report: CheckReport, accelerator: Accelerator, 
         built = time.perf_counter()
         fill_feature_cache(trainer, Console(quiet=True))
         filled = time.perf_counter()
-        image_seconds = _evaluation_seconds(trainer, accelerator.device)
+        image_seconds = _evaluation_seconds(trainer)
         steps = trainer.timed_steps(seconds)
     pictures = 0
     if trainer.features is not None:
@@ -80,11 +82,13 @@ def measure_pace(config: Config, report: CheckReport, accelerator: Accelerator, 
     )
 
 
-def _evaluation_seconds(trainer: Trainer, device: torch.device) -> float:
-    """Of one image. What an accelerator does for the first one only, such as loading kernels, is not counted."""
-    settings, seconds = replace(trainer.evaluation_settings, max_samples=1), 0.0
-    for _ in range(1 if device.type == "cpu" else 2):
+def _evaluation_seconds(trainer: Trainer) -> float:
+    """Of one image. What is done for the first one only, such as loading kernels, is not counted where it matters."""
+    settings = replace(trainer.evaluation_settings, max_samples=1)
+    for _ in range(2):
         started = time.perf_counter()
-        evaluate(trainer.segmenter.eval(), trainer.val_data, settings, device)
+        evaluate(trainer.segmenter.eval(), trainer.val_data, settings, trainer.accelerator.device)
         seconds = time.perf_counter() - started
+        if seconds > _SLOW_IMAGE:
+            break
     return seconds

@@ -130,7 +130,9 @@ class Trainer:
         return progress
 
     def timed_steps(self, seconds: float) -> list[float]:
-        """Seconds of each of some real steps, data included. They are not undone: the trainer is of no further use.
+        """Seconds of each of some real steps of one process, data included.
+
+        They are not undone: the trainer is of no further use.
 
         Args:
             seconds: after which no other step is begun, once there are three.
@@ -138,7 +140,8 @@ class Trainer:
         Raises:
             ValueError: as ``run``.
         """
-        self.model = self.accelerator.prepare_model(self.segmenter)
+        # Not prepared: what the accelerator once had in hand it never lets go.
+        self.model = self.segmenter
         batches, found = self._batches(), list[float]()
         while len(found) < _MOST_TIMED_STEPS and (len(found) < _LEAST_TIMED_STEPS or sum(found) < seconds):
             started = time.perf_counter()

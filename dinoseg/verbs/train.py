@@ -25,7 +25,7 @@ from dinoseg.system.device import pick_device, refuse_sharded_weights
 from dinoseg.system.files import replace_text
 from dinoseg.system.processes import any_process, failing_together, process_count
 from dinoseg.tracking.trackers import refuse_missing_packages
-from dinoseg.training.budget import Budget, Planned
+from dinoseg.training.budget import Planned
 from dinoseg.training.feature_cache import fill_feature_cache
 from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
@@ -147,19 +147,20 @@ def _train_in(
         for part in beginning.announcement:
             console.print(part, soft_wrap=isinstance(part, str), markup=not isinstance(part, str))
     fill_feature_cache(trainer, console)
-    if trainer.budget is not None:
-        beginning = _with_settled_steps(beginning, trainer, trainer.budget, console)
+    beginning = _with_settled_steps(beginning, trainer, console)
     _start(trainer, console, checkpoint, beginning)
     return any_process(_run(trainer, report))
 
 
-def _with_settled_steps(beginning: _Beginning, trainer: Trainer, budget: Budget, console: Console) -> _Beginning:
+def _with_settled_steps(beginning: _Beginning, trainer: Trainer, console: Console) -> _Beginning:
     """With as many steps as there is room for after the features."""
     settled = settle_steps(trainer)
+    if trainer.budget is None:
+        return beginning
     if settled:
         console.print(settled, soft_wrap=True, markup=False, highlight=False)
     announcement = [*beginning.announcement, settled] if settled else beginning.announcement
-    return replace(beginning, estimate=budget.estimate(trainer.config), announcement=announcement)
+    return replace(beginning, estimate=trainer.budget.estimate(trainer.config), announcement=announcement)
 
 
 def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:

@@ -14,6 +14,7 @@ from dinoseg.planning.plan import Plan
 from dinoseg.planning.planner import Clock, Planner
 from dinoseg.planning.request import PlanRequest
 from dinoseg.planning.rule import Way
+from dinoseg.training.budget import MARGIN
 from dinoseg.training.optim import build_schedule
 
 WEIGHTS = "model.weights=some.safetensors"
@@ -38,8 +39,8 @@ def _plan(
 @pytest.mark.parametrize(
     ("data", "minutes", "way"),
     [
-        (retina(), 20, Way("dense", 2.0, True, long=True)),
-        (retina(), 5, Way("dense", 1.0, True)),  # no time for the 800 steps after which single pixels are better
+        (retina(), 20, Way("dense", 1.0, True, long=True)),
+        (retina(), 5, Way("dense", 1.0, True)),  # no time for the 800 steps that turned crops are worth
         (retina(), 1, Way("dense", 1.0, True)),
         (street(), 20, Way("dense", 1.5, True)),
         (street(), 3, Way("linear", 1.0, True)),  # no time for the 440 steps that make dense better
@@ -77,7 +78,7 @@ def test_more_images_than_there_is_time_to_look_at_once() -> None:
 
 def test_without_a_budget_steps_are_those_of_the_recipes() -> None:
     plan = _plan(retina())
-    assert plan.way == Way("dense", 2.0, True, long=True)
+    assert plan.way == Way("dense", 1.0, True, long=True)
     assert (plan.config.scheduler.total_iter, plan.config.eval.eval_interval) == (2100, 700)
     assert plan.budget is None
 
@@ -90,7 +91,7 @@ def test_without_a_budget_steps_are_those_of_the_recipes() -> None:
         (["decoder_head.type=eomt"], "eomt", 2.0, False),
         (["model.backbone_scale=3"], "dense", 3.0, True),
         (["train.cache_features=false"], "dense", 1.0, False),
-        (["model.mode=lora"], "dense", 2.0, False),
+        (["model.mode=lora"], "dense", 1.0, False),
         (["model.mode=lora", "decoder_head.type=linear"], "linear", 2.0, False),
     ],
 )
@@ -136,7 +137,7 @@ def test_a_way_is_measured_once_and_measuring_ends() -> None:
     seen: list[str] = []
 
     def measure(config: Config) -> MeasuredPace:
-        seen.append(f"{config.decoder_head.type} {config.train.cache_features} {config.bs}")
+        seen.append(f"{config.decoder_head.type} {config.train.cache_features} {config.decoder_head.feature_dropout}")
         return _measured(config)
 
     _plan(retina(), "minutes=1", measure=measure)
@@ -144,7 +145,7 @@ def test_a_way_is_measured_once_and_measuring_ends() -> None:
     seen.clear()
     _plan(retina(), "minutes=20", measure=measure)
     # Of a long training a short one is measured first: it tells whether there may be time.
-    assert seen == ["dense True 4", "dense True 2"]
+    assert seen == ["dense True 0.0", "dense True 0.5"]
 
 
 def test_the_time_of_a_plan_counts_where_the_training_follows_only() -> None:
@@ -154,7 +155,7 @@ def test_the_time_of_a_plan_counts_where_the_training_follows_only() -> None:
         Planner(request, retina(), machine(), Clock(ago, 8.0, now), _measured).plan().config.scheduler.total_iter
         for now in (True, False)
     ]
-    assert steps[1] - steps[0] == pytest.approx((52 + 1) * 0.92 / 0.4, abs=3)
+    assert steps[1] - steps[0] == pytest.approx((52 + 1) * (1 - MARGIN) / 0.4, abs=3)
 
 
 def test_where_no_way_has_its_steps_the_nearest_one_is_taken() -> None:

@@ -1,6 +1,7 @@
 """What a budget has room for, by hand; a training that the clock ends early, and goes on as if it had not."""
 
 import io
+import re
 import time
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_steps_are_settled_after_the_features(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Budget, "room", lambda self, before=0.0: 5)
     budget = _budget(600.0, settles_steps=True, evaluations=2)
     run, said = _train(data, tmp_path / "run", budget)
-    assert "steps        5 in the 10 min that are left (planned before: 8)" in said
+    assert re.search(r"steps        5 of \S+ s each in the 10 min that are left \(planned before: 8\)", said)
     config = run.read_config()
     assert (config.scheduler.total_iter, config.eval.eval_interval) == (5, 3)
     checkpoint = run.open_checkpoint("last")
@@ -85,6 +86,19 @@ def test_steps_are_settled_after_the_features(tmp_path: Path, monkeypatch: pytes
     # The learning rate went to the end of its schedule.
     rates = [line for line in run.metrics.read_text().splitlines() if '"train"' in line]
     assert len(rates) == 5
+    # Nothing is left of the steps that were only timed: it is the training of these settings without a clock.
+    alone, _ = _train(data, tmp_path / "alone", None, "scheduler.total_iter=5", "eval.eval_interval=3")
+    first, second = (folder.open_checkpoint("last").weights() for folder in (run, alone))
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_quicker_pace_than_the_plan_had_gives_more_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "timed_steps", lambda self, seconds: [2.0, 4.0])
+    data = write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 2})
+    budget = _budget(60.0, settles_steps=True, step_seconds=30.0, evaluations=1, most_steps=4)
+    run, said = _train(data, tmp_path / "run", budget)
+    assert "steps        4 of 3 s each in the " in said
+    assert run.open_checkpoint("last").progress["step"] == 4
 
 
 def test_a_warm_up_keeps_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
