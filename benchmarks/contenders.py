@@ -63,15 +63,18 @@ _STREET_NATIVE = (
 )
 # In the recipes of the dense head: features from the cache, and all of their augmentation.
 _PMT = ("decoder_head.type=pmt", "decoder_head.output_stride=1", "optimizer.lr=2e-4")
+# As retina.yaml was when these were measured.
+RETINA_TWICE = ("bs=2", "decoder_head.output_stride=1", "decoder_head.feature_dropout=0", "model.backbone_scale=2")
 CONTENDERS: dict[str, dict[str, Contender]] = {
     "drive": {
         "linear": Contender("retina_linear.yaml", _UNCACHED),
         "linear, cached": Contender("retina_linear.yaml", _RETINA_CACHED),
         "LoRA": Contender("retina_linear.yaml", ("model.mode=lora", "optimizer.backbone_lr_factor=0.1")),
         "dense": Contender("retina.yaml"),
+        "dense, scale 2, single pixels": Contender("retina.yaml", RETINA_TWICE),
         "m2f": Contender("retina_m2f.yaml"),
-        "pmt": Contender("retina.yaml", _PMT),
-        "dense without backbone": Contender("retina.yaml", _UNCACHED, blind=True),
+        "pmt": Contender("retina.yaml", (*RETINA_TWICE, *_PMT)),
+        "dense without backbone": Contender("retina.yaml", (*RETINA_TWICE, *_UNCACHED), blind=True),
     },
     "camvid": {
         "linear": Contender("street_linear.yaml", (*_STREET_NATIVE, *_UNCACHED)),

@@ -58,7 +58,7 @@ def wanted_scale(head: str, data: Fingerprint, patch: int) -> float:
     """How much larger the backbone should see the images, were there time for anything.
 
     Where most classes are thin it is the dense head's stem that draws them, and steps are worth more than finer
-    features: DRIVE 56.7 at 2 after 2102 steps, 57.6 at 1 after 1771 of twice the crops. Other heads have features alone.
+    features: DRIVE 56.7 at 2 after 2102 steps, 57.6 at 1 after 1771 of twice the crops. Other heads have only features.
     """
     if is_thin(data, patch):
         return 1.0 if head == "dense" else 2.0
