@@ -13,6 +13,7 @@ TITLES = {"drive": "DRIVE, artery and vein", "camvid": "CamVid, 11 classes"}
 # Okabe and Ito's colours, told apart with every kind of colour vision.
 COLOURS = {
     "dense": "#d55e00",
+    "dense, scale 2, single pixels": "#56b4e9",
     "m2f": "#0072b2",
     "LoRA": "#009e73",
     "pmt": "#cc79a7",
