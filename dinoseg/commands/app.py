@@ -19,9 +19,10 @@ def app(
         ),
     ],
     host: Annotated[
-        str, typer.Option(help="Address to listen on; the default is reached from this machine alone.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 for any that is free.")] = 7860,
+        str | None,
+        typer.Option(help="Address to listen on; 127.0.0.1 when left out, which this machine alone reaches."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 7860 when left out, 0 for any that is free.")] = None,
     checkpoint: CheckpointOption = "best",
     device: DeviceOption = "auto",
     space: Annotated[

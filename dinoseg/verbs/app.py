@@ -16,6 +16,8 @@ from dinoseg.config.loading import is_setting
 from dinoseg.config.unused_keys import note_unused_keys
 from dinoseg.inference.chosen_runs import Chosen, choose_runs, describing_keys
 
+_HOST, _PORT = "127.0.0.1", 7860
+
 
 @dataclass(frozen=True)
 class AppRequest:
@@ -25,15 +27,15 @@ class AppRequest:
         arguments: runs, and ``key=value`` changes of the config of each.
         checkpoint: ``best`` or ``last``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        host: address to listen on.
-        port: 0 for any that is free.
+        host: address to listen on; None for that of this machine alone.
+        port: 0 for any that is free; None for 7860.
     """
 
     arguments: Sequence[str]
     checkpoint: str = "best"
     device: str = "auto"
-    host: str = "127.0.0.1"
-    port: int = 7860
+    host: str | None = None
+    port: int | None = None
 
     def runs(self) -> list[Chosen]:
         """Each run on its own, or a folder of several as one. Raises ValueError where none is given."""
@@ -54,9 +56,11 @@ def run_app(request: AppRequest, console: Console) -> None:
     Raises:
         ValueError: no run, a port in use, or gradio is not installed.
     """
+    host = _HOST if request.host is None else request.host
+    port = _PORT if request.port is None else request.port
     with (
         tempfile.TemporaryDirectory(prefix="dinoseg-app-", ignore_cleanup_errors=True) as folder,
-        listening(request.host, request.port) as listener,
+        listening(host, port) as listener,
     ):
         uploads = Path(folder) / "uploads"
         quiet_environment(uploads)
@@ -67,7 +71,7 @@ def run_app(request: AppRequest, console: Console) -> None:
         for run in shown:
             for note in run.notes:
                 warnings.warn(f"{run.words}: {note}", stacklevel=2)
-        alone = is_loopback(request.host)
+        alone = is_loopback(host)
         stays = (
             "Your pictures stay on this machine." if alone else "Your pictures go to the machine that serves this page."
         )
@@ -77,7 +81,7 @@ def run_app(request: AppRequest, console: Console) -> None:
 
         def say(address: str) -> None:
             words = ", ".join(run.words for run in shown)
-            who = "this machine alone reaches it" if alone else f"whoever reaches {request.host} can use it"
+            who = "this machine alone reaches it" if alone else f"whoever reaches {host} can use it"
             console.print(f"{address}  shows {words}; {who}; Ctrl-C ends it", soft_wrap=True, markup=False)
 
         serve(server, listener, say)

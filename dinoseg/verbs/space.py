@@ -61,8 +61,10 @@ def write_space(request: AppRequest, out: Path, console: Console) -> None:
         out: the new folder; must not exist, or be empty.
 
     Raises:
-        ValueError: no run, ``out`` is in use or cannot be written; see ``export_run``.
+        ValueError: no run, options of a page that is served, or ``out`` is in use or cannot be written; see
+            ``export_run``.
     """
+    _refuse_of_serving(request)
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--space {out}: exists and is not an empty folder; give a new one")
     refuse_unwritable(out, "--space")
@@ -84,6 +86,18 @@ def write_space(request: AppRequest, out: Path, console: Console) -> None:
         soft_wrap=True,
         markup=False,
     )
+
+
+def _refuse_of_serving(request: AppRequest) -> None:
+    """Raises ValueError for options of a page that is served from here."""
+    device = None if request.device == "auto" else request.device
+    options = {"--host": request.host, "--port": request.port, "--device": device}
+    given = [f"{name} {value}" for name, value in options.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"--space starts nothing, and a Space runs where it is put: leave out {', '.join(given)}, or leave out "
+            "--space to see the page"
+        )
 
 
 def _names(runs: list[Chosen]) -> list[str]:

@@ -64,3 +64,13 @@ def test_a_space_holds_the_export_and_what_the_hub_reads(
     capsys.readouterr()
     assert run_cli(["app", "--space", space, run], monkeypatch) == 1
     assert error_of(capsys) == f"error: --space {space}: exists and is not an empty folder; give a new one"
+
+
+def test_a_space_takes_no_option_of_a_page_that_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = tmp_path / "space"
+    for option, value in (("--port", "7860"), ("--host", "0.0.0.0"), ("--device", "cpu")):
+        assert run_cli(["app", "--space", space, tmp_path, option, value], monkeypatch) == 1
+        said = f"error: --space starts nothing, and a Space runs where it is put: leave out {option} {value}, or"
+        assert error_of(capsys).startswith(said) and not space.exists()
