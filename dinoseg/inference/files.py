@@ -3,11 +3,12 @@
 import glob
 import hashlib
 import os
-from collections.abc import Iterable
+import warnings
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dinoseg.data.found_files import list_images, stem_of, suffix_of, without_suffix
+from dinoseg.data.found_files import list_files, list_images, stem_of, suffix_of, without_suffix
 from dinoseg.data.pairs import masks_of_images
 from dinoseg.data.parquet import TableRow
 from dinoseg.data.picture_form import PictureForm
@@ -57,15 +58,17 @@ class InputImage:
 def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputImage]:
     """Files, folders (searched through) and globs, in sorted order, each once; of tables, each row.
 
+    Of a folder the image files are taken; where it has none, its tables. Warns of tables that are left out so.
+
     Args:
         out: the output folder. What predictions write there is never an input, should it lie in an input folder.
 
     Raises:
         ValueError: an input that matches nothing, or is a FIFO or a device; or two that would write the same output.
     """
-    found: dict[Path, InputImage] = {}
+    entries, found = list(inputs), dict[Path, InputImage]()
     own = [] if out is None else [(out / name).resolve() for name in _OUTPUT_FOLDERS]
-    for entry in inputs:
+    for entry in entries:
         path = Path(entry)
         if path.is_dir():
             files = [file for file in list_images(path) if not any(map(file.resolve().is_relative_to, own))]
@@ -90,6 +93,7 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
         found.update((image.path.resolve(), image) for image in matched)
     if not found:
         raise ValueError("no image is named to predict; give IMAGES beside the run: files, a folder, or a quoted glob")
+    _tell_of_tables([Path(entry) for entry in entries if os.path.isdir(entry)], found.values())
     owners: dict[str, Path] = {}
     for image in found.values():
         if image.name in owners:
@@ -99,6 +103,20 @@ def list_inputs(inputs: Iterable[str], out: Path | None = None) -> list[InputIma
             )
         owners[image.name] = image.path
     return list(found.values())
+
+
+def _tell_of_tables(folders: Iterable[Path], images: Collection[InputImage]) -> None:
+    """Warns of parquet files in folders that are left out: image files lie there, too, and are taken."""
+    read = {image.row.table.path.resolve() for image in images if image.row is not None}
+    for folder in folders:
+        left = [file for file in list_files(folder, (TABLE_SUFFIX,)) if file.resolve() not in read]
+        if left:
+            named = list_names([str(file.relative_to(folder)) for file in left], 3)
+            warnings.warn(
+                f"{folder}: its image files are taken, and the parquet files beside them left out ({named}); give these "
+                "by name, too, if they hold images",
+                stacklevel=3,
+            )
 
 
 def _images_of(file: Path) -> list[InputImage]:

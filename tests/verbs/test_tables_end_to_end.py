@@ -1,6 +1,7 @@
 """Parquet folders from check to predict: counts and label maps against numpy."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from helpers.image_tables import squares, write_table
 from helpers.tiny import run_cli, tiny_settings
 from helpers.volume_files import ball, write_volume
 from PIL import Image
+
+from dinoseg.inference.files import list_inputs
 
 CHEAP = ("scheduler.total_iter=2", "eval.crop_size=32", "eval.num_visualizations=0", "trackers=[]")
 
@@ -48,3 +51,16 @@ def test_tables_are_checked_trained_on_evaluated_and_predicted(
     assert run_cli(["predict", tmp_path / "run", volume, file, "--out", tmp_path / "both"], monkeypatch) == 0
     written = {path.name for path in (tmp_path / "both" / "labels").iterdir()}
     assert written == {"a.png", "b.png", "v.nii.gz"}
+
+
+def test_tables_beside_pictures_are_left_out_and_named(tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    table = write_table(folder / "data" / "val-0.parquet", squares(2, 1), ["x.png", "y.png"])
+    (folder / "a.png").touch()
+    said = r"mixed: its image files are taken, and the parquet files beside them left out \(data/val-0\.parquet\); give"
+    with pytest.warns(UserWarning, match=said):
+        assert [image.name for image in list_inputs([str(folder)])] == ["a"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [image.name for image in list_inputs([str(folder), str(table)])] == ["a", "x", "y"]
+        assert [image.name for image in list_inputs([str(table.parent)])] == ["x", "y"]
