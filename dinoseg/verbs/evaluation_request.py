@@ -7,13 +7,13 @@ from pathlib import Path
 from rich.console import Console
 
 from dinoseg.config.loading import is_setting
-from dinoseg.config.unused_keys import note_unused_keys
+from dinoseg.config.unused_keys import note_other_keys, note_unused_keys
 from dinoseg.evaluation.shards import Shard
 from dinoseg.inference.chosen_head import ChosenHead
 from dinoseg.inference.chosen_runs import choose_runs, describing_keys
 from dinoseg.verbs.evaluate import evaluate_shard, merge_run
 from dinoseg.verbs.evaluate_folds import evaluate_chosen, refuse_parts_of_folds
-from dinoseg.verbs.score import evaluate_label_maps
+from dinoseg.verbs.score import USED_KEYS, evaluate_label_maps
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ def _score(request: EvaluationRequest, console: Console) -> None:
     if request.runs:
         raise ValueError(f"--predictions scores label maps without a run; leave out {', '.join(request.runs)}")
     evaluate_label_maps(request.predictions, request.masks, request.settings, request.out, console)
+    why = "label maps are counted as they are, without a model"
+    note_other_keys(request.settings, USED_KEYS, "eval --predictions", why)
 
 
 def _refuse(reason: str, request: EvaluationRequest, options: Sequence[str]) -> None:

@@ -38,6 +38,15 @@ from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.messages import list_names
 from dinoseg.verbs.figures_folder import refuse_figures_of_run
 
+# Keys that say what label ids mean, which pixels count, and what is measured.
+USED_KEYS = (
+    *("datasets.root", "datasets.train", "datasets.val", "datasets.regions", "datasets.slice_axis"),
+    *("datasets.classes", "datasets.ignore", "datasets.reduce_zero_label", "eval.reduce_zero_label"),
+    *("datasets.colour_tolerance", "decoder_head.num_classes"),
+    *("eval.absent_classes", "eval.beta", "eval.boundary_iou", "eval.boundary_width", "eval.cldice"),
+    *("eval.compute_metric_per_image", "eval.max_val_samples"),
+)
+
 
 def evaluate_label_maps(
     predictions: Path, masks: Path, settings: Iterable[str], out: Path | None, console: Console

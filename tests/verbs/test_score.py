@@ -10,6 +10,9 @@ import pytest
 from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
 from PIL import Image
 
+from dinoseg.config.schema import all_keys
+from dinoseg.verbs.score import USED_KEYS
+
 CLASSES = "datasets.classes={0: back, 1: vessel, 2: lesion}"
 
 
@@ -146,6 +149,20 @@ def test_a_long_list_of_classes_is_a_setting_not_a_path(tmp_path: Path, monkeypa
     many = ", ".join(f"{number}: class_{number:03}" for number in range(150))
     assert score(tmp_path, monkeypatch, f"datasets.classes={{{many}}}") == 0
     assert read(tmp_path / "pred" / "eval")["mIoU"] == 100
+
+
+def test_keys_of_a_model_are_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert set(USED_KEYS) <= {entry.key for entry in all_keys()}
+    write_maps(tmp_path / "true", {"a": [[0, 1]]})
+    write_maps(tmp_path / "pred", {"a": [[0, 1]]})
+    used = (CLASSES, "datasets.ignore=9", "eval.absent_classes=zero", "eval.boundary_iou=true", "device=cpu")
+    assert score(tmp_path, monkeypatch, *used) == 0
+    assert "no effect" not in capsys.readouterr().err
+    assert score(tmp_path, monkeypatch, CLASSES, "bs=4", "eval.use_tta=true", "datasets.bands=[1]") == 0
+    said = "note: no effect on eval --predictions: bs=4, eval.use_tta=true, datasets.bands=[1]; label maps are counted"
+    assert said in capsys.readouterr().err
 
 
 SCENES = ("aachen/aachen_000000_000019", "aachen/aachen_000001_000019", "bochum/bochum_000000_000313")
