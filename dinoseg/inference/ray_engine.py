@@ -58,15 +58,13 @@ def predict_with_ray(
         One outcome for each image, in order.
 
     Raises:
-        ValueError: Ray is not installed or does not start, too few workers, not a run folder, no such checkpoint, or a
-            worker failed.
+        ValueError: Ray is not installed or does not start, too few workers, or a worker failed.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"--workers {workers}: give 1 or more")
     if any(image.row is not None for image in images):
         raise ValueError("--engine ray: rows of parquet files are predicted without Ray; leave --engine out")
     ray, errors = _import_ray()
-    job.run.open()  # what an actor would stumble on is said before a cluster is started
     started_here = not ray.is_initialized()
     if started_here:
         _start(ray)

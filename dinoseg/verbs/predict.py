@@ -85,37 +85,49 @@ def predict_run(
     overrides = [entry for entry in entries if is_setting(entry)]
     run = run.with_overrides(overrides)
     with joined_processes():
+        images = _marked_inputs([entry for entry in entries if entry not in overrides], outputs)
+        opened = run.open()
+        _refuse_unfit(opened, images, outputs)
         # The list of one process is that of all: the folder may change while they start.
-        images = list_inputs((entry for entry in entries if entry not in overrides), outputs.path)
-        if outputs.mask_ignored is not None:
-            images = with_masks(images, outputs.mask_ignored)
-        if outputs.regions is not None:
-            images = with_regions(images, outputs.regions)
-        marked = [Pair(image.name, image.path, image.mask, region=image.region) for image in images]
-        refuse_misfits(misfits_of_pictures(marked), "--regions or --mask-ignored")
-        if outputs.of_maps and outputs.of_pictures:
-            raise ValueError(
-                f"{outputs.of_maps} is of maps, --regions and --mask-ignored are of whole pictures; leave one out"
-            )
-        if outputs.of_maps:
-            refuse_unplaced((image.path for image in images), outputs.vector, outputs.of_maps)
-            _refuse_as_pictures(run.open(), outputs.of_maps)
-        if outputs.probabilities.top is not None:
-            outputs.probabilities.check(run.open().label_space)
-        _refuse_patches_of_maps(run, images, outputs)
         images = from_first_process(images)
         with ExitStack() as held:
             with failing_together():
                 if process_rank() == 0:
                     held.enter_context(locked_predictions(outputs.path))
             if engine == "ray":
-                summary = _by_ray(RayJob(run, outputs), images, workers, console)
+                summary = _by_ray(RayJob(run, outputs), opened, images, workers, console)
             else:
-                summary = predict_files(PredictionJob(Predictor.load(run.open()), outputs), images, console)
+                summary = predict_files(PredictionJob(Predictor.load(opened), outputs), images, console)
         if process_rank() == 0:
             note_unused_keys(overrides, "predict", describing_keys(run))
             _report(summary, outputs.path, console)
     return summary
+
+
+def _marked_inputs(entries: list[str], outputs: OutputFolder) -> list[InputImage]:
+    """The images, with the true masks and the regions that are to be minded."""
+    images = list_inputs(entries, outputs.path)
+    if outputs.mask_ignored is not None:
+        images = with_masks(images, outputs.mask_ignored)
+    if outputs.regions is not None:
+        images = with_regions(images, outputs.regions)
+    marked = [Pair(image.name, image.path, image.mask, region=image.region) for image in images]
+    refuse_misfits(misfits_of_pictures(marked), "--regions or --mask-ignored")
+    return images
+
+
+def _refuse_unfit(opened: Opened, images: Sequence[InputImage], outputs: OutputFolder) -> None:
+    """Raises ValueError for options that do not fit the run or the images: before anything is loaded."""
+    if outputs.of_maps and outputs.of_pictures:
+        raise ValueError(
+            f"{outputs.of_maps} is of maps, --regions and --mask-ignored are of whole pictures; leave one out"
+        )
+    if outputs.of_maps:
+        refuse_unplaced((image.path for image in images), outputs.vector, outputs.of_maps)
+        _refuse_as_pictures(opened, outputs.of_maps)
+    if outputs.probabilities.top is not None:
+        outputs.probabilities.check(opened.label_space)
+    _refuse_patches_of_maps(opened, images, outputs)
 
 
 def _refuse_engine(engine: str, workers: int | None) -> None:
@@ -127,7 +139,7 @@ def _refuse_engine(engine: str, workers: int | None) -> None:
 
 
 def _refuse_as_pictures(opened: Opened, options: str) -> None:
-    """Raises ValueError for options of maps where this run predicts maps as pictures: asked before it is loaded."""
+    """Raises ValueError for options of maps where this run predicts maps as pictures."""
     for member in opened.members:
         size = member.config.transforms.eval.img_size
         if size is not None:
@@ -188,9 +200,9 @@ def _do_parts(job: PredictionJob, image: InputImage, parts: int, advance: Callab
     return outcome
 
 
-def _refuse_patches_of_maps(run: Chosen, images: Sequence[InputImage], outputs: OutputFolder) -> None:
-    """Raises ValueError where patches of maps were to have least sizes: before anything is loaded."""
-    if outputs.of_pictures or not run.open().config.eval.least_patches:
+def _refuse_patches_of_maps(opened: Opened, images: Sequence[InputImage], outputs: OutputFolder) -> None:
+    """Raises ValueError where patches of maps were to have least sizes."""
+    if outputs.of_pictures or not opened.config.eval.least_patches:
         return
     for image in images:
         if image.row is None and is_map(image.path):
@@ -200,14 +212,16 @@ def _refuse_patches_of_maps(run: Chosen, images: Sequence[InputImage], outputs: 
             )
 
 
-def _by_ray(job: RayJob, images: list[InputImage], workers: int | None, console: Console) -> PredictionSummary:
+def _by_ray(
+    job: RayJob, opened: Opened, images: list[InputImage], workers: int | None, console: Console
+) -> PredictionSummary:
     if process_count() > 1:
         raise ValueError("--engine ray starts its own workers; run it without torchrun or accelerate launch")
     with image_progress(console, len(images), "predicting with Ray") as advance:
         summary = summarise(predict_with_ray(job, images, workers, advance))
-    members = job.run.open().members
+    members = opened.members
     origins, decisions = [member.origin for member in members], [member.decision for member in members]
-    job.outputs.record(summary, job.run.read_labels(), origins, decisions)
+    job.outputs.record(summary, opened.label_space, origins, decisions)
     return summary
 
 

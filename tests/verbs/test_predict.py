@@ -22,6 +22,7 @@ from dinoseg.data.masks import read_mask
 from dinoseg.inference.chosen_runs import choose_runs
 from dinoseg.inference.files import InputImage, list_inputs, with_masks
 from dinoseg.inference.job import OpenedImage, PredictionJob
+from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.prediction import Prediction
@@ -68,6 +69,15 @@ def test_finished_outputs_are_kept(
     assert _contents(out) == contents
     assert _predict(run, images, out, monkeypatch, "--overwrite") == everything
     assert _contents(out) == contents
+
+
+def test_a_run_is_opened_once(finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    data, run = finished
+    opened, opens = [], ChosenRun.open
+    monkeypatch.setattr(ChosenRun, "open", lambda chosen: opened.append(chosen) or opens(chosen))
+    probabilities = ("--probabilities", "--top-k", "2", "--confidence")
+    assert _predict(run, data / "val" / "images", tmp_path / "out", monkeypatch, *probabilities)
+    assert len(opened) == 1
 
 
 def test_a_second_process_is_refused_before_the_model_is_loaded(
