@@ -11,7 +11,7 @@ import numpy as np
 
 from dinoseg.inference.chosen_runs import Chosen
 from dinoseg.inference.files import InputImage
-from dinoseg.inference.job import PredictionJob
+from dinoseg.inference.job import PredictionJob, as_asked
 from dinoseg.inference.outputs import Outcome, OutputFolder
 from dinoseg.inference.predictor import Predictor
 
@@ -28,7 +28,7 @@ class PredictionActor:
     """One worker: loads the run once, then fills the output folder image by image."""
 
     def __init__(self, job: RayJob) -> None:
-        self.job = PredictionJob(Predictor.load(job.run.open()), job.outputs)
+        self.job = PredictionJob(Predictor.load(as_asked(job.run.open(), job.outputs)), job.outputs)
 
     def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Rows of ``index``, ``path``, ``name``, ``mask`` and ``region`` to rows of outcomes.

@@ -13,7 +13,7 @@ from dinoseg.data.georeference import misfits_of_pictures, refuse_misfits
 from dinoseg.data.pairs import Pair
 from dinoseg.inference.chosen_runs import Chosen, Opened, describing_keys
 from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_regions
-from dinoseg.inference.job import PredictionJob
+from dinoseg.inference.job import PredictionJob, as_asked
 from dinoseg.inference.map_polygons import refuse_unplaced
 from dinoseg.inference.maps import is_map
 from dinoseg.inference.outputs import Outcome, OutputFolder, PredictionSummary, summarise
@@ -86,7 +86,7 @@ def predict_run(
     run = run.with_overrides(overrides)
     with joined_processes():
         images = _marked_inputs([entry for entry in entries if entry not in overrides], outputs)
-        opened = run.open()
+        opened = as_asked(run.open(), outputs)
         _refuse_unfit(opened, images, outputs)
         # The list of one process is that of all: the folder may change while they start.
         images = from_first_process(images)

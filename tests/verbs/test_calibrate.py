@@ -296,6 +296,28 @@ def test_a_damaged_file_is_named(run: Path, changes: dict[str, Any], said: str) 
     _write(run)
 
 
+def test_label_maps_alone_do_not_ask_for_it(
+    run: Path,
+    trained: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    images, out, broken = trained[0] / "test/images", tmp_path / "out", tmp_path / "broken"
+    _write(run, temperature=2.0)
+    assert run_cli(["predict", run, images, "--out", out], monkeypatch) == 0
+    shutil.copytree(run, broken)
+    (broken / "calibration.json").write_text("{")
+    capsys.readouterr()
+    assert run_cli(["predict", broken, images, "--out", out], monkeypatch) == 0
+    said = capsys.readouterr()
+    assert "0 predicted, 2 already there" in said.out and not said.err
+    for asked in (["--confidence"], ["--overlay-uncertainty"], ["eval.tuned=true"]):
+        assert run_cli(["predict", broken, images, "--out", tmp_path / "other", *asked], monkeypatch) == 1
+        error = capsys.readouterr().err
+        assert f"error: {broken}/calibration.json: damaged (" in error and "write it anew with `dinoseg calib" in error
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
