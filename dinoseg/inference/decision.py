@@ -6,6 +6,8 @@ from typing import Any
 from dinoseg.config import Config
 from dinoseg.run_folder.calibration_file import CalibrationRecord, LeastPatches, TunedWeights
 
+Found = TunedWeights | LeastPatches
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -15,9 +17,13 @@ class Asked:
     noun: str
     option: str
 
+    def found_by(self, found: Found | None = None) -> str:
+        """The option with a value: the figure that it was found for before, else one that there is."""
+        return f"{self.option} {'dice' if found is None else found.figure.lower()}"
 
-_TUNED = Asked("eval.tuned", "weights of classes", "--tune dice")
-_PATCHES = Asked("eval.least_patches", "least sizes of patches", "--patches dice")
+
+_TUNED = Asked("eval.tuned", "weights of classes", "--tune")
+_PATCHES = Asked("eval.least_patches", "least sizes of patches", "--patches")
 
 
 def asked_of_calibration(config: Config) -> list[Asked]:
@@ -51,20 +57,23 @@ class Decision:
         Raises:
             ValueError: something is asked for that was not found for these weights of the model, or not of each class.
         """
-        if record is None:
-            record_of: dict[str, TunedWeights | LeastPatches | None] = {}
-        else:
-            record_of = {_TUNED.key: record.tuned, _PATCHES.key: record.least_patches}
-        for asked in asked_of_calibration(config):
-            found = record_of.get(asked.key)
-            command = f"`dinoseg calibrate {words} {asked.option}`"
+        known: dict[str, Found | None] = {}
+        if record is not None:
+            known = {_TUNED.key: record.tuned, _PATCHES.key: record.least_patches}
+        wanted = asked_of_calibration(config)
+        command = " ".join([f"dinoseg calibrate {words}", *(asked.found_by(known.get(asked.key)) for asked in wanted)])
+        for asked in wanted:
+            found = known.get(asked.key)
             if found is None:
-                raise ValueError(f"{asked.key}=true: {words} has no {asked.noun}; run {command} first")
+                raise ValueError(
+                    f"{asked.key}=true: {words} has no {asked.noun}; run `{command}` (or iou) first, which keeps them "
+                    "where they help"
+                )
             length = len(found.weights if isinstance(found, TunedWeights) else found.pixels)
             if length != num_classes:
                 raise ValueError(
                     f"calibration.json of {words}: {asked.noun}: {length} found, one for each of {num_classes} classes "
-                    f"expected; write it anew with {command}"
+                    f"expected; write it anew with `{command}`"
                 )
         if record is None:
             return Decision()
@@ -73,8 +82,7 @@ class Decision:
             how, other = ("with", "true") if least.tuned else ("without", "false")
             raise ValueError(
                 f"eval.least_patches=true: the least sizes of patches of {words} were found {how} weights of classes; "
-                f"give eval.tuned={other}, too, or find them anew with `dinoseg calibrate {words} {_PATCHES.option}"
-                f"{'' if least.tuned else ' ' + _TUNED.option}`"
+                f"give eval.tuned={other}, too, or find them anew with `{command}`"
             )
         return Decision(
             record.temperature,

@@ -113,8 +113,8 @@ def _tell_of_tables(folders: Iterable[Path], images: Collection[InputImage]) -> 
         if left:
             named = list_names([str(file.relative_to(folder)) for file in left], 3)
             warnings.warn(
-                f"{folder}: its image files are taken, and the parquet files beside them left out ({named}); give these "
-                "by name, too, if they hold images",
+                f"{folder}: its image files are taken, and the parquet files beside them left out ({named}); give "
+                "these by name, too, if they hold images",
                 stacklevel=3,
             )
 

@@ -138,5 +138,5 @@ def _refuse_calibrated(config: Config) -> None:
     for asked in asked_of_calibration(config):
         raise ValueError(
             f"{asked.key}=true: {asked.noun} are found once a run is trained, by `dinoseg calibrate RUN "
-            f"{asked.option}`; leave it out of the training, and give it to eval and predict"
+            f"{asked.found_by()}`; leave it out of the training, and give it to eval and predict"
         )
