@@ -15,6 +15,7 @@ from dinoseg.evaluation.volume_figures import counts_by_volume
 from dinoseg.run_folder.ensemble_folder import is_ensemble
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation, read_evaluation, read_evaluation_folder
+from dinoseg.zoo.address import is_address
 
 # With fewer images, not even a difference of one sign in all of them is beyond chance (sign test: 2 * 0.5 ** 5 > 5 %).
 # The bootstrap alone would call it so, since resamples of few images hardly vary.
@@ -116,6 +117,11 @@ def read_compared(folder: Path, split: str) -> RecordedEvaluation:
     Raises:
         ValueError: there is none, or its files are damaged or of two evaluations; names the command that makes it.
     """
+    if is_address(str(folder)):
+        raise ValueError(
+            f"{folder}: what is on the Hub has no figures by image, which a comparison needs; make them with "
+            f"`dinoseg eval {folder} datasets.root=DATA --split {split} --out FIGURES`, and compare FIGURES"
+        )
     if (folder / "eval" / "metrics.json").is_file():
         # Where `eval --predictions` writes, beside the label maps.
         folder = folder / "eval"

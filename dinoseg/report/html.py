@@ -22,7 +22,7 @@ from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import show_label, show_labels
 from dinoseg.report.curves import chart_svg, training_charts
 from dinoseg.report.learning import learned_images
-from dinoseg.report.one_run import refuse_several
+from dinoseg.report.one_run import refuse_other_than_run
 from dinoseg.report.pictures import VIEWS, Picture, choose_images, data_uris, draw_pictures
 from dinoseg.report.reliability import reliability_section
 from dinoseg.report.summary import is_figure, report_head
@@ -62,7 +62,7 @@ def build_report(run: Path, split: str, console: Console, max_images: int = 24, 
         raise ValueError(f"--split {split}: choose {', '.join(_SPLITS)}")
     if max_images < 0:
         raise ValueError(f"--max-images {max_images}: give 0 or more")
-    refuse_several(run)
+    refuse_other_than_run(run)
     folder, overrides = RunFolder(run), tuple(overrides)
     _, label_space = folder.read_config(overrides), folder.read_labels()
     note_unused_keys(overrides, "report")

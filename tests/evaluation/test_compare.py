@@ -171,6 +171,9 @@ def test_what_is_not_there_is_named_with_the_command(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="neither a run folder") as caught:
         compare(first, tmp_path)
     assert "dinoseg eval --predictions" in str(caught.value)
+    with pytest.raises(ValueError, match="hf:user/x: what is on the Hub has no figures by image") as caught:
+        compare(first, Path("hf:user/x"), "test")
+    assert "`dinoseg eval hf:user/x datasets.root=DATA --split test --out FIGURES`" in str(caught.value)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("")
     SPACE.save(tmp_path / "run" / "labels.json")

@@ -344,6 +344,9 @@ def test_a_run_without_evaluation_says_what_to_do(copied: Path) -> None:
         build_report(copied, "all", QUIET)
     with pytest.raises(ValueError, match="not a run folder"):
         build_report(copied / "eval", "val", QUIET)
+    said = "hf:user/x: as on the Hub, without curves and .* dinoseg export hf:user/x FOLDER, then dinoseg eval FOLDER"
+    with pytest.raises(ValueError, match=said):
+        build_report(Path("hf:user/x"), "val", QUIET)
     assert (copied / "report.html").read_bytes() == before
 
 
