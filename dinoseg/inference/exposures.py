@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dinoseg.data.bands import Picture, shown_picture
+from dinoseg.data.bands import BandPicture, Picture, shown_picture
 from dinoseg.data.picture_form import PictureForm
 
 ImageSource = str | Path | Image.Image | np.ndarray
@@ -38,3 +38,13 @@ class Exposures:
     def shown(self) -> Image.Image:
         """RGB, which overlays are drawn on."""
         return shown_picture(next(iter(self.pictures.values())))
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether its pixels are all the same, in every picture."""
+        return all(_is_constant(picture) for picture in self.pictures.values())
+
+
+def _is_constant(picture: Picture) -> bool:
+    values = picture.values if isinstance(picture, BandPicture) else np.asarray(picture)
+    return bool((values == values[:1, :1]).all())

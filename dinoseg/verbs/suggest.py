@@ -24,7 +24,7 @@ from dinoseg.inference.next_labels import choose_next, image_vector
 from dinoseg.inference.predictor import Predictor
 from dinoseg.system.bars import image_progress
 from dinoseg.system.files import refuse_unwritable, replace_text, replaced_file
-from dinoseg.system.messages import printable, spreadsheet_text, system_error
+from dinoseg.system.messages import list_names, printable, spreadsheet_text, system_error
 from dinoseg.verbs.predict import runs_and_images
 
 LIST, SHEET = "suggestions.csv", "contact_sheet.png"
@@ -54,6 +54,7 @@ class _Judged:
     image: InputImage
     uncertainty: float
     vector: Float[np.ndarray, " channels"]
+    is_blank: bool
 
 
 def suggest(
@@ -107,6 +108,7 @@ def suggest(
         _contact_sheet(predictor, suggestions).save(temporary)
     for reason in unread:
         console.print(f"note: images with labels are not known, and may be suggested: {reason}", markup=False)
+    _tell_of_blanks(judged, console)
     # Those of the data say which images have labels.
     used = [entry.partition("=")[0] for entry in settings if entry.startswith("datasets.")]
     note_unused_keys(settings, "suggest", (*describing_keys(chosen), *used))
@@ -161,13 +163,26 @@ def _judge(predictor: Predictor, images: Sequence[InputImage], console: Console)
                 exposures = image.exposures(predictor.forms)
                 uncertainty = predictor.predict(exposures, confidence=True).uncertainty
                 assert uncertainty is not None
-                judged.append(_Judged(image, float(uncertainty.mean()), image_vector(predictor, exposures)))
+                vector = image_vector(predictor, exposures)
+                judged.append(_Judged(image, float(uncertainty.mean()), vector, exposures.is_blank))
             except ValueError as error:
                 failed.append(str(error))
             except OSError as error:
                 failed.append(system_error(error))
             advance()
     return judged, failed
+
+
+def _tell_of_blanks(judged: Sequence[_Judged], console: Console) -> None:
+    blank = [printable(entry.image.path.name) for entry in judged if entry.is_blank]
+    if blank:
+        console.print(
+            f"note: {len(blank)} of {len(judged)} images are blank (one colour all over), with nothing to label: "
+            f"{list_names(blank)}; leave them out",
+            soft_wrap=True,
+            markup=False,
+            highlight=False,
+        )
 
 
 def _as_csv(suggestions: Sequence[Suggestion]) -> str:

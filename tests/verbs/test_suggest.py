@@ -74,6 +74,20 @@ def test_a_damaged_picture_is_named_and_the_others_are_ranked(
     assert "5 of 5 images" in said.out and f"error: {pictures / 'bad.png'}: " in said.err
 
 
+def test_blank_pictures_are_named(
+    finished: tuple[Path, Path],
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Image.new("RGB", (48, 40), (7, 8, 9)).save(pictures / "covered.png")
+    Image.new("L", (48, 40)).save(pictures / "black.png")
+    assert run_cli(["suggest", finished[1], pictures, "--n", "2", "--out", tmp_path / "out"], monkeypatch) == 0
+    said = "note: 2 of 7 images are blank (one colour all over), with nothing to label: black.png, covered.png; leave"
+    assert said in capsys.readouterr().out
+
+
 def test_a_run_whose_data_is_gone_says_so(
     finished: tuple[Path, Path],
     pictures: Path,
