@@ -14,7 +14,7 @@ from dinoseg.system.text_tables import column_of, parse_structured, read_utf8, t
 IGNORED = "(ignored)"
 _ID_COLUMNS = ("id", "label id", "label_id", "pixel value", "value", "index", "class_id", "label")
 _NAME_COLUMNS = ("name", "class", "class_name", "class name", "category")
-_COLOUR_COLUMNS = ("colour", "color", "rgb", "hex")
+_COLOUR_WORDS = ("colour", "color", "rgb", "hex")
 # What a feature of a card is called whose names are those of pixels.
 _PIXEL_CLASSES = ("classes", "class_names", "pixel_classes", "semantic_classes")
 _FORMATS = "a text file with a name a line, or a CSV (id,name), JSON or YAML file"
@@ -146,7 +146,7 @@ def _lines(path: Path, text: str) -> NamedClasses:
 def _table(path: Path, text: str) -> NamedClasses:
     rows = table_rows(path, text)
     header = [cell.lower() for cell in rows[0]] if rows else []
-    label, name, colour = (column_of(header, names) for names in (_ID_COLUMNS, _NAME_COLUMNS, _COLOUR_COLUMNS))
+    label, name, colour = (column_of(header, names) for names in (_ID_COLUMNS, _NAME_COLUMNS, _COLOUR_WORDS))
     channels = [header.index(letter) for letter in "rgb"] if set("rgb") <= set(header) else []
     start = 1
     if name is None:
@@ -169,7 +169,7 @@ def _table(path: Path, text: str) -> NamedClasses:
                 where,
                 _label(where, row[label]),
                 row[name],
-                (row[colour] or None) if colour is not None else None,
+                None if colour is None else _colour(where, row[colour]),
             )
     return named
 
@@ -188,7 +188,7 @@ def _structured(path: Path, text: str) -> NamedClasses:
         for index, entry in enumerate(content):
             where = f"{path}, [{index}]"
             if isinstance(entry, Mapping) and "id" in entry and "name" in entry:
-                _add(named, where, _label(where, entry["id"]), str(entry["name"]))
+                _add(named, where, _label(where, entry["id"]), str(entry["name"]), _colour_of(where, entry))
             elif isinstance(entry, str):
                 _add(named, where, index, entry)
             else:
@@ -207,7 +207,7 @@ def _add_entry(named: NamedClasses, where: str, key: Any, value: Any) -> None:
             f"{where}: is made of several labels {value} (a region of nnU-Net's); give each label one name"
         )
     elif isinstance(value, Mapping) and "name" in value:
-        _add(named, where, _label(where, key), str(value["name"]), value.get("colour"))
+        _add(named, where, _label(where, key), str(value["name"]), _colour_of(where, value))
     elif isinstance(value, str):
         _add(named, where, _label(where, key), value)
     else:
@@ -223,8 +223,25 @@ def _label(where: str, text: Any) -> int | str:
     raise ValueError(f"{where}: {word!r} is neither a label id nor a colour (#rrggbb)")
 
 
+def _colour_of(where: str, entry: Mapping[Any, Any]) -> str | None:
+    """What a class is drawn in, where its entry says so."""
+    return _colour(where, next((entry[word] for word in _COLOUR_WORDS if entry.get(word)), None))
+
+
+def _colour(where: str, said: Any) -> str | None:
+    """``#rrggbb`` of a text, or of three numbers; None of nothing."""
+    if said is None or said == "":
+        return None
+    if isinstance(said, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", said.strip()):
+        return said.strip().lower()
+    channels = said if isinstance(said, list) else str(said).strip("()[] ").split(",")
+    if len(channels) != 3:
+        raise ValueError(f"{where}: {said!r} is no colour; write '#rrggbb' or three numbers of 0 to 255")
+    return _hex(where, [str(channel).strip() for channel in channels])
+
+
 def _hex(where: str, channels: Iterable[str]) -> str:
-    values = [int(value) if str(value).isdecimal() else 256 for value in channels]
+    values = [int(value) if value.isdecimal() else 256 for value in channels]
     if max(values) > 255:
         raise ValueError(f"{where}: a colour is three numbers of 0 to 255")
     return "#{:02x}{:02x}{:02x}".format(*values)

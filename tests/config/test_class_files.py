@@ -56,6 +56,20 @@ def test_colours_to_draw_with_and_labels_that_count_nowhere(tmp_path: Path) -> N
     assert named.ignore == [9]
 
 
+SPELLINGS = {
+    "c.json": '{"0": {"name": "sky", "color": "#0000FF"}, "4": {"name": "road"}}',
+    "c.yaml": "0: {name: sky, colour: '0,0,255'}\n4: {name: road, color: }\n",
+    "coco.json": '{"categories": [{"id": 0, "name": "sky", "color": [0, 0, 255]}, {"id": 4, "name": "road"}]}',
+    "c.csv": "id,name,color\n0,sky,#0000ff\n4,road,\n",
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_a_colour_is_read_in_either_spelling(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(SPELLINGS[name])
+    assert read_classes(str(tmp_path / name)).classes == {0: {"name": "sky", "colour": "#0000ff"}, 4: "road"}
+
+
 def test_a_table_without_ids_counts_what_counts_nowhere(tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text("name\nbackground\n(ignored)\nvein\n")
     named = read_classes(str(tmp_path / "classes.csv"))
@@ -74,6 +88,11 @@ BAD = {
     "one column": ("c.csv", "id,name\n0\n", r"c\.csv, line 2: '0' has too few columns"),
     "no id": ("c.csv", "id,name\nx,sky\n", r"c\.csv, line 2: 'x' is neither a label id nor a colour"),
     "no colour": ("c.csv", "name,r,g,b\nsky,0,0,300\n", r"c\.csv, line 2: a colour is three numbers of 0 to 255"),
+    "a word for a colour": (
+        "d.json",
+        '{"0": {"name": "sky", "color": "blue"}}',
+        r"d\.json, '0': 'blue' is no colour; write '#rrggbb' or three numbers",
+    ),
     "a region": ("d.json", '{"labels": {"whole": [1, 2]}}', r"d\.json, 'whole': is made of several labels \[1, 2\]"),
     "no JSON": ("d.json", "{", r"d\.json: cannot be read"),
     "a number": ("d.json", "3", r"d\.json: holds neither a list nor a mapping"),
