@@ -24,7 +24,10 @@ def push(
         bool, typer.Option("--with-pictures", help="Show a few images of the validation in the card.")
     ] = False,
     dry_run: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write what would be sent into a new folder; send nothing.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write what would be sent into a folder (new, or of a dry run); send nothing."
+        ),
     ] = None,
 ) -> None:
     """Put a run on the Hugging Face Hub, from where hf:USER/NAME loads it: what was trained, figures, a card.

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,8 +28,11 @@ FORMAT = 1
 
 # What is loaded; the others are for the eye. Each with the most bytes that it may have, the model apart.
 LOADED_FILES = {LABELS_FILE: 16_000_000, CALIBRATION_FILE: 16_000_000, MODEL_FILE: None}
+# All that a push writes, but for pictures.
+PUSHED_FILES = frozenset({CARD_FILE, CONFIG_FILE, METRICS_FILE, *LOADED_FILES})
 NEEDED_FILES = (LABELS_FILE, MODEL_FILE)
 LARGEST_CONFIG = 1_000_000
+_PICTURE = re.compile(rf"{PICTURES}/\d+\.png")
 
 # Where whoever loads the run has the backbone's weights from: where its authors publish them, a file of whoever trained
 # it, or the model file itself.
@@ -77,6 +81,11 @@ def config_json(config: Config, backbone: BackboneRecord, folder: Path) -> str:
 def is_pushed(document: Any) -> bool:
     """Whether the contents of a config.json are those of a pushed run."""
     return isinstance(document, Mapping) and document.get("library") == LIBRARY
+
+
+def is_pushed_file(name: str) -> bool:
+    """Whether a push writes a file of this name."""
+    return name in PUSHED_FILES or _PICTURE.fullmatch(name) is not None
 
 
 def _described(file: Path) -> dict[str, Any]:

@@ -10,12 +10,10 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, co
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from dinoseg.config.loading import HUB_PREFIX
-from dinoseg.hub.layout import CARD_FILE, CONFIG_FILE, LIBRARY, LOADED_FILES, METRICS_FILE, PICTURES
+from dinoseg.hub.layout import LIBRARY, PUSHED_FILES, is_pushed_file
 from dinoseg.system.messages import list_names, printable
 from dinoseg.zoo.asking import HUB, TIMEOUT_SECONDS, first_line
 
-_OURS = {CARD_FILE, CONFIG_FILE, METRICS_FILE, *LOADED_FILES}
-_OUR_PICTURE = re.compile(rf"{PICTURES}/\d+\.png")
 # As the Hub has it; neither -- nor .. anywhere, and no end that is one of git's.
 _PART = r"[a-zA-Z0-9](?:[\w.-]*\w)?"
 _NAME = re.compile(rf"(?!.*(?:--|\.\.|\.git$)){_PART}/{_PART}", re.ASCII)
@@ -87,8 +85,8 @@ class Target:
                 f"{name}: is there already and public, and --private is given; make it private on "
                 f"{HUB}{name}/settings, or give another name"
             )
-        others = [file for file in files if not _is_ours(file) and file != ".gitattributes"]
-        if info.library_name != LIBRARY and (others or _OURS & set(files)):
+        others = [file for file in files if not is_pushed_file(file) and file != ".gitattributes"]
+        if info.library_name != LIBRARY and (others or PUSHED_FILES & set(files)):
             listed = list_names(sorted(map(printable, others or files)), 3)
             raise ValueError(
                 f"{name}: holds something else than a run of dinoseg ({listed}), which would be overwritten; give "
@@ -112,7 +110,7 @@ class Target:
             ValueError: no right to write there, or no network.
         """
         files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-        stale = [name for name in self.present or () if _is_ours(name) and name not in files]
+        stale = [name for name in self.present or () if is_pushed_file(name) and name not in files]
         with _sending(self.name):
             if self.present is None:
                 HfApi().create_repo(self.name, private=self.private)
@@ -125,10 +123,6 @@ class Target:
                 commit_message=message,
             )
         return str(commit.oid)
-
-
-def _is_ours(name: str) -> bool:
-    return name in _OURS or _OUR_PICTURE.fullmatch(name) is not None
 
 
 @contextmanager

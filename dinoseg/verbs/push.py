@@ -9,6 +9,7 @@ from rich.console import Console
 
 from dinoseg import __version__
 from dinoseg.config.loading import HUB_PREFIX
+from dinoseg.hub.layout import CONFIG_FILE, PICTURES, is_pushed, is_pushed_file
 from dinoseg.hub.sending import Target, checked_name
 from dinoseg.inference.opening import ChosenRun
 from dinoseg.report.card_front_matter import Licence
@@ -17,6 +18,7 @@ from dinoseg.run_folder.ensemble_folder import EnsembleFolder, is_ensemble
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.lock import refuse_while_trained
 from dinoseg.system.files import named_errors, refuse_unwritable
+from dinoseg.system.json_files import load_json
 from dinoseg.system.messages import list_names
 from dinoseg.system.whole_folder import whole_folder
 from dinoseg.verbs.push_contents import PushContents, PushedParts, write_push_contents
@@ -33,7 +35,7 @@ class PushOptions:
         private: into a private repository.
         with_backbone: with the whole backbone, adapters merged.
         with_pictures: with pictures of the validation.
-        dry_run: a new folder for the files, in place of the Hub; None sends them.
+        dry_run: a folder for the files, in place of the Hub, new or of an earlier dry run; None sends them.
     """
 
     checkpoint: str = "best"
@@ -64,6 +66,7 @@ def push_run(run: str, repository: str, options: PushOptions, console: Console) 
         address = f"{HUB_PREFIX}{options.dry_run}"
         with named_errors(options.dry_run), whole_folder(options.dry_run) as folder:
             contents = write_push_contents(opened, checkpoint, folder, what)
+            _remove_earlier(options.dry_run)
         seen = (
             "private" if options.private else "public unless its owner's default is another, or as it is there already"
         )
@@ -100,8 +103,31 @@ def _refuse_other_than_run(run: str, name: str) -> None:
 
 def _refuse_used(folder: Path) -> None:
     refuse_unwritable(folder, "--dry-run")
-    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"--dry-run {folder}: exists and is not an empty folder; give a new one")
+    if os.path.lexists(folder) and not (folder.is_dir() and (_is_dry_run(folder) or not any(folder.iterdir()))):
+        raise ValueError(f"--dry-run {folder}: exists, and is neither empty nor of an earlier dry run; give a new one")
+
+
+def _is_dry_run(folder: Path) -> bool:
+    """Whether an earlier dry run wrote all that lies there."""
+    try:
+        if folder.is_symlink() or not is_pushed(load_json(folder / CONFIG_FILE, "")):
+            return False
+    except ValueError:
+        return False
+    return all(_is_of_push(path, path.relative_to(folder).as_posix()) for path in folder.rglob("*"))
+
+
+def _is_of_push(path: Path, name: str) -> bool:
+    if path.is_symlink():
+        return False
+    return name == PICTURES if path.is_dir() else is_pushed_file(name)
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Makes room for what is written anew, of what an earlier dry run wrote alone."""
+    if folder.is_dir() and _is_dry_run(folder):
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _say(contents: PushContents, where: str, options: PushOptions, console: Console) -> None:

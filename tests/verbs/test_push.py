@@ -119,6 +119,18 @@ def test_it_is_evaluated_exported_averaged_and_a_start(
     said = capsys.readouterr().out
     assert "nothing is sent, and hf:whole loads it" in said and "tiny_vit8, sent with the rest" in said
     assert {path.name for path in Path("whole").iterdir()} == WHOLE
+    # A second dry run takes the place of the first; where something else lies, none does.
+    Path("whole/notes.txt").touch()
+    again = ["push", run, NAME, "--with-backbone", "--dry-run", "whole"]
+    refused = _failed(again, monkeypatch, capsys)
+    assert "--dry-run whole: exists, and is neither empty nor of an earlier dry run" in refused
+    Path("whole/notes.txt").unlink()
+    Path("whole/README.md").write_text("of before")
+    Path("whole/pictures").mkdir()
+    Path("whole/pictures/1.png").touch()
+    assert run_cli(again, monkeypatch) == 0
+    assert {path.name for path in Path("whole").iterdir()} == WHOLE
+    assert "of before" not in Path("whole/README.md").read_text()
     root = f"datasets.root={data}"
     assert "hf:whole has no folder of its own for figures; give one with --out" in _failed(
         ["eval", "hf:whole", root], monkeypatch, capsys
@@ -297,7 +309,7 @@ def test_what_cannot_be_pushed_says_why_and_what_to_do(
         "dinoseg push both/2_b user/retina-2; whoever predicts names them all: dinoseg predict hf:user/retina-1 "
         "hf:user/retina-2 IMAGES" in said("both", NAME)
     )
-    assert f"--dry-run {empty}: exists and is not an empty folder; give a new one" in said(
+    assert f"--dry-run {empty}: exists, and is neither empty nor of an earlier dry run; give a new one" in said(
         run, NAME, "--dry-run", empty
     )
 
