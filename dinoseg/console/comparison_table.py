@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from dinoseg.console.columns import add_figures, add_names
 from dinoseg.console.policy_words import percent
 from dinoseg.evaluation.compare import FEWEST_IMAGES, Comparison, Difference, ImageDifference
 
@@ -40,11 +41,9 @@ def _class_table(comparison: Comparison) -> Table:
     of = "" if comparison.volumes is None else f" of {comparison.units}"
     title = f"IoU, %, {comparison.images} images{of} ({comparison.absent_classes})"
     table = Table(title=title, title_justify="left")
-    table.add_column("label id", justify="right")
-    table.add_column("name")
-    for column in ("first", "second", "difference", "95 % interval"):
-        table.add_column(column, justify="right")
-    table.add_column("")
+    add_figures(table, "label\nid")
+    add_names(table, "name")
+    add_figures(table, "first", "second", "difference", "95 % interval", "")
     for label_id, name, difference in comparison.classes:
         table.add_row(str(label_id), escape(name), *_cells(difference))
     table.add_section()
@@ -83,9 +82,8 @@ def _summary(comparison: Comparison) -> str:
 
 def _image_table(title: str, images: Sequence[ImageDifference]) -> Table:
     table = Table(title=f"{title} (mIoU of the image, %)", title_justify="left")
-    table.add_column("image")
-    for column in ("first", "second", "difference"):
-        table.add_column(column, justify="right")
+    add_names(table, "image")
+    add_figures(table, "first", "second", "difference")
     for entry in images:
         table.add_row(escape(entry.name), f"{entry.first:.2f}", f"{entry.second:.2f}", f"{entry.difference:+.2f}")
     return table

@@ -6,6 +6,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from dinoseg.console.columns import add_figures, add_names
 from dinoseg.console.policy_words import (
     ABSENT_CLASSES,
     constant_in_words,
@@ -16,7 +17,10 @@ from dinoseg.console.policy_words import (
 
 # Columns beside IoU, by the names of evaluation/metrics.py; and those that are there when they were measured.
 _COLUMNS = ("Dice", "precision", "recall")
-_OPTIONAL = {"BoundaryIoU": "boundary IoU", "clDice": "clDice"}
+_OPTIONAL = ("BoundaryIoU", "clDice")
+_HEADINGS = {"BoundaryIoU": "boundary\nIoU"}
+# Where all of them are there.
+_NARROW = {"precision": "preci-\nsion", "BoundaryIoU": "bound.\nIoU"}
 
 
 def evaluation_table(contents: dict[str, Any], title: str) -> Table:
@@ -24,16 +28,16 @@ def evaluation_table(contents: dict[str, Any], title: str) -> Table:
     rows, confidence = contents["per_class"], contents["confidence"]
     more = [name for name in _OPTIONAL if name in rows[0]]
     intervals = any(row["IoU_interval"] for row in rows)
-    # Narrow enough for 80 columns with every optional one; longer names fold, figures stay whole.
+    # Narrow enough for 80 columns with every optional one.
     table = Table(title=title, caption=escape(_caption(contents)), box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.title_justify = table.caption_justify = "left"
-    table.add_column("label\nid", justify="right", min_width=5)
-    table.add_column("name", overflow="fold")
-    table.add_column("IoU", justify="right", min_width=6)
+    add_figures(table, "label\nid", least=5)
+    add_names(table, "name")
+    add_figures(table, "IoU", least=6)
     if intervals:
-        table.add_column(f"{confidence['coverage']} %", justify="right", min_width=9)
-    for heading in (*_COLUMNS, *(_OPTIONAL[name] for name in more), "pixels"):
-        table.add_column(heading, justify="right", min_width=max(6, *map(len, heading.split())))
+        add_figures(table, f"{confidence['coverage']} %", least=9)
+    headings = _HEADINGS | (_NARROW if len(more) == len(_OPTIONAL) else {})
+    add_figures(table, *(headings.get(name, name) for name in (*_COLUMNS, *more, "pixels")), least=6)
     for row in rows:
         figures = [percent(row["IoU"])] + ([_interval(row["IoU_interval"], "-", 1)] if intervals else [])
         figures += [percent(row[name]) for name in (*_COLUMNS, *more)]

@@ -5,6 +5,7 @@ from rich.table import Table
 
 from dinoseg.check.check import CheckReport
 from dinoseg.check.split_summary import label_rows
+from dinoseg.console.columns import add_figures, add_names
 from dinoseg.labels.settings import show_label
 
 # More label ids than this, and the rarest are shown: those are what a fold may lack.
@@ -21,9 +22,8 @@ def fold_table(report: CheckReport) -> Table:
     more = len(counted) - len(shown)
     caption = f"the rarest {len(shown)} of {len(counted)}" if more else None
     table = Table(box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left")
-    table.add_column("fold")
-    for number in range(len(rows)):
-        table.add_column(str(number), justify="right")
+    add_names(table, "fold")
+    add_figures(table, *map(str, range(len(rows))))
     table.add_row("pairs", *(fold.pairs_in_words or str(fold.pairs) for fold in report.folds))
     # In the order of the label table.
     for row in sorted(shown, key=lambda row: (row.class_index or 0, row.label_id)):

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from dinoseg.check.check import CheckReport
 from dinoseg.check.split_summary import IGNORED, LabelRow, SplitSummary, label_rows
+from dinoseg.console.columns import add_figures, add_names
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import show_label, show_labels
 
@@ -22,7 +23,7 @@ def class_table(space: LabelSpace, train_pixels: Sequence[int]) -> Table:
     """One line a class, with its share of the training pixels (given by class index); the ignored ids below."""
     ignored = show_labels(space.ignored_ids, space.kind) or "none"
     table = Table(title="labels", caption=f"ignored: {ignored}", title_justify="left", caption_justify="left")
-    _with_columns(table, ["train pixels"])
+    _with_columns(table, ["train\npixels"])
     everything = max(1, sum(train_pixels))
     shown = _SHOWN_OF_MANY if space.num_classes > _MOST_LINES else space.num_classes
     for index, entry in enumerate(space.classes[:shown]):
@@ -37,8 +38,10 @@ def class_table(space: LabelSpace, train_pixels: Sequence[int]) -> Table:
 def label_id_table(report: CheckReport) -> Table:
     """One line a label id, class or not, with its share in every split; ids that nothing names are summed up."""
     summaries = [summary for summary in report.splits if summary.label_pixels]
-    shares = [heading for summary in summaries for heading in (f"{summary.name} pixels", "masks")]
-    table = _with_columns(Table(box=None, pad_edge=False, header_style="bold"), shares)
+    shares = [heading for summary in summaries for heading in (f"{summary.name}\npixels", "masks")]
+    # Three splits want room for names on 80 columns.
+    gap = 1 if len(summaries) > 2 else 2
+    table = _with_columns(Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0)), shares)
     rows = {
         summary.name: {row.label_id: row for row in label_rows(summary, report.label_space)} for summary in summaries
     }
@@ -53,9 +56,11 @@ def label_id_table(report: CheckReport) -> Table:
 
 
 def _with_columns(table: Table, shares: Sequence[str]) -> Table:
-    for heading in ("label id", "class index", "name", *shares):
-        # A long name folds; figures stay whole.
-        table.add_column(heading, justify="left" if heading == "name" else "right", overflow="fold")
+    # Several label ids may be one class.
+    table.add_column("label\nid", justify="right", overflow="fold")
+    add_figures(table, "class\nindex")
+    add_names(table, "name")
+    add_figures(table, *shares)
     return table
 
 

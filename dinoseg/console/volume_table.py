@@ -6,6 +6,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from dinoseg.console.columns import add_figures, add_names
 from dinoseg.console.policy_words import percent
 
 _MOST_VOLUMES = 10
@@ -18,9 +19,8 @@ def volume_table(per_volume: dict[str, Any]) -> Table:
     noun = f"{count} volume{'' if count == 1 else 's'}"
     title = f"by volume: {noun}{f', the {len(shown)} with the lowest mDice' if len(shown) < count else ''}"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left")
-    table.add_column("volume", overflow="fold")
-    for heading in ("slices", "mIoU", "mDice"):
-        table.add_column(heading, justify="right")
+    add_names(table, "volume")
+    add_figures(table, "slices", "mIoU", "mDice")
     for row in shown:
         table.add_row(escape(row["name"]), str(row["slices"]), percent(row["mIoU"]), percent(row["mDice"]))
     table.add_section()

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dinoseg.console.columns import add_figures, add_names
 from dinoseg.importing.data_set import CLASSES_FILE, REPORT_FILE, refuse_used, write_data_set
 from dinoseg.importing.formats import ImportOrder, read_source
 from dinoseg.importing.mask import Overlap
@@ -55,14 +56,9 @@ def _show(report: ImportReport, out: Path, console: Console) -> None:
 
 def _class_table(report: ImportReport) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column, side in (
-        ("id", "right"),
-        ("class", "left"),
-        ("shapes", "right"),
-        ("pixels", "right"),
-        ("share", "right"),
-    ):
-        table.add_column(column, justify="right" if side == "right" else "left")
+    add_figures(table, "id")
+    add_names(table, "class")
+    add_figures(table, "shapes", "pixels", "share")
     total = report.pixels.total()
     for entry in report.source.classes.classes:
         shapes, pixels = report.shapes[entry.label_id], report.pixels[entry.label_id]
