@@ -3,6 +3,7 @@
 import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from traceback import clear_frames
 from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict
 
 import numpy as np
@@ -269,6 +270,9 @@ def _plain_errors(iterator: Iterator[Any], workers: int) -> Iterator[Any]:
         return
     except (ValueError, OSError) as error:
         message = _without_traceback(str(error))
+        # PyTorch's frames hold the error that holds them, and with them the iterator until garbage is collected, which
+        # ends no worker: each would be waited for.
+        clear_frames(error.__traceback__)
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
@@ -276,7 +280,7 @@ def _plain_errors(iterator: Iterator[Any], workers: int) -> Iterator[Any]:
             f"{str(error).rstrip('. ')}: a data loading process was ended from outside, most often because memory, or "
             f"shared memory in a container, ran out; lower num_workers (now {workers}), or give the container more"
         )
-    # Only now nothing holds the iterator any more, and its workers end.
+    # Now nothing holds the iterator any more, and its workers end.
     del iterator
     raise ValueError(message)
 

@@ -1,5 +1,7 @@
 """Samples: determinism whatever the worker, encoding exactly once, and errors that name the file."""
 
+import gc
+import multiprocessing
 import os
 import signal
 from dataclasses import replace
@@ -209,3 +211,15 @@ def test_a_message_with_an_error_in_it_is_whole(workers: int) -> None:
     with pytest.raises(ValueError) as raised:
         list(samples)
     assert str(raised.value) == "train_data[0]: cannot be read: KeyError: 'x'"
+
+
+def test_workers_end_with_the_error_of_one() -> None:
+    before = set(multiprocessing.active_children())
+    samples = samples_of(DataLoader(_Broken(), batch_size=None, num_workers=1))
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match="cannot be read"):
+            list(samples)
+        assert set(multiprocessing.active_children()) <= before
+    finally:
+        gc.enable()

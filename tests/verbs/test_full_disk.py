@@ -98,7 +98,7 @@ def test_data_that_vanishes_in_training_is_named(
 ) -> None:
     run, data = tmp_path / "run", write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 2})
     settings = tiny_settings(
-        data, run, f"num_workers={workers}", "train.cache_features=false", "scheduler.total_iter=60"
+        data, run, f"num_workers={workers}", "train.cache_features=false", "scheduler.total_iter=12"
     )
     with monkeypatch.context() as patch:
         _when_step_is_done(3, lambda: (data / split).rename(tmp_path / "away"), patch)
