@@ -86,6 +86,7 @@ def predict_run(
     run = run.with_overrides(overrides)
     with joined_processes():
         images = _marked_inputs([entry for entry in entries if entry not in overrides], outputs)
+        _refuse_unplaced_images(images, outputs)
         opened = as_asked(run.open(), outputs)
         _refuse_unfit(opened, images, outputs)
         # The list of one process is that of all: the folder may change while they start.
@@ -116,14 +117,20 @@ def _marked_inputs(entries: list[str], outputs: OutputFolder) -> list[InputImage
     return images
 
 
-def _refuse_unfit(opened: Opened, images: Sequence[InputImage], outputs: OutputFolder) -> None:
-    """Raises ValueError for options that do not fit the run or the images: before anything is loaded."""
-    if outputs.of_maps and outputs.of_pictures:
+def _refuse_unplaced_images(images: Sequence[InputImage], outputs: OutputFolder) -> None:
+    """Raises ValueError for options of maps that do not fit the images, whatever the run: before it is opened."""
+    if not outputs.of_maps:
+        return
+    if outputs.of_pictures:
         raise ValueError(
             f"{outputs.of_maps} is of maps, --regions and --mask-ignored are of whole pictures; leave one out"
         )
+    refuse_unplaced((image.path for image in images), outputs.vector, outputs.of_maps)
+
+
+def _refuse_unfit(opened: Opened, images: Sequence[InputImage], outputs: OutputFolder) -> None:
+    """Raises ValueError for options that do not fit the run or the images: before the model is loaded."""
     if outputs.of_maps:
-        refuse_unplaced((image.path for image in images), outputs.vector, outputs.of_maps)
         _refuse_as_pictures(opened, outputs.of_maps)
     if outputs.probabilities.top is not None:
         outputs.probabilities.check(opened.label_space)
