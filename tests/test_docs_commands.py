@@ -192,6 +192,9 @@ def test_every_command_runs(
     base = tmp_path / "reader"
     shutil.copytree(started, base, symlinks=True)
     monkeypatch.chdir(base)
+    # Of the minutes of a plan little goes into measuring.
+    monkeypatch.setattr("dinoseg.verbs.plan._MASKS", (0.3, 1.0))
+    monkeypatch.setattr("dinoseg.verbs.plan._STEPS", (0.3, 1.0))
     for command in shell_commands(page):
         if reason_not_run(command) is not None:
             continue

@@ -7,14 +7,13 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers.another_process import code_at_end, start_cli, wait_until
 from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
 from PIL import Image
 from rich.console import Console
@@ -193,23 +192,20 @@ def test_validation_states_its_subset_everywhere(finished: tuple[Path, Path], mo
 
 
 def test_a_killed_evaluation_leaves_nothing_that_counts(
-    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, run = finished
-    command = [sys.executable, "-m", "dinoseg", "eval", str(run), "--split", "test"]
     # Many small windows: there is time to kill it.
-    command += ["eval.crop_size=16", "eval.stride=8", "eval.batch_size=1"]
+    command = ["eval", run, "--split", "test", "eval.crop_size=16", "eval.stride=8", "eval.batch_size=1"]
+    printed = tmp_path / "printed"
     # The bar is drawn for a terminal: it says when the first images are done.
-    environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": "120", "OMP_NUM_THREADS": "1", "TERM": "xterm"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
-    assert process.stdout is not None
-    seen = b""
-    while piece := os.read(process.stdout.fileno(), 4096):
-        seen += piece
-        if re.search(rb"\b[1-9]\d*/60", seen):
-            process.send_signal(signal.SIGKILL)
-    process.stdout.close()
-    assert process.wait(60) == -signal.SIGKILL, seen
+    with monkeypatch.context() as patch:
+        for name, value in {"FORCE_COLOR": "1", "COLUMNS": "120", "TERM": "xterm"}.items():
+            patch.setenv(name, value)
+        process = start_cli(command, printed)
+    wait_until(lambda: re.search(r"\b[1-9]\d*/60", printed.read_text()), process)
+    process.kill()
+    assert code_at_end(process) == -signal.SIGKILL, printed.read_text()
     folder = run / "eval" / "test"
     assert not (folder / "metrics.json").exists()
     assert run_cli(["report", run, "--split", "test"], monkeypatch) == 1

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from helpers.tiny import tiny_settings, write_tiny_dataset
 
-from dinoseg.system.signals import Ended, ending_at_signals
-
 
 @pytest.mark.parametrize(
     ("number", "seconds"), [(signal.SIGINT, 0.3), (signal.SIGTERM, 0.6), (signal.SIGINT, 1.5), (signal.SIGTERM, 2.5)]
@@ -37,24 +35,24 @@ def test_a_signal_at_the_start_ends_with_its_code_and_one_line(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_error_that_a_library_makes_of_it_is_not_shown(number: signal.Signals, code: int) -> None:
-    assert _in_a_fork(f"_convert({number})") == (code, f"\nstopped by {signal.Signals(number).name}\n")
+    assert _in_a_process(f"convert({number})") == (code, f"\nstopped by {signal.Signals(number).name}\n")
 
 
 def test_a_signal_that_a_library_swallowed_is_raised_again() -> None:
-    status, said = _in_a_fork(f"_swallow({signal.SIGINT})")
+    status, said = _in_a_process(f"swallow({signal.SIGINT})")
     assert status == 130
     assert said == "\nstopped by SIGINT\n"
 
 
 def test_an_ignored_ctrl_c_stays_ignored() -> None:
-    assert _in_a_fork("_ignored()") == (0, "")
+    assert _in_a_process("ignored()") == (0, "")
 
 
-def _in_a_fork(call: str) -> tuple[int, str]:
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_signals as here; here.{call}"
+def _in_a_process(call: str) -> tuple[int, str]:
+    """Exit code and words of a function of helpers/signalled.py, in a process that imports little else."""
     paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", f"from helpers import signalled; signalled.{call}"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -62,30 +60,3 @@ def _in_a_fork(call: str) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stderr
-
-
-def _convert(number: int) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with ending_at_signals():
-        try:
-            os.kill(os.getpid(), number)
-            time.sleep(1)
-        except Ended:
-            raise RuntimeError("an error of the library's own") from None
-
-
-def _swallow(number: int) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with ending_at_signals():
-        try:
-            os.kill(os.getpid(), number)
-            time.sleep(1)
-        except BaseException:
-            pass
-        time.sleep(30)
-
-
-def _ignored() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with ending_at_signals():
-        os.kill(os.getpid(), signal.SIGINT)

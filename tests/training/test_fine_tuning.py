@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.tiny import run_cli, save_tiny_weights, tiny_settings, write_tiny_dataset
+from helpers.two_processes import run_cli_in_two_processes
 from safetensors.torch import load_file, save_file
 
 import dinoseg
@@ -169,15 +169,8 @@ def test_two_processes_train_adapters_like_one_with_twice_the_batch(
     shared = ["model.mode=lora", f"model.weights={weights}", "decoder_head.use_batchnorm=false", "optimizer.lr=1e-2"]
     shared += ["decoder_head.dropout=0", "scheduler.total_iter=3", "model.gradient_checkpointing=true"]
     assert run_cli(["train", *tiny_settings(data, tmp_path / "one", *shared, "bs=4")], monkeypatch) == 0
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={29600 + os.getpid() % 1000}"]
-    result = subprocess.run(
-        [sys.executable, *launch, "-m", "dinoseg", "train", *tiny_settings(data, tmp_path / "two", *shared)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
+    codes, printed = run_cli_in_two_processes(["train", *tiny_settings(data, tmp_path / "two", *shared)], tmp_path)
+    assert codes == [0, 0], printed
     one, two = _weights(tmp_path / "one"), _weights(tmp_path / "two")
     assert one.keys() == two.keys() and any(".lora_B." in name and value.any() for name, value in one.items())
     for name, value in one.items():

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.another_process import code_at_end, start_cli, wait_until
 from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
 from rich.console import Console
 
@@ -23,23 +22,12 @@ from dinoseg.verbs.train import train
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     data, run = write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 1}), tmp_path / "run"
     settings = tiny_settings(data, run, "num_workers=2", "scheduler.total_iter=100000", "eval.eval_interval=100000")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dinoseg", "train", *settings],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    printed = []
-    for line in process.stdout:
-        printed.append(line)
-        if "step 3/" in line:
-            os.killpg(process.pid, signal.SIGINT)
-            break
-    rest, _ = process.communicate(timeout=120)
-    text = "".join(printed) + rest
-    assert process.returncode == 0, text
+    printed = tmp_path / "printed"
+    process = start_cli(["train", *settings], printed)
+    wait_until(lambda: "step 3/" in printed.read_text(), process)
+    os.killpg(process.pid, signal.SIGINT)
+    assert code_at_end(process) == 0, printed.read_text()
+    text = printed.read_text()
     assert "stopped after step" in text and "--resume" in text and "Traceback" not in text
     assert (run / "checkpoints" / "last" / "model.safetensors").is_file()
 

@@ -3,17 +3,15 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.another_process import code_at_end, start_cli, wait_until
 from helpers.tiny import run_cli, train_tiny_run
+from helpers.two_processes import run_cli_in_two_processes
 from PIL import Image
 from rich.console import Console
 
@@ -179,20 +177,6 @@ def test_an_image_that_was_moved_keeps_its_output(
     assert _predict(run, moved, out, monkeypatch) == set()
 
 
-def _launch(command: list[str], arguments: list[str | Path]) -> subprocess.Popen[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, *(str(argument) for argument in arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29417"]
-
-
 def test_two_processes_write_what_one_writes(
     finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -208,9 +192,9 @@ def test_two_processes_write_what_one_writes(
         (tmp_path / "two" / kind).mkdir(parents=True)
         (tmp_path / "two" / kind / "test_3.png").write_bytes((tmp_path / "one" / kind / "test_3.png").read_bytes())
     before = _times(tmp_path / "two")
-    process = _launch(TORCHRUN, ["-m", "dinoseg", "predict", run, images, "--out", tmp_path / "two", "--device", "cpu"])
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode != 0
+    command = ["predict", run, images, "--out", tmp_path / "two", "--device", "cpu"]
+    codes, output = run_cli_in_two_processes(command, tmp_path)
+    assert 1 in codes
     assert output.count("6 predicted, 1 already there") == 1
     assert "1 failed" in output and output.count("broken.png: not an image") == 1
     assert _contents(tmp_path / "two") == _contents(tmp_path / "one")
@@ -222,12 +206,10 @@ def test_a_killed_job_goes_on_where_it_was(
 ) -> None:
     data, run = finished
     out = tmp_path / "out"
-    process = _launch([sys.executable, "-m", "dinoseg"], ["predict", run, data / "test" / "images", "--out", out])
-    deadline = time.monotonic() + 60
-    while not list(out.glob("overlays/*.png")) and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=20)
+    process = start_cli(["predict", run, data / "test" / "images", "--out", out], tmp_path / "printed")
+    wait_until(lambda: list(out.glob("overlays/*.png")), process)
+    process.kill()
+    code_at_end(process)
     done = {path.stem for path in out.glob("overlays/*.png")}
     assert done
     anew = _predict(run, data / "test" / "images", out, monkeypatch)

@@ -1,0 +1,39 @@
+"""What libraries do with the exception that a signal raises."""
+
+import os
+import signal
+import time
+
+from dinoseg.system import signals
+from dinoseg.system.signals import Ended, ending_at_signals
+
+
+def convert(number: int) -> None:
+    """Makes an error of its own of it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with ending_at_signals():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+        except Ended:
+            raise RuntimeError("an error of the library's own") from None
+
+
+def swallow(number: int) -> None:
+    """Goes on as if nothing had been."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signals._PATIENCE_SECONDS = 0.2
+    with ending_at_signals():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+        except BaseException:
+            pass
+        time.sleep(30)
+
+
+def ignored() -> None:
+    """Ctrl-C, where it was ignored before."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with ending_at_signals():
+        os.kill(os.getpid(), signal.SIGINT)
