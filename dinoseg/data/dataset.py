@@ -251,6 +251,8 @@ def outlive_signals(worker: int) -> None:
     end a little later: Python sends one at its own exit, too, and waits for them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not the main process's handler, which was forked along.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE_SECONDS))
 
 

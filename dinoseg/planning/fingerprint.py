@@ -41,7 +41,8 @@ class Fingerprint:
 
     Attributes:
         images: of each split.
-        size: height and width of the most frequent kind of training image; ``largest`` of the one with most pixels.
+        size: height and width of the most frequent kind of training image.
+        largest: of the image with most pixels, of any split.
         bands: that the model sees.
         classes: in the order of their index.
         positions: where in the images they lie.
@@ -102,10 +103,11 @@ def take_fingerprint(report: CheckReport, form: PictureForm, seconds: float) -> 
     total, images = max(1, sum(pixels)), {name: len(pairs) for name, pairs in report.pairs.items()}
     sizes = next(summary.image_sizes for summary in report.splits if summary.name == "train")
     parsed = {_parsed(size): count for size, count in sizes.items()}
+    everywhere = [_parsed(size) for summary in report.splits for size in summary.image_sizes]
     return Fingerprint(
         images=images,
         size=max(parsed, key=lambda size: parsed[size]),
-        largest=max(parsed, key=lambda size: size[0] * size[1]),
+        largest=max(everywhere, key=lambda size: size[0] * size[1]),
         bands=form.channels,
         classes=tuple(
             ClassPrint(entry.name, pixels[index] / total, masks[index], widths[index])

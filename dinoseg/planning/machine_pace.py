@@ -1,7 +1,8 @@
 """How long the parts of a training take on this machine: measured by the parts themselves, on an image or two."""
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,8 +12,12 @@ from rich.console import Console
 
 from dinoseg.check.check import CheckReport
 from dinoseg.config import Config, with_changes
+from dinoseg.data.dataset import stored_size
 from dinoseg.data.pairs import Pair, Split
+from dinoseg.data.picture_form import PictureForm
+from dinoseg.data.sampler import spread_subset
 from dinoseg.evaluation.evaluate import evaluate
+from dinoseg.labels import LabelSpace
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.training.feature_cache import fill_feature_cache
 from dinoseg.training.loop import Trainer
@@ -20,6 +25,8 @@ from dinoseg.training.setup import build_trainer
 
 # Seconds of an evaluated image, beside which what is done once does not matter, and a second one costs too much.
 _SLOW_IMAGE = 2.0
+# Images whose sizes are read, to measure on one that is like them.
+_LOOKED_AT = 24
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,10 @@ def measure_pace(config: Config, report: CheckReport, accelerator: Accelerator, 
     """
     space = report.label_space
     assert space is not None
-    few: Mapping[Split, tuple[Pair, ...]] = {name: report.pairs.get(name, ())[:1] for name in ("train", "val")}
+    form = PictureForm.of(config.datasets)
+    few: Mapping[Split, tuple[Pair, ...]] = {
+        name: _typical(report.pairs.get(name, ()), space, form) for name in ("train", "val")
+    }
     with TemporaryDirectory(prefix="dinoseg-pace-") as folder:
         started = time.perf_counter()
         # Of any length: a step takes as long in the warm-up.
@@ -80,6 +90,14 @@ def measure_pace(config: Config, report: CheckReport, accelerator: Accelerator, 
         step_seconds=sum(steps) / len(steps),
         image_seconds=image_seconds,
     )
+
+
+def _typical(pairs: Sequence[Pair], space: LabelSpace, form: PictureForm) -> tuple[Pair, ...]:
+    """Of some of the pairs the smallest one whose image has as many pixels as they have in the mean."""
+    looked_at = [pairs[index] for index in spread_subset(len(pairs), min(len(pairs), _LOOKED_AT))]
+    pixels = [math.prod(stored_size(pair, space, form)) for pair in looked_at]
+    enough = [place for place, found in enumerate(pixels) if found * len(pixels) >= sum(pixels)]
+    return (looked_at[min(enough, key=lambda place: pixels[place])],) if enough else ()
 
 
 def _evaluation_seconds(trainer: Trainer) -> float:

@@ -226,6 +226,8 @@ class Planner:
             evaluations=evaluations,
             most_steps=MOST_STEPS[way.head],
             settles_steps=not self.request.holds("scheduler.total_iter"),
+            interval=self.request.alone.eval.eval_interval if self.request.holds("eval.eval_interval") else None,
+            keeps_options=self.request.keeps_options,
         )
 
     def _before_steps(self, way: Way, pace: MeasuredPace) -> tuple[float, float]:
@@ -269,7 +271,7 @@ class Planner:
         config = self._config(way, more, lengths)
         budget, (build, features) = self._budget(way, pace), self._before_steps(way, pace)
         begun = time.monotonic() - self.clock.counted_from()
-        evaluated = evaluations * validated * pace.image_seconds
+        evaluated = math.ceil(steps / config.eval.eval_interval) * validated * pace.image_seconds
         times = Times(begun + build, features, steps * pace.step_seconds, evaluated)
         return Plan(
             config=config,

@@ -27,7 +27,8 @@ def recipe_yaml(plan: Plan, command: str) -> str:
         for place, key in enumerate(choice.values):
             comments[key] = comment_of(choice) if place == 0 else f"See {next(iter(choice.values))}."
     comments |= {key: f"Given: {source}." for key, source in plan.given.items() if key in values}
-    lines = [f"# Made by: {command}", "#", *_comment("\n".join(data_in_words(plan)), ""), ""]
+    made_by = [f"# {line}" for line in f"Made by: {command}".splitlines()]
+    lines = [*made_by, "#", *_comment("\n".join(data_in_words(plan)), ""), ""]
     order = [entry.key for entry in all_keys() if entry.key in values]
     return "\n".join([*lines, *_nested(order, values, comments)]) + "\n"
 
@@ -57,7 +58,7 @@ def data_in_words(plan: Plan) -> list[str]:
             f"{entry.name}: {100 * entry.share:.3g} % of the pixels, in {100 * entry.images:.0f} % of images, {width}"
         )
     memory = f", {machine.memory:g} GB" if machine.memory else ""
-    lines.append(f"machine: {machine.device}, {machine.cores} cores, {machine.threads} threads{memory}")
+    lines.append(f"machine: {machine.device}, {machine.cores} cores, PyTorch on {machine.threads}{memory}")
     return lines
 
 

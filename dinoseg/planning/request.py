@@ -56,6 +56,12 @@ class PlanRequest:
             self.minutes is not None and key in LENGTH_KEYS and source.startswith("config=")
         )
 
+    @property
+    def keeps_options(self) -> bool:
+        """Whether the options of the schedule were typed; a file's warm-up is of a training of the file's length."""
+        source = self.given.get(_SCHEDULE)
+        return source is not None and not source.startswith("config=")
+
     def config(self, base: Config | None = None, lengths: Mapping[str, int] | None = None) -> Config:
         """The settled config: what was given on top of ``base``.
 
@@ -64,10 +70,9 @@ class PlanRequest:
         """
         typed = [f"{key}={value}" for key, value in (lengths or {}).items() if not self.holds(key)]
         config = load_config([*typed, *self.arguments], base)
-        steps, of_file = config.scheduler.total_iter, self.given.get(_SCHEDULE, "").startswith("config=")
-        if lengths is None or self.holds(_STEPS) or not of_file:
+        steps = config.scheduler.total_iter
+        if lengths is None or self.holds(_STEPS) or _SCHEDULE not in self.given or self.keeps_options:
             return config
-        # A file's warm-up is of a training of the file's length.
         before = self.alone.scheduler
         return with_changes(config, {_SCHEDULE: scaled_options(before.constructor_kwargs, before.total_iter, steps)})
 

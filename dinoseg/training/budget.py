@@ -32,6 +32,8 @@ class Budget:
         evaluations: how often, that at the end included.
         most_steps: more are not planned.
         settles_steps: whether the schedule is to be what there is room for; otherwise steps were given.
+        interval: steps between evaluations, where it was given; ``evaluations`` then counts for nothing.
+        keeps_options: whether the schedule's own options (``scheduler.constructor_kwargs``) were given.
     """
 
     seconds: float
@@ -41,6 +43,8 @@ class Budget:
     evaluations: int = 1
     most_steps: int = 1
     settles_steps: bool = False
+    interval: int | None = None
+    keeps_options: bool = False
 
     def left(self) -> float:
         """Seconds from now."""
@@ -52,8 +56,13 @@ class Budget:
         Args:
             before: seconds that pass until the first step.
         """
-        seconds = self.left() - before - self.evaluations * self.evaluation_seconds - CLOSING_SECONDS
-        return max(0, min(self.most_steps, math.floor(seconds * (1 - MARGIN) / self.step_seconds)))
+        if self.interval is None:
+            evaluations, each = self.evaluations, self.step_seconds
+        else:
+            # The one at the end, and of each of the others as much as falls to a step.
+            evaluations, each = 1, self.step_seconds + self.evaluation_seconds / self.interval
+        seconds = self.left() - before - evaluations * self.evaluation_seconds - CLOSING_SECONDS
+        return max(0, min(self.most_steps, math.floor(seconds * (1 - MARGIN) / each)))
 
     def estimate(self, config: Config) -> Estimate:
         """Of a training of this config."""
@@ -80,9 +89,9 @@ class Budget:
             factor: of the schedule there.
         """
         return (
-            f"the budget of {self.seconds / 60:g} min ends after step {step} of {total}: steps take longer than when "
-            f"they were measured. The learning rate is at {100 * factor:.0f} % of its largest, where a whole schedule "
-            "ends near 0; the last checkpoint is evaluated all the same"
+            f"the budget of {self.seconds / 60:g} min ends after step {step} of {total}: steps or evaluations take "
+            f"longer than when they were measured. The learning rate is at {100 * factor:.0f} % of its largest, where "
+            "a whole schedule ends near 0; the last checkpoint is evaluated all the same"
         )
 
 

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -260,6 +260,7 @@ class Trainer:
         # BatchNorm statistics are each process's own between forward passes; what is saved is the first one's.
         for buffer in self.segmenter.buffers():
             copy_from_first_process(buffer)
+        started = time.monotonic()
         with self._evaluated_weights():
             evaluation = evaluate(
                 self.segmenter.eval(),
@@ -269,6 +270,10 @@ class Trainer:
                 on_image=self._see_image,
                 stop=lambda: interruption.requested,
             )
+        if self.budget is not None:
+            # Images of the validation may be larger than the one that was measured.
+            seconds = max(self.budget.evaluation_seconds, time.monotonic() - started)
+            self.budget = replace(self.budget, evaluation_seconds=seconds)
         found = evaluation.metrics.means[config.metric_to_save]
         better = progress.finish_evaluation(found)
         with failing_together():

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -98,12 +99,12 @@ def settle_steps(trainer: Trainer) -> str:
     budget = trainer.budget = replace(trainer.budget, step_seconds=_rehearsed_step(trainer, trainer.budget.left()))
     before = trainer.config.scheduler.total_iter
     steps = max(1, budget.room())
-    options = trainer.config.scheduler.constructor_kwargs
-    changes = {
-        "scheduler.total_iter": steps,
-        "scheduler.constructor_kwargs": scaled_options(options, before, steps),
-        "eval.eval_interval": evaluation_interval(steps, budget.evaluations),
-    }
+    changes: dict[str, Any] = {"scheduler.total_iter": steps}
+    if not budget.keeps_options:
+        options = trainer.config.scheduler.constructor_kwargs
+        changes["scheduler.constructor_kwargs"] = scaled_options(options, before, steps)
+    if budget.interval is None:
+        changes["eval.eval_interval"] = evaluation_interval(steps, budget.evaluations)
     trainer.config = with_changes(trainer.config, changes)
     trainer.schedule = build_schedule(trainer.config.scheduler)
     trainer.checkpoint_metadata |= describe_training(trainer.config, trainer.label_space)

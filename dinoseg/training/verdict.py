@@ -50,7 +50,8 @@ def _headline(recorded: RecordedEvaluation, beaten: list[str]) -> str:
     figures = [f"{key} {percent(metrics[key])} (always {name}: {percent(constant[key])})" for key in beaten]
     above = [key for key in COMPARED if key not in beaten]
     rest = f"; {above[0]} {percent(metrics[above[0]])} is above its {percent(constant[above[0]])}" if above else ""
-    return f"warning: no better than a constant on the validation images: {', '.join(figures)}{rest}"
+    where = "in one figure no" if above else "no"
+    return f"warning: {where} better than a constant on the validation images: {', '.join(figures)}{rest}"
 
 
 def _values(records: Sequence[dict[str, object]], kind: str, key: str) -> tuple[float, ...]:

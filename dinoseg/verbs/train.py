@@ -222,9 +222,10 @@ def _run(trainer: Trainer, report: CheckReport) -> bool:
             progress = trainer.run(interruption)
         if trainer.journal:
             finished = progress.is_finished(trainer.config.scheduler.total_iter, trainer.config.train.early_stopping)
-            if finished and (remark := verdict(trainer, report.class_pixels("train"))):
+            out_of_time = trainer.budget is not None and not finished and progress.evaluated_step == progress.step
+            if (finished or out_of_time) and (remark := verdict(trainer, report.class_pixels("train"))):
                 trainer.journal.say(remark)
-            if trainer.budget is not None and not finished and trainer.progress.evaluated_step == progress.step:
+            if trainer.budget is not None and out_of_time:
                 factor, steps = trainer.schedule(progress.step), trainer.config.scheduler.total_iter
                 trainer.journal.say(trainer.budget.end_in_words(progress.step, steps, factor))
             trainer.journal.say(_last_words(trainer.run_folder, trainer.config, trainer.progress))
@@ -287,10 +288,11 @@ def _last_words(run: RunFolder, config: Config, progress: Progress) -> str:
     if progress == Progress():
         return "stopped before the first step: nothing is kept; the same command starts again"
     if not progress.is_finished(config.scheduler.total_iter, patience):
-        return (
+        saved = (
             f"stopped after step {progress.step}; saved as {run.path}/checkpoints/last\n"
             f"go on with: dinoseg train {run.path} --resume"
         )
+        return f"{saved}\n{_next_words(run)}" if progress.evaluated_step == progress.step else saved
     best = "n/a" if progress.best_metric is None else f"{progress.best_metric:.2f}"
     done = "done"
     if progress.step < config.scheduler.total_iter:
@@ -299,7 +301,8 @@ def _last_words(run: RunFolder, config: Config, progress: Progress) -> str:
             f"{progress.evaluations_since_best} evaluations without a better {config.metric_to_save} "
             f"(train.early_stopping={patience})"
         )
-    return (
-        f"{done}: best {config.metric_to_save} {best} at step {progress.best_step}\n"
-        f"next: dinoseg eval {run.path}\n      dinoseg predict {run.path} IMAGES --out predictions/"
-    )
+    return f"{done}: best {config.metric_to_save} {best} at step {progress.best_step}\n{_next_words(run)}"
+
+
+def _next_words(run: RunFolder) -> str:
+    return f"next: dinoseg eval {run.path}\n      dinoseg predict {run.path} IMAGES --out predictions/"

@@ -52,6 +52,16 @@ def test_what_was_drawn_is_found(tmp_path: Path) -> None:
     assert found.positions.has_up and found.positions.images == 10
 
 
+def test_the_largest_image_is_of_any_split(tmp_path: Path) -> None:
+    """The window of an evaluation is chosen by it."""
+    _write(tmp_path, "train", 2)
+    _write(tmp_path, "val", 1)
+    for kind, mode in (("images", "RGB"), ("masks", "L")):
+        Image.new(mode, (300, 200)).save(tmp_path / "val" / kind / "9.png")
+    found = _taken(tmp_path, 60.0)
+    assert (found.size, found.largest) == ((60, 100), (200, 300))
+
+
 def test_time_bounds_how_many_masks_are_looked_at(tmp_path: Path) -> None:
     _write(tmp_path, "train", 30)
     _write(tmp_path, "val", 2)

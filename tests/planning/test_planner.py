@@ -209,6 +209,24 @@ def test_of_what_was_given_no_rule_gives_the_reason() -> None:
     assert reasons["head"][0] != "beside what was given"
 
 
+def test_a_typed_interval_is_kept_and_its_evaluations_are_counted() -> None:
+    plain, often = _plan(street(), "minutes=10"), _plan(street(), "minutes=10", "eval.eval_interval=20")
+    assert often.config.eval.eval_interval == 20
+    assert often.budget is not None and often.budget.interval == 20
+    assert plain.budget is not None and plain.budget.interval is None
+    assert often.config.scheduler.total_iter < plain.config.scheduler.total_iter
+    assert often.times.total <= 600
+    assert often.times.evaluations > plain.times.evaluations
+
+
+def test_options_of_the_schedule_are_kept_where_they_were_typed(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("scheduler:\n  constructor_kwargs: {warmup_iters: 40}\n")
+    for given, kept in (("scheduler.constructor_kwargs={warmup_iters: 40}", True), (f"config={recipe}", False)):
+        plan = _plan(retina(), "minutes=10", given)
+        assert plan.budget is not None and plan.budget.keeps_options == kept
+
+
 def test_a_warm_up_of_a_file_is_as_much_of_a_shorter_training(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("scheduler:\n  total_iter: 40000\n  constructor_kwargs: {warmup_iters: 4000}\n")

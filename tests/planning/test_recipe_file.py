@@ -60,6 +60,12 @@ def test_keys_stand_once_in_their_sections() -> None:
     assert len(sections) == len(set(sections)) + sections.count("  train:") - 1 or len(sections) == len(set(sections))
 
 
+def test_a_command_of_several_lines_is_a_comment() -> None:
+    written = recipe_yaml(_plan(["minutes=10"]), "dinoseg plan 'datasets.classes={0: a,\n 1: b}'")
+    assert written.startswith("# Made by: dinoseg plan 'datasets.classes={0: a,\n#  1: b}'\n#\n")
+    assert yaml.safe_load(written)
+
+
 def test_a_class_that_cannot_be_learned_is_named() -> None:
     data = retina(classes=(*retina().classes, class_print("tear", 0.0, None, images=0.0)))
     text = recipe_yaml(_plan(["minutes=9"], data), "x")

@@ -28,6 +28,9 @@ def test_room_is_what_is_left_less_evaluations_and_a_margin() -> None:
     assert _budget(100.0).room(26.0) == pytest.approx((100 - 26 - 12 - CLOSING_SECONDS) * (1 - MARGIN) / 0.5, abs=1)
     assert _budget(10.0).room() == 0
     assert _budget(100.0, most_steps=7).room() == 7
+    # An evaluation every 10 steps: 0.4 s of it a step, and the one at the end.
+    often = _budget(100.0, interval=10)
+    assert often.room(26.0) == pytest.approx((100 - 26 - 4 - CLOSING_SECONDS) * (1 - MARGIN) / 0.9, abs=1)
 
 
 def test_it_ends_while_there_is_time_for_the_evaluation() -> None:
@@ -57,8 +60,9 @@ def test_an_overrun_ends_early_says_so_and_goes_on_bit_for_bit(tmp_path: Path, m
     whole, _ = _train(data, tmp_path / "whole", None)
     monkeypatch.setattr(Budget, "has_ended", lambda self, steps, seconds: steps >= 3)
     ended, said = _train(data, tmp_path / "ended", _budget(60.0))
-    assert "the budget of 1 min ends after step 3 of 8: steps take longer than when they were measured" in said
+    assert "the budget of 1 min ends after step 3 of 8: steps or evaluations take longer than when" in said
     assert "The learning rate is at " in said and "go on with: dinoseg train" in said
+    assert "next: dinoseg eval" in said
     assert "validation after step 3" in said
     assert ended.open_checkpoint("last").progress["evaluated_step"] == 3
     assert ended.plan.read_text() == "bs: 2\n"
@@ -99,6 +103,27 @@ def test_a_quicker_pace_than_the_plan_had_gives_more_steps(tmp_path: Path, monke
     run, said = _train(data, tmp_path / "run", budget)
     assert "steps        4 of 3 s each in the " in said
     assert run.open_checkpoint("last").progress["step"] == 4
+
+
+def test_what_was_typed_is_not_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 2})
+    monkeypatch.setattr(Budget, "room", lambda self, before=0.0: 5)
+    typed = ("eval.eval_interval=2", "scheduler.constructor_kwargs={warmup_iters: 4}")
+    budget = _budget(600.0, settles_steps=True, interval=2, keeps_options=True)
+    run, _ = _train(data, tmp_path / "run", budget, *typed)
+    config = run.read_config()
+    assert (config.scheduler.total_iter, config.eval.eval_interval) == (5, 2)
+    assert config.scheduler.constructor_kwargs == {"warmup_iters": 4}
+
+
+def test_an_evaluation_that_takes_longer_than_measured_is_known_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    monkeypatch.setattr(Budget, "has_ended", lambda self, steps, seconds: seen.append(self.evaluation_seconds))
+    data = write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 2})
+    _train(data, tmp_path / "run", _budget(600.0, evaluation_seconds=1e-9), "eval.eval_interval=4")
+    assert seen[0] == 1e-9 and seen[-1] > 1e-4
 
 
 def test_a_warm_up_keeps_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
