@@ -7,7 +7,6 @@ import warnings
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from dinoseg import __version__
 from dinoseg.commands.app import app as show_app
@@ -20,6 +19,7 @@ from dinoseg.commands.predictions import export, predict, suggest
 from dinoseg.commands.training import TrainCommand, demo, plan, train
 from dinoseg.system.messages import system_error
 from dinoseg.system.out_of_memory import memory_advice
+from dinoseg.system.terminal import terminal
 
 app = typer.Typer(
     name="dinoseg",
@@ -87,11 +87,11 @@ def main() -> None:
 
 
 def _fail(message: Any) -> None:
-    Console(stderr=True).print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    terminal(stderr=True).print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(1)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
     """A warning to users is one line without the place in the code; of several processes the first one says it."""
     if issubclass(category, UserWarning) and os.environ.get("RANK", "0") == "0":
-        Console(stderr=True).print(f"note: {message}", markup=False, highlight=False, soft_wrap=True)
+        terminal(stderr=True).print(f"note: {message}", markup=False, highlight=False, soft_wrap=True)

@@ -95,6 +95,7 @@ def test_an_unreadable_image_is_reported_and_the_others_go_on(
         (["train", "--bs", "4"], ["--bs", "write bs=4"]),
         (["train", "--batch-size", "4"], ["--batch-size", "write bs=4"]),
         (["train", "--epochs=9"], ["--epochs", "write scheduler.total_iter=STEPS", "not epochs"]),
+        (["eval", "runs:b:"], ["runs:b:: no such folder"]),
         (["train", "--crop-size=64"], ["--crop-size", "write transforms.train.crop_size=64"]),
         (["train", "model.dino_hub=dinov3_vits17"], ["datasets.root"]),
         (["eval", "nowhere"], ["nowhere", "no such folder"]),
@@ -116,6 +117,12 @@ def test_mistakes_are_one_message(
     for part in parts:
         assert part in error
     assert not list(tmp_path.iterdir())
+
+
+def test_an_option_that_goes_on_is_no_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["predict", "nowhere", "a.png", "--output", "p"], monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert "--out" in said.replace("--output", "") and "output_dir" not in said
 
 
 def test_labels_of_a_run_are_fixed_and_worker_errors_are_plain(

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from dinoseg.commands.keys import CheckpointOption, DeviceOption
+from dinoseg.system.terminal import terminal
 
 
 def app(
@@ -38,6 +38,6 @@ def app(
 
     request = AppRequest(arguments, checkpoint, device, host, port)
     if space is not None:
-        write_space(request, space, Console())
+        write_space(request, space, terminal())
     else:
-        run_app(request, Console())
+        run_app(request, terminal())

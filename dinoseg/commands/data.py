@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from dinoseg.commands.keys import KeyValues
+from dinoseg.system.terminal import terminal
 
 
 def check(
@@ -21,11 +21,11 @@ def check(
     from dinoseg.console.check_report import render_report
 
     config = load_config(settings or [])
-    report = check_dataset(config.datasets, config.decoder_head.num_classes, console=Console(stderr=True))
+    report = check_dataset(config.datasets, config.decoder_head.num_classes, console=terminal(stderr=True))
     if as_json:
         print(json.dumps(report.to_dict(), indent=2))
     else:
-        Console().print(render_report(report))
+        terminal().print(render_report(report))
     if not report.ok:
         raise typer.Exit(1)
 
@@ -66,7 +66,7 @@ def import_annotations(
     from dinoseg.verbs.import_annotations import import_annotations as run_import
 
     order = ImportOrder(source_format, annotations, pictures, skip_missing, class_property, class_of, classes)
-    run_import(order, out, overlap_rule(overlap), Console())
+    run_import(order, out, overlap_rule(overlap), terminal())
 
 
 def cache(
@@ -80,8 +80,8 @@ def cache(
 
     root = folder or default_cache_folder()
     if clear:
-        clear_cache(root, name, Console())
+        clear_cache(root, name, terminal())
     elif name:
         raise ValueError(f"dinoseg cache {name}: add --clear to remove it; plain `dinoseg cache` lists all")
     else:
-        show_cache(root, Console())
+        show_cache(root, terminal())

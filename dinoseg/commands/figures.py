@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from dinoseg.commands.keys import CheckpointOption, KeyValues, RunArgument
+from dinoseg.system.terminal import terminal
 
 
 def evaluate(
@@ -44,7 +44,7 @@ def evaluate(
 
     request = EvaluationRequest(arguments or [], split, checkpoint, shard, merge, predictions, masks, out)
     with leaving_together():
-        run_request(request, Console())
+        run_request(request, terminal())
 
 
 def calibrate(
@@ -74,7 +74,7 @@ def calibrate(
     from dinoseg.verbs.calibrate import Wanted, calibrate_arguments
 
     with leaving_together():
-        calibrate_arguments(arguments, split, checkpoint, Console(), Wanted.parse(tune, patches))
+        calibrate_arguments(arguments, split, checkpoint, terminal(), Wanted.parse(tune, patches))
 
 
 def compare(
@@ -98,7 +98,7 @@ def compare(
     if as_json:
         print(text)
     else:
-        Console().print(comparison_table(comparison))
+        terminal().print(comparison_table(comparison))
 
 
 def report(
@@ -110,4 +110,4 @@ def report(
     """Write report.html: figures, curves, tables, confusion matrix and pictures in one page."""
     from dinoseg.report.html import build_report
 
-    build_report(run, split, Console(), max_images, settings or [])
+    build_report(run, split, terminal(), max_images, settings or [])

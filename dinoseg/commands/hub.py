@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from dinoseg.commands.keys import CheckpointOption, RunArgument
+from dinoseg.system.terminal import terminal
 
 
 def push(
@@ -37,4 +37,4 @@ def push(
     from dinoseg.verbs.push import PushOptions, push_run
 
     options = PushOptions(checkpoint, private, with_backbone, with_pictures, dry_run)
-    push_run(str(run), repository, options, Console())
+    push_run(str(run), repository, options, terminal())

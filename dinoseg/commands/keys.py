@@ -1,6 +1,7 @@
 """Commands that list config keys in their help, and the arguments that several verbs have."""
 
 import difflib
+from collections.abc import Collection
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,7 @@ class CommandWithKeys(TyperCommand):
             name, equals, value = word.partition("=")
             if word == "--":
                 return
-            if name.startswith("--") and name not in own and not difflib.get_close_matches(name, own, 1, 0.8):
+            if name.startswith("--") and name not in own and not _is_near(name, own):
                 from dinoseg.config.likely_keys import likely_keys, unit_remark
 
                 key = name[2:].replace("-", "_")
@@ -44,6 +45,11 @@ class CommandWithKeys(TyperCommand):
 
         super().format_help(ctx, ctx.make_formatter())
         print(help_of_verb(str(self.name), whole))
+
+
+def _is_near(name: str, own: Collection[str]) -> bool:
+    """Whether a word is an option misspelt, or one that goes on: ``--output`` for ``--out``."""
+    return bool(difflib.get_close_matches(name, own, 1, 0.8)) or any(name.startswith(option) for option in own)
 
 
 KeyValues = Annotated[

@@ -3,7 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from dinoseg.system.terminal import terminal
 
 
 def options(
@@ -31,4 +32,4 @@ def zoo(
     """List published heads: backbone, classes, published figure, licence, where the weights come from."""
     from dinoseg.verbs.zoo import print_heads
 
-    print_heads(Console(), as_json)
+    print_heads(terminal(), as_json)

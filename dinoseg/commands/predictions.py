@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from dinoseg.commands.keys import CheckpointOption, DeviceOption
+from dinoseg.system.terminal import terminal
 
 
 def predict(
@@ -69,7 +69,7 @@ def predict(
     chosen = choose_runs(runs, checkpoint, device)
     wanted = ProbabilityOptions(probabilities, top_k, confidence, overlay_uncertainty)
     outputs = OutputFolder(out, mask_ignored, regions, palette, overwrite, overviews, vector, style, wanted)
-    if predict_run(chosen, inputs, outputs, Console(), engine=engine, workers=workers).failed:
+    if predict_run(chosen, inputs, outputs, terminal(), engine=engine, workers=workers).failed:
         raise typer.Exit(1)
 
 
@@ -89,9 +89,9 @@ def suggest(
     """Say which images to label next: those that a run is unsure of, and that are unlike each other."""
     from dinoseg.verbs.suggest import suggest as suggest_images
 
-    failed = suggest_images(arguments, number, out, checkpoint, device, Console())
+    failed = suggest_images(arguments, number, out, checkpoint, device, terminal())
     for message in failed:
-        Console(stderr=True).print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+        terminal(stderr=True).print(f"error: {message}", style="red", markup=False, soft_wrap=True)
     if failed:
         raise typer.Exit(1)
 
@@ -118,4 +118,4 @@ def export(
     from dinoseg.verbs.export import export_arguments
     from dinoseg.verbs.export_file import FileOptions
 
-    export_arguments(arguments, checkpoint, FileOptions(images, fp16, tolerance, labels), Console())
+    export_arguments(arguments, checkpoint, FileOptions(images, fp16, tolerance, labels), terminal())

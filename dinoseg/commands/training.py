@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from dinoseg.commands.keys import CommandWithKeys
+from dinoseg.system.terminal import terminal
 
 
 class TrainCommand(CommandWithKeys):
@@ -56,11 +56,11 @@ def train(
         if within:
             from dinoseg.verbs.plan import train_within
 
-            train_within(given, resume, Console(), started)
+            train_within(given, resume, terminal(), started)
         else:
             from dinoseg.verbs.train_folds import train_as_asked
 
-            train_as_asked(config or load_config(settings_of_run(given)), Console(), resume)
+            train_as_asked(config or load_config(settings_of_run(given)), terminal(), resume)
 
 
 def plan(
@@ -78,7 +78,7 @@ def plan(
     started = time.monotonic()
     from dinoseg.verbs.plan import run_plan
 
-    run_plan(settings or [], out, Console(), started)
+    run_plan(settings or [], out, terminal(), started)
 
 
 def demo(
@@ -88,4 +88,4 @@ def demo(
     """Show the whole job without data or network: make a retina-like data set, check, train, evaluate, predict."""
     from dinoseg.verbs.demo import run_demo
 
-    run_demo(out, head, Console())
+    run_demo(out, head, terminal())

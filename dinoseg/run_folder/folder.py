@@ -124,8 +124,8 @@ class RunFolder:
                 what = f"several runs as one ({ENSEMBLE_FILE}), where one is wanted"
                 other = ", or one of the folders in it"
             elif any(self.path.glob("fold_*/config.yaml")):
-                what = "runs of folds that are not one yet (their training with datasets.fold=all ends with that)"
-                other = ", or one of the folders in it"
+                what = "a cross-validation that has not ended"
+                other = ", go on with the command that began it and --resume, or give one of the folders in it"
             raise ValueError(f"{self.path}: {what}; give the output_dir of a training{other}")
         trained = Trained("run", labels=self.labels.name, settings=str(self.config))
         return override(self._recorded_config(), list(overrides), trained)

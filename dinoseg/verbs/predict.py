@@ -33,6 +33,7 @@ from dinoseg.system.processes import (
     process_count,
     process_rank,
 )
+from dinoseg.system.terminal import terminal
 from dinoseg.zoo.address import is_address
 
 ENGINES = ("local", "ray")
@@ -241,4 +242,4 @@ def _report(summary: PredictionSummary, out: Path, console: Console) -> None:
     parts += [f"{len(summary.failed)} failed"]
     console.print(f"{', '.join(parts)}; see {out}", soft_wrap=True, markup=False)
     for message in summary.failed.values():
-        Console(stderr=True).print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+        terminal(stderr=True).print(f"error: {message}", style="red", markup=False, soft_wrap=True)

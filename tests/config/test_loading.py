@@ -108,6 +108,7 @@ def test_window_follows_the_training_crop() -> None:
         (["transforms.train.crop_size=null"], ["transforms.train.crop_size is None"]),
         (["train.celoss_weight=0"], ["both 0"]),
         (["train"], ["'train' is not an option", "key=value"]),
+        (["bs=4", "datasets.classes={0:", "bg,", "1:", "a}"], ["datasets.classes={0: ends in the middle", "in quotes"]),
         (["config=missing.yaml"], ["missing.yaml", "cannot be read"]),
         (["bs=[1"], ["not valid YAML"]),
     ],

@@ -231,7 +231,8 @@ def test_a_signal_at_the_end_of_a_fold_ends_the_loop(
     assert "done: best mIoU" in printed and "stopped in fold 0 of 2" in printed
     assert not (tmp_path / "cv" / "fold_1").exists()
     assert run_cli(["predict", tmp_path / "cv", data / "test" / "images"], monkeypatch) == 1
-    assert "runs of folds that are not one yet" in capsys.readouterr().err
+    said = "a cross-validation that has not ended; give the output_dir of a training, go on with the command that began"
+    assert said in capsys.readouterr().err
     # What is finished needs no --resume.
     assert run_cli(["train", *settings_for(data, tmp_path / "cv")], monkeypatch) == 0
     assert "fold 0: finished" in capsys.readouterr().out
