@@ -18,7 +18,6 @@ from dinoseg.config import Config
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.data.dataset import EvaluationDataset, Sample, SegmentationDataset, outlive_signals, samples_of
 from dinoseg.data.sampler import EpochBatchSampler, mixed_seed, spread_subset
-from dinoseg.drawing.strip import draw_sample
 from dinoseg.evaluation.evaluate import BrokenOff, Evaluation, evaluate, write_evaluation
 from dinoseg.evaluation.settings import EvaluationSettings
 from dinoseg.features.fill import FeatureCache
@@ -37,6 +36,7 @@ from dinoseg.training.interruption import Interruption
 from dinoseg.training.journal import Journal
 from dinoseg.training.optim import build_optimizer, build_schedule
 from dinoseg.training.progress import Progress
+from dinoseg.training.validation_pictures import ValidationPictures
 
 _REMEDY = "lower optimizer.lr, set optimizer.gradient_clip, or model_dtype=FLOAT32"
 
@@ -289,25 +289,15 @@ class Trainer:
         return nullcontext({}) if self.average is None else self.average.applied()
 
     def _see_image(self, sample: Sample, prediction: Tensor) -> None:
-        self._draw_sample(sample, prediction)
+        self._pictures.draw(sample, prediction, self.progress.step)
         if self.journal:
             images = min(len(self.val_data), self.evaluation_settings.max_samples or len(self.val_data))
             self.journal.report_image(-(-images // self.accelerator.num_processes))
 
-    def _draw_sample(self, sample: Sample, prediction: Tensor) -> None:
-        if sample["name"] in self._drawn_names:
-            folders = [self.run_folder.overlays / "val"]
-            if self.config.eval.keep_overlays:
-                folders.append(self.run_folder.overlays_of_step(self.progress.step))
-            draw_sample(sample, prediction, self.label_space, self.config.transforms, folders)
-
     @cached_property
-    def _drawn_names(self) -> list[str]:
-        """The fixed few validation images that ``eval.num_visualizations`` asks for."""
-        most = self.config.eval.num_visualizations
-        chosen = spread_subset(len(self.val_data), self.evaluation_settings.max_samples)
-        rows = spread_subset(len(chosen), most) if most else []
-        return [self.val_data.pairs[chosen[row]].name for row in rows]
+    def _pictures(self) -> ValidationPictures:
+        evaluated = spread_subset(len(self.val_data), self.evaluation_settings.max_samples)
+        return ValidationPictures(self.config, self.run_folder, self.label_space, self.val_data, evaluated)
 
     def _record_evaluation(self, evaluation: Evaluation, better: bool) -> None:
         assert self.journal is not None
@@ -317,10 +307,7 @@ class Trainer:
         figures |= {name: policy[name] for name in ("images", "images_available", "absent_classes")}
         figures["per_class_IoU"] = {row["name"]: row["IoU"] for row in contents["per_class"]}
         self.journal.record("val", step, figures)
-        folder = self.run_folder.overlays / "val"
-        drawn = {name: folder / f"{name}.png" for name in self._drawn_names}
-        # On another machine, whose process drew it into a folder that is not shared, a picture is not to be had here.
-        self.journal.show_pictures("val", step, {name: file for name, file in drawn.items() if file.exists()})
+        self.journal.show_pictures("val", step, self._pictures.files())
         self.journal.say(evaluation_table(contents, f"validation after step {step}"))
         if better:
             self.journal.say(f"best {self.config.metric_to_save} so far: becomes checkpoints/best")

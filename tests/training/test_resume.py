@@ -144,8 +144,8 @@ def _terminate() -> None:
 # Where the training ends: Trainer's method, before which of its calls, how, and the step that resume goes on from.
 ENDS: dict[str, tuple[str, Callable[..., bool], Callable[[], None], int]] = {
     "SIGTERM in a step": ("_report", lambda trainer, *_: trainer.progress.step == 1, _terminate, 1),
-    "SIGTERM in an evaluation": ("_draw_sample", lambda trainer, *_: trainer.progress.step == 3, _terminate, 3),
-    "SIGTERM in the last evaluation": ("_draw_sample", lambda trainer, *_: trainer.progress.step == 6, _terminate, 6),
+    "SIGTERM in an evaluation": ("_see_image", lambda trainer, *_: trainer.progress.step == 3, _terminate, 3),
+    "SIGTERM in the last evaluation": ("_see_image", lambda trainer, *_: trainer.progress.step == 6, _terminate, 6),
     "kill in a step": ("_report", lambda trainer, *_: trainer.progress.step == 5, _kill, 4),
     "kill before any best": ("save", lambda trainer, name: name == "best", _kill, 2),
     "kill between best and last": (
@@ -353,7 +353,7 @@ def test_an_evaluation_is_broken_off_before_its_next_image(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(Trainer, "_draw_sample", lambda trainer, sample, prediction: (seen.append(1), _terminate()))
+    monkeypatch.setattr(Trainer, "_see_image", lambda trainer, sample, prediction: (seen.append(1), _terminate()))
     monkeypatch.setattr(loop, "write_evaluation", lambda *arguments: pytest.fail("nothing of it counts"))
     _train(_settings(base, tmp_path / "run", "linear"))
     assert len(seen) == 1
