@@ -96,6 +96,11 @@ def test_an_unreadable_image_is_reported_and_the_others_go_on(
         (["train", "--batch-size", "4"], ["--batch-size", "write bs=4"]),
         (["train", "--epochs=9"], ["--epochs", "write scheduler.total_iter=STEPS", "not epochs"]),
         (["eval", "runs:b:"], ["runs:b:: no such folder"]),
+        (
+            ["train", "datasets.root=x", "datasets.ignore=[7,", "255]"],
+            ["datasets.ignore=[7, ends in the middle", "quotes"],
+        ),
+        (["check", "datasets.classes={0:", "a,", "1:", "b}"], ["datasets.classes={0: ends in the middle", "quotes"]),
         (["train", "--crop-size=64"], ["--crop-size", "write transforms.train.crop_size=64"]),
         (["train", "model.dino_hub=dinov3_vits17"], ["datasets.root"]),
         (["eval", "nowhere"], ["nowhere", "no such folder"]),

@@ -8,6 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +114,11 @@ def is_given(key: str, settings: Iterable[str]) -> bool:
 
 
 def _split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
-    files, overrides = list[str](), list[str]()
+    files, overrides, arguments = list[str](), list[str](), list(arguments)
+    refuse_pieces(arguments)
     for argument in arguments:
         key, separator, value = argument.partition("=")
         if not separator or not key:
-            _refuse_pieces([*files, *overrides])
             raise ValueError(f"{argument!r} is not an option: write key=value, for instance bs=4 or config=recipe.yaml")
         if key == "config":
             files.append(value)
@@ -126,11 +127,13 @@ def _split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
     return files, overrides
 
 
-def _refuse_pieces(before: Sequence[str]) -> None:
-    """Raises ValueError where what came last before a word that is no option is a value that a shell cut at a space."""
-    last = before[-1] if before else ""
-    if any(last.count(opening) > last.count(closing) for opening, closing in ("[]", "{}")):
-        raise ValueError(f'{last} ends in the middle: the shell cuts at spaces; put all of it in quotes, "{last} ..."')
+def refuse_pieces(arguments: Sequence[str]) -> None:
+    """Raises ValueError where an argument is a piece of a value that a shell cut at its spaces."""
+    for first, second in pairwise(arguments):
+        if "=" in first and "=" not in second and any(first.count(a) > first.count(b) for a, b in ("[]", "{}")):
+            raise ValueError(
+                f'{first} ends in the middle: the shell cuts at spaces; put all of it in quotes, "{first} ..."'
+            )
 
 
 def _read_yaml(file: str) -> DictConfig:
