@@ -287,10 +287,22 @@ def _still_falling(losses: tuple[float, ...]) -> tuple[float, float] | None:
     return (before, last) if last < 0.97 * before else None
 
 
+def _ends(losses: tuple[float, ...]) -> tuple[float, float]:
+    """Losses in the beginning and in the end: means of a tenth each, since that of a few crops is luck."""
+    tenth = max(1, len(losses) // 10)
+    return float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
+
+
 def _moved(losses: tuple[float, ...], low: float, high: float) -> bool:
-    """Whether the loss changed from the first to the last by a share within the bounds; no if there are few."""
-    return len(losses) > 1 and low * losses[0] < losses[-1] - losses[0] < high * losses[0]
+    """Whether the loss changed from beginning to end by a share within the bounds; no if there are few."""
+    if len(losses) < 2:
+        return False
+    first, last = _ends(losses)
+    return low * first < last - first < high * first
 
 
 def _loss_in_words(losses: tuple[float, ...]) -> str:
-    return f": the loss went from {losses[0]:.3g} to {losses[-1]:.3g}" if len(losses) > 1 else ""
+    if len(losses) < 2:
+        return ""
+    first, last = _ends(losses)
+    return f": the loss went from {first:.3g} to {last:.3g}"

@@ -98,6 +98,13 @@ def test_the_cause_that_the_run_shows_comes_first(run: Ended, words: list[str]) 
         assert part in first
 
 
+def test_one_bad_step_in_the_end_is_no_sign_of_a_rate_too_high() -> None:
+    causes = [cause.text for cause in likely_causes(ended(losses=(*np.linspace(1.1, 0.4, 59).tolist(), 1.2)))]
+    rate = next(text for text in causes if text.startswith("optimizer.lr"))
+    # Means of six: 1.1 less 0.03, and of five near 0.42 and 1.2.
+    assert "may not suit this data: the loss went from 1.07 to 0.553" in rate
+
+
 def test_three_causes_are_named_where_nothing_is_odd_and_none_is_made_up() -> None:
     causes = likely_causes(ended())
     assert len(causes) == 3 and all(cause.weight < 0.2 for cause in causes)
