@@ -11,6 +11,7 @@ from dinoseg.console.policy_words import (
     ABSENT_CLASSES,
     constant_in_words,
     images_in_words,
+    never_predicted_in_words,
     out_of_fold_in_words,
     percent,
 )
@@ -56,6 +57,7 @@ def _caption(contents: dict[str, Any]) -> str:
         lines.append(_probabilities(found))
     if contents.get("constant"):
         lines.append(constant_in_words(contents))
+    lines += never_predicted_in_words(contents)
     others = {name: value for name, value in contents["mIoU_by_policy"].items() if value != contents["mIoU"]}
     if others:
         lines.append(f"other policies: mIoU {', '.join(f'{percent(v)} ({name})' for name, v in others.items())}")

@@ -11,6 +11,9 @@ ABSENT_CLASSES = {
     "zero": "Every class counts in the means; a figure without pixels is 0 (zero).",
 }
 
+# Of a list that is read, not counted.
+_MOST_NAMES = 6
+
 
 def policy_in_words(policy: dict[str, Any], kind: Kind = "ids") -> list[str]:
     """Sentences about images, resolution, windows, augmentation, absent classes, measures and ignored pixels.
@@ -85,6 +88,13 @@ def constant_in_words(contents: dict[str, Any]) -> str:
     words = f"always {name}: mIoU {percent(constant['mIoU'])}  aAcc {percent(constant['aAcc'])}"
     beaten = not_above_constant(contents)
     return f"{words}  <- not beaten in {' and '.join(beaten)}" if beaten else words
+
+
+def never_predicted_in_words(contents: dict[str, Any]) -> list[str]:
+    """Which classes of the truth the prediction has no pixel of; nothing where there are none."""
+    missed = [row["name"] for row in contents["per_class"] if row["truth"] and not row["prediction"]]
+    named = missed if len(missed) <= _MOST_NAMES else [*missed[:_MOST_NAMES], f"{len(missed) - _MOST_NAMES} others"]
+    return [f"Never predicted, though the truth has them: {', '.join(named)}."] if missed else []
 
 
 def percent(value: float | None) -> str:
