@@ -108,6 +108,13 @@ class DecoderHeadConfig(Section):
     stem_widths: list[int] = option(
         [24, 48, 96, 128], "dense: channels at strides 1, 2, 4, 8; multiples of 8", least=8, most=4096, length=4
     )
+    context_widths: list[int] = option(
+        [],
+        "dense: channels at strides 16, 32 and so on, a U-Net's lower half below where stem and features meet; up "
+        "to four multiples of 8, none by default",
+        least=8,
+        most=4096,
+    )
     output_stride: int = option(
         1, "dense: pixels a score; 2 takes half of the time and sees a little less", least=1, most=2
     )

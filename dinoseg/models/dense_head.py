@@ -26,6 +26,8 @@ Map = Float[Tensor, "batch _ _ _"]
 _CHANNELS_A_GROUP = 8
 # Of the last level of the stem, where it meets the features.
 _FUSION_STRIDE = 8
+# A sixth level would have strides of 256 pixels: nothing that the crops of a training hold.
+_MOST_CONTEXT_LEVELS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +36,15 @@ class DenseOptions(HeadOptions):
 
     Attributes:
         stem_widths: channels at strides 1, 2, 4 and 8, of the stem and of the decoder; multiples of 8.
+        context_widths: channels at strides 16, 32 and so on, below the place where stem and features meet; multiples of
+            8, at most four, none by default.
         output_stride: pixels a score: 1, or 2 for half of the time and a little less detail.
         dropout: share of channels at stride 8 dropped during training, 0..1.
         feature_dropout: share of crops in training whose features the head does not get, 0..1.
     """
 
     stem_widths: Any = (24, 48, 96, 128)
+    context_widths: Any = ()
     output_stride: int = 1
     dropout: float = 0.1
     feature_dropout: float = 0.0
@@ -54,7 +59,8 @@ class DenseHead(Head[PixelOutput]):
         bands: of the image.
 
     Raises:
-        ValueError: widths that are not four multiples of 8, or another output stride than 1 or 2.
+        ValueError: stem widths that are not four multiples of 8, context widths that are not up to four of them, or
+            another output stride than 1 or 2.
     """
 
     predicts = "pixels"
@@ -71,6 +77,8 @@ class DenseHead(Head[PixelOutput]):
         self.stem = Stem(widths, bands)
         self.fusion = Fusion(in_channels, widths[-1], options.feature_dropout)
         self.dropout = nn.Dropout2d(options.dropout)
+        self.context = Context((widths[-1], *options.context_widths))
+        self.padded_to = _FUSION_STRIDE * 2 ** len(options.context_widths)
         # From stride 8 to the output's, coarse to fine.
         coarse_to_fine = widths[::-1] if options.output_stride == 1 else widths[:0:-1]
         self.decoder = nn.ModuleList(UpStep(coarse, fine) for coarse, fine in itertools.pairwise(coarse_to_fine))
@@ -90,8 +98,9 @@ class DenseHead(Head[PixelOutput]):
     def forward(self, image: Float[Tensor, "batch bands height width"], features: list[FeatureMap]) -> PixelOutput:
         """Scores of every pixel, and in training those that two coarser levels give."""
         height, width = image.shape[-2:]
-        *skips, coarse = self.stem(_padded(image))
-        maps = [self.dropout(self.fusion(coarse, [feature.map for feature in features], (height, width)))]
+        *skips, coarse = self.stem(_padded(image, self.padded_to))
+        fused = self.dropout(self.fusion(coarse, [feature.map for feature in features], (height, width)))
+        maps = [self.context(fused)]
         # A shorter decoder leaves the finest level of the stem unused.
         for step, skip in zip(self.decoder, skips[::-1], strict=False):
             maps.append(step(maps[-1], skip))
@@ -119,7 +128,7 @@ class Stem(nn.Module):
         finest, *coarser = widths
         levels: list[nn.Module] = [_convolution(bands, finest)]
         for inputs, outputs in zip(widths, coarser, strict=False):
-            levels.append(nn.Sequential(_convolution(inputs, outputs, stride=2), _convolution(outputs, outputs)))
+            levels.append(_halving(inputs, outputs))
         self.levels = nn.ModuleList(levels)
 
     def forward(self, image: Float[Tensor, "batch bands height width"]) -> list[Map]:
@@ -163,6 +172,30 @@ class Fusion(nn.Module):
         return self.mix(torch.cat([coarse, known.to(coarse.dtype)], dim=1))
 
 
+class Context(nn.Module):
+    """The lower half of a U-Net: what stem and features know together, seen from further and further away.
+
+    Args:
+        widths: channels at stride 8, 16, 32 and so on; the first alone makes a module that changes nothing.
+    """
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        steps = list(itertools.pairwise(widths))
+        self.down = nn.ModuleList(_halving(fine, coarse) for fine, coarse in steps)
+        self.up = nn.ModuleList(UpStep(coarse, fine) for fine, coarse in steps[::-1])
+
+    def forward(self, fused: Map) -> Map:
+        """A map of the size and width of ``fused``, whose sides halve without remainder at every level."""
+        maps = [fused]
+        for halve in self.down:
+            maps.append(halve(maps[-1]))
+        seen = maps.pop()
+        for step in self.up:
+            seen = step(seen, maps.pop())
+        return seen
+
+
 class UpStep(nn.Module):
     """One step of the decoder: twice as fine, joined with the stem's map of that stride."""
 
@@ -181,16 +214,23 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False), _norm(outputs), nn.GELU())
 
 
+def _halving(inputs: int, outputs: int) -> nn.Sequential:
+    """A level of half the size."""
+    return nn.Sequential(_convolution(inputs, outputs, stride=2), _convolution(outputs, outputs))
+
+
 def _norm(width: int) -> GroupNorm:
     return GroupNorm(width // _CHANNELS_A_GROUP, width)
 
 
-def _padded(image: Float[Tensor, "batch bands height width"]) -> Float[Tensor, "batch bands height2 width2"]:
-    """To the next multiples of 8, right and below, by the mean colour, which is 0.
+def _padded(
+    image: Float[Tensor, "batch bands height width"], multiple: int
+) -> Float[Tensor, "batch bands height2 width2"]:
+    """To the next multiples of ``multiple``, right and below, by the mean colour, which is 0.
 
     Channels last: the convolutions run a quarter faster on a CPU.
     """
-    below, right = (-side % _FUSION_STRIDE for side in image.shape[-2:])
+    below, right = (-side % multiple for side in image.shape[-2:])
     padded = functional.pad(image, (0, right, 0, below)) if below or right else image
     return padded.contiguous(memory_format=torch.channels_last)
 
@@ -229,6 +269,12 @@ def _check(options: DenseOptions) -> None:
         raise ValueError(
             f"decoder_head.stem_widths is {widths}; give four multiples of {_CHANNELS_A_GROUP}, for strides 1, 2, 4 "
             "and 8, e.g. [24, 48, 96, 128]"
+        )
+    context = list(options.context_widths)
+    if len(context) > _MOST_CONTEXT_LEVELS or any(width < 1 or width % _CHANNELS_A_GROUP for width in context):
+        raise ValueError(
+            f"decoder_head.context_widths is {context}; give up to four multiples of {_CHANNELS_A_GROUP}, for strides "
+            "16, 32, 64 and 128, e.g. [192, 256], or [] for none"
         )
     if options.output_stride not in (1, 2):
         raise ValueError(f"decoder_head.output_stride is {options.output_stride}; give 1 or 2")

@@ -28,7 +28,7 @@ pytestmark = [
 ]
 HEADS = {
     "linear": [],
-    "dense": ["decoder_head.stem_widths=[8,8,8,8]", "model.backbone_scale=1.5"],
+    "dense": ["decoder_head.stem_widths=[8,8,8,8]", "decoder_head.context_widths=[16]", "model.backbone_scale=1.5"],
     "pmt": ["decoder_head.decoder_layers=1", "decoder_head.num_queries=4"],
     "eomt": ["decoder_head.decoder_layers=1", "decoder_head.num_queries=4"],
     "m2f": [

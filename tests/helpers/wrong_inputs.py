@@ -176,6 +176,7 @@ def _hand_picked_values() -> Iterator[WrongInput]:
         yield _with("train", "value", setting, names=(setting.split("=")[0], setting.split("=")[0].split(".")[-1]))
     for settings in (
         ("decoder_head.type=dense", "decoder_head.stem_widths=[9, 17, 33, 65]"),
+        ("decoder_head.type=dense", "decoder_head.context_widths=[12]"),
         ("decoder_head.type=m2f", "decoder_head.hidden_dim=30"),
         ("model.mode=lora", "lora.targets=[nowhere]"),
         ("model.mode=lora", "lora.layers=[99]"),

@@ -10,7 +10,7 @@ from dinoseg.inference.windows import infer_scores, predict_class_map
 from dinoseg.models.segmenter import HEADS, build_segmenter
 
 SMALL = {
-    "dense": ["decoder_head.stem_widths=[8,8,16,16]", "model.backbone_scale=1.5"],
+    "dense": ["decoder_head.stem_widths=[8,8,16,16]", "decoder_head.context_widths=[16]", "model.backbone_scale=1.5"],
     "pmt": ["decoder_head.num_queries=6", "decoder_head.decoder_layers=2"],
     "eomt": ["decoder_head.num_queries=6", "decoder_head.decoder_layers=2"],
 }

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from dinoseg.backbone import FeatureMap
@@ -20,19 +21,19 @@ def features(batch: int, *maps: tuple[int, int, int]) -> list[FeatureMap]:
     return [FeatureMap(torch.randn(batch, *shape), None) for shape in maps]
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("stride", "context"), [(1, ()), (2, (16, 8))])
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (37, 61), (64, 40)])
-def test_any_size_gets_a_score_a_pixel(size: tuple[int, int], stride: int) -> None:
-    head = build(output_stride=stride).eval()
+def test_any_size_gets_a_score_a_pixel(size: tuple[int, int], stride: int, context: tuple[int, ...]) -> None:
+    head = build(output_stride=stride, context_widths=context).eval()
     image = torch.randn(2, 3, *size)
     output = head(image, features(2, (12, 3, 5), (12, 3, 5)))
     assert output.auxiliary == ()
     assert head.semantic_logits(output, size).shape == (2, 3, *size)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_every_parameter_learns_and_coarser_levels_are_supervised(stride: int) -> None:
-    head = build(output_stride=stride).train()
+@pytest.mark.parametrize(("stride", "context"), [(1, ()), (2, ()), (2, (16, 8))])
+def test_every_parameter_learns_and_coarser_levels_are_supervised(stride: int, context: tuple[int, ...]) -> None:
+    head = build(output_stride=stride, context_widths=context).train()
     output = head(torch.randn(2, 3, 45, 61), features(2, (12, 7, 9), (12, 7, 9)))
     assert [level.shape for level in output.auxiliary] == [(2, 3, 45, 61)] * 2
     terms = PixelLoss(ignore_index=255, diceloss_weight=1.0)(output, torch.randint(0, 3, (2, 45, 61)))
@@ -100,8 +101,28 @@ def test_features_meet_the_pixels_they_cover() -> None:
         assert abs(row - 7.5 * height / 10) < 12 and abs(column - 2.5 * width / 10) < 12
 
 
-def test_a_picture_is_learned_by_heart() -> None:
-    head = build((4,), dropout=0.0).train()
+def test_context_sees_further_and_draws_as_finely() -> None:
+    """One changed pixel reaches scores at a distance through the levels below alone."""
+    image, seen = torch.zeros(1, 3, 256, 16), [FeatureMap(torch.zeros(1, 1, 32, 2), None)]
+    touched = image.clone()
+    touched[0, :, 8, 8] = 50.0
+    reach = {}
+    for context in ((), (16, 16, 16)):
+        head = build((1,), dropout=0.0, context_widths=context).eval()
+        # Norms look at the whole map: without them, what is left is the reach of the convolutions.
+        for name, module in list(head.named_modules()):
+            if isinstance(module, nn.GroupNorm):
+                head.set_submodule(name, nn.Identity())
+        with torch.no_grad():
+            change = (head(touched, seen).logits - head(image, seen).logits).abs().sum(dim=(0, 1, 3))
+        reach[context] = int(change.nonzero().max())
+        assert change[8] > 0
+    assert reach[()] < 100 < 200 < reach[(16, 16, 16)]
+
+
+@pytest.mark.parametrize("context", [(), (16, 16)])
+def test_a_picture_is_learned_by_heart(context: tuple[int, ...]) -> None:
+    head = build((4,), dropout=0.0, context_widths=context).train()
     generator = torch.Generator().manual_seed(3)
     image = torch.randn(1, 3, 32, 32, generator=generator)
     truth = torch.randint(0, 3, (1, 8, 8), generator=generator).repeat_interleave(4, 1).repeat_interleave(4, 2)
@@ -118,6 +139,12 @@ def test_a_picture_is_learned_by_heart() -> None:
 def test_widths_that_do_not_divide_are_refused(widths: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"decoder_head.stem_widths is .*; give four multiples of 8"):
         DenseHead(in_channels=(4,), num_classes=3, options=DenseOptions(stem_widths=widths))
+
+
+@pytest.mark.parametrize("widths", [(8, 12), (8,) * 5, (0,)])
+def test_context_that_does_not_divide_is_refused(widths: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"decoder_head.context_widths is .*; give up to four multiples of 8"):
+        DenseHead(in_channels=(4,), num_classes=3, options=DenseOptions(context_widths=widths))
 
 
 def test_some_crops_train_without_features_and_none_is_predicted_so() -> None:
