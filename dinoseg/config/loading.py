@@ -77,10 +77,10 @@ def given_keys(arguments: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _merged(arguments: Iterable[str], base: Config | None) -> tuple[DictConfig, dict[str, str]]:
+def _merged(arguments: Iterable[str], base: Config | None) -> tuple[dict[str, Any], dict[str, str]]:
     """Files and overrides on top of the base, and which argument gave each leaf."""
     files, overrides = _split_arguments(arguments)
-    merged = OmegaConf.create((base or Config()).model_dump())
+    merged = (base or Config()).model_dump()
     given_by: dict[str, str] = {}
     additions = [(_read_yaml(file), f"config={file}") for file in files]
     additions += [(_parse_override(argument), argument) for argument in overrides]
@@ -170,7 +170,7 @@ def _parse_override(argument: str) -> DictConfig:
         raise ValueError(f"{argument[:200]!r}: the value is not valid YAML ({error})") from None
 
 
-def _merge_into(base: DictConfig, addition: DictConfig, source: str, given_by: dict[str, str]) -> None:
+def _merge_into(base: dict[str, Any], addition: DictConfig, source: str, given_by: dict[str, str]) -> None:
     for remark in translate(addition, source):
         warnings.warn(remark, stacklevel=3)
     known = [entry.key for entry in all_keys()]
@@ -180,17 +180,25 @@ def _merge_into(base: DictConfig, addition: DictConfig, source: str, given_by: d
         owner = next((entry for entry in known if key == entry or key.startswith(entry + ".")), None)
         if owner is None and key not in sections:
             raise ValueError(f"{source}: unknown key {key!r}; {unknown_key_hint(key)}")
-    for key in _REPLACED:
-        # Given whole: classes of a recipe must not stay among one's own.
-        named = source.startswith("config=") or source.partition("=")[0] == key
-        if named and OmegaConf.select(addition, key, throw_on_resolution_failure=False) is not None:
-            OmegaConf.update(base, key, {} if key.endswith("kwargs") else None, merge=False)
     _refuse_other_containers(addition, source)
     try:
-        # Not OmegaConf.merge, which copies the whole config first: most of the time that reading one takes.
-        base.merge_with(addition)
+        values = OmegaConf.to_container(addition)
     except OmegaConfBaseException as error:
         raise ValueError(f"{source}: {error.full_key or ''}: {error.msg}") from None
+    assert isinstance(values, dict)
+    # Given whole: classes of a recipe must not stay among one's own.
+    whole = {key for key in _REPLACED if source.startswith("config=") or source.partition("=")[0] == key}
+    _lay_over(base, values, whole)
+
+
+def _lay_over(base: dict[Any, Any], values: dict[Any, Any], whole: set[str], prefix: str = "") -> None:
+    """Sets the values in ``base``; a mapping goes into the mapping that is there, unless its key is in ``whole``."""
+    for name, value in values.items():
+        key, there = f"{prefix}{name}", base.get(name)
+        if isinstance(value, dict) and isinstance(there, dict) and key not in whole:
+            _lay_over(there, value, whole, f"{key}.")
+        else:
+            base[name] = value
 
 
 def _refuse_other_containers(addition: DictConfig, source: str) -> None:
@@ -204,10 +212,12 @@ def _refuse_other_containers(addition: DictConfig, source: str) -> None:
             raise ValueError(f"{source}: {entry.key} is {OmegaConf.to_container(node)!r}; expected {entry.type}")
 
 
-def _resolved(merged: DictConfig) -> dict[str, Any]:
+def _resolved(merged: dict[str, Any]) -> dict[str, Any]:
     """Plain values; ``${key}`` takes the value of another key."""
+    if "${" not in repr(merged):
+        return merged
     try:
-        values = OmegaConf.to_container(merged, resolve=True)
+        values = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: its ${{...}} cannot be filled in ({error.msg}); give a value") from None
     assert isinstance(values, dict)

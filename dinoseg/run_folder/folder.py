@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from dinoseg.backbone import backbone_hash
@@ -152,10 +153,14 @@ class RunFolder:
 
     def _recorded_config(self) -> Config:
         remedy = "copy the whole folder of the run again"
-        if not self.config.stat().st_size:
+        try:
+            contents = self.config.read_bytes()
+        except OSError as error:
+            raise ValueError(f"{self.config}: cannot be read ({error.strerror}); {remedy}") from None
+        if not contents:
             raise ValueError(f"{self.config}: damaged (it is empty); {remedy}")
         try:
-            return load_config([f"config={self.config}"])
+            return _loaded(self.config, contents)
         except ValueError as error:
             raise ValueError(f"{error}; {remedy}") from None
 
@@ -185,6 +190,12 @@ class RunFolder:
             # It may be the weights that are another run's: their hash says so.
             _ = checkpoint.weights_sha256
             raise
+
+
+@lru_cache(maxsize=16)
+def _loaded(file: Path, contents: bytes) -> Config:
+    """The config in a file that holds this: a command asks for it several times, and parsing is most of reading it."""
+    return load_config([f"config={file}"])
 
 
 def settings_of_run(arguments: Iterable[str]) -> list[str]:
