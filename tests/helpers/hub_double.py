@@ -17,6 +17,8 @@ import yaml
 
 USER, TOKEN = "user", "hf_of_the_user"
 LICENCES = ("apache-2.0", "other", None)
+# Programs that the client may be run by.
+_HARNESSES = "/api/agent-harnesses"
 Answer = tuple[int, dict[str, str], bytes]
 
 
@@ -49,7 +51,7 @@ class HubDouble:
     """Repositories of ``USER`` and others.
 
     Attributes:
-        asked: method and path of every request.
+        asked: method and path of every request but those that the client makes for itself, once a day.
     """
 
     endpoint: str = ""
@@ -60,6 +62,8 @@ class HubDouble:
         """Status, headers and content."""
         if token not in ("", TOKEN):
             return 401, {"X-Error-Message": "Invalid credentials in Authorization header"}, b""
+        if path == _HARNESSES:
+            return _json({"standardEnvVars": [], "harnesses": {}})
         if path == "/api/validate-yaml":
             said = yaml.safe_load(json.loads(body)["content"].split("---")[1])
             wrong = [{"message": '"license" must be one of those known'}] if said.get("license") not in LICENCES else []
@@ -139,7 +143,8 @@ def running_hub_double() -> Iterator[HubDouble]:
 
     class Handler(BaseHTTPRequestHandler):
         def _reply(self) -> None:
-            hub.asked.append(f"{self.command} {self.path}")
+            if self.path != _HARNESSES:
+                hub.asked.append(f"{self.command} {self.path}")
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
             status, headers, content = hub.answer(self.command, self.path.partition("?")[0], token, body)
