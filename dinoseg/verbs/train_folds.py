@@ -111,6 +111,11 @@ def _refuse_unfit(runs: FoldRuns, config: Config, resume: str | None) -> None:
             f"--resume {resume} is of one run, and datasets.fold=all of {runs.folds}; go on with that fold alone, "
             f"dinoseg train {runs.run(0).path} --resume {resume}, or with plain --resume"
         )
+    if config.scheduler.total_iter == 0:
+        raise ValueError(
+            "scheduler.total_iter=0 with datasets.fold=all trains nothing: every fold would be load_from as it is; leave "
+            "datasets.folds out, or give steps"
+        )
     runs.refuse_other_use()
     begun = [(number, run) for number, run in enumerate(runs.runs) if _has_begun(run)]
     if resume == "last" and not begun:

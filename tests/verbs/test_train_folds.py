@@ -258,6 +258,7 @@ def test_images_that_are_added_between_two_folds_are_found_out(
     ("more", "words"),
     [
         (["datasets.folds=3"], "datasets.folds: 2 in the run, 3 now; it would be another training"),
+        (["scheduler.total_iter=0", "load_from=x"], "scheduler.total_iter=0 with datasets.fold=all trains nothing"),
         (["optimizer.lr=0.5"], "optimizer.lr: 0.001 in the run, 0.5 now"),
         (["datasets.fold=0"], "holds the runs of folds, fold_0 among them"),
         (["--resume", "best"], "--resume best is of one run, and datasets.fold=all of 2"),
