@@ -15,10 +15,15 @@ _COUNTED = ("images", "images_available", "regions", "tiles", "slices", "volumes
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a run scored on the fold that it held out."""
+    """What a run scored on the fold that it held out.
+
+    Attributes:
+        learned: images of it that the runs that this one began with (``load_from``) were trained on.
+    """
 
     origin: Origin
     evaluation: Evaluation
+    learned: int = 0
 
 
 def join_folds(folds: Sequence[HeldOut]) -> Evaluation:
@@ -60,7 +65,8 @@ def _policy(folds: Sequence[HeldOut]) -> dict[str, Any]:
 def _described(fold: HeldOut) -> dict[str, Any]:
     """Of metrics.json: the run, how many images it held out, and its mIoU on them."""
     evaluation = fold.evaluation
-    return vars(fold.origin) | {"images": len(evaluation.names), "mIoU": evaluation.metrics.means["mIoU"]}
+    figures = {"images": len(evaluation.names), "mIoU": evaluation.metrics.means["mIoU"]}
+    return vars(fold.origin) | figures | {"learned_before": fold.learned}
 
 
 def _told_apart(folds: Sequence[HeldOut], attribute: str) -> list[str]:

@@ -20,6 +20,7 @@ from dinoseg.run_folder.beginning import unchanged_without_a_step
 from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.lock import locked_run
+from dinoseg.run_folder.trained_with import describe_learned
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device, refuse_sharded_weights
 from dinoseg.system.files import replace_text
@@ -39,6 +40,7 @@ from dinoseg.training.resume import restore, resume_point
 from dinoseg.training.setup import build_trainer, settle_steps, settled_by_data
 from dinoseg.training.verdict import verdict
 from dinoseg.verbs.fit_data import OwnData, checked_data
+from dinoseg.verbs.learned_images import learned_before, learned_in_words
 from dinoseg.zoo.address import Address, is_address
 
 # Notes of the check that belong into the log of a training: what is done to the pictures.
@@ -256,7 +258,10 @@ def _starting_point(trainer: Trainer, checkpoint: Checkpoint | None) -> str:
         remark = load_from(trainer.segmenter, Path(source), trainer.label_space)
     if trainer.average is not None:
         trainer.average.restart()
-    return remark
+    held_out = trainer.val_data.pairs
+    learned = learned_before(trainer.config, held_out)
+    trainer.checkpoint_metadata |= describe_learned(learned)
+    return "\n".join([remark, learned_in_words(source, learned, len(held_out))]).strip()
 
 
 def _announcement(trainer: Trainer, report: CheckReport, estimate: Estimate, remark: str) -> list[Any]:

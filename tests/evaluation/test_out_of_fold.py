@@ -98,6 +98,20 @@ def test_the_policy_says_who_scored_what_and_what_chose_the_checkpoints() -> Non
     assert last == [sentence for sentence in best if not sentence.startswith("Best was")]
 
 
+def test_images_that_were_learned_from_before_are_counted_and_compared(tmp_path: Path) -> None:
+    clean = [held_out(1, ("a", "b")), held_out(2, ("c",))]
+    flattering = [clean[0], replace(clean[1], learned=1)]
+    for name, folds in (("clean", clean), ("flattering", flattering)):
+        write_evaluation(join_folds(folds), tmp_path / name, {"checkpoint": "best"})
+    policy = join_folds(flattering).to_dict()["policy"]
+    assert [fold["learned_before"] for fold in policy["out_of_fold"]] == [0, 1]
+    said = "Runs they began with (load_from) learned from 1 of the images: this flatters."
+    assert said in policy_in_words(policy)
+    assert said not in policy_in_words(join_folds(clean).to_dict()["policy"])
+    unlike = compare(tmp_path / "clean", tmp_path / "flattering").unlike
+    assert unlike == ("out_of_fold: 2 folds | 2 folds, images learned before: 1",)
+
+
 def test_two_cross_validations_of_the_same_images_are_compared(tmp_path: Path) -> None:
     both = join_folds([held_out(1, ("a", "b")), held_out(2, ("c",))])
     write_evaluation(both, tmp_path / "one", {"checkpoint": "best"})
