@@ -14,6 +14,7 @@ from dinoseg.config.loading import load_config
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.training.budget import CLOSING_SECONDS, MARGIN, Budget, Planned, evaluation_interval
 from dinoseg.training.loop import Trainer
+from dinoseg.training.setup import _far_from_plan
 from dinoseg.verbs.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation.*")
@@ -103,6 +104,13 @@ def test_a_quicker_pace_than_the_plan_had_gives_more_steps(tmp_path: Path, monke
     run, said = _train(data, tmp_path / "run", budget)
     assert "steps        4 of 3 s each in the " in said
     assert run.open_checkpoint("last").progress["step"] == 4
+    far = "warning: a step takes 3 s, and took 30 s when the plan was made"
+    assert far in said and far in run.log.read_text()
+
+
+@pytest.mark.parametrize(("measured", "rehearsed", "far"), [(1.0, 1.9, 0), (1.0, 2.1, 1), (1.0, 0.6, 0), (1.0, 0.4, 1)])
+def test_a_pace_that_is_far_from_that_of_the_plan_is_said(measured: float, rehearsed: float, far: int) -> None:
+    assert len(_far_from_plan(measured, rehearsed)) == far
 
 
 def test_what_was_typed_is_not_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
