@@ -48,15 +48,20 @@ def make_plan(request: PlanRequest, console: Console, started: float, trains_now
     Raises:
         ValueError: the data set is not fit for training, weights are not to be had, or the budget has room for nothing.
     """
-    config = request.alone
+    config, say = request.alone, partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    budget = math.inf if request.minutes is None else 60 * request.minutes
+    for_masks, for_steps = (min(most, share * budget) for most, share in (_MASKS, _STEPS))
+    # It may take a minute until there is more to say.
+    say(
+        f"planning: checks the data, looks at masks ({for_masks:.2g} s) and times the ways to train that may fit on this "
+        f"machine ({for_steps:.2g} s of steps each)"
+    )
     report = check_dataset(config.datasets, config.decoder_head.num_classes, console=console)
     refuse_unfit(report, console)
     config = settled_by_data(config, report)
     space = report.label_space
     assert space is not None
     accelerator = start_accelerator(pick_device(config.device))
-    budget = math.inf if request.minutes is None else 60 * request.minutes
-    for_masks, for_steps = (min(most, share * budget) for most, share in (_MASKS, _STEPS))
     with warnings.catch_warnings():
         backbone = build_segmenter(config, space.num_classes).backbone
         begin = time.monotonic() - started
