@@ -16,6 +16,7 @@ from dinoseg.config import Config
 from dinoseg.config.folds import ALL_FOLDS
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.models.segmenter import build_segmenter
+from dinoseg.planning.choices import BESIDE_GIVEN
 from dinoseg.planning.fingerprint import take_fingerprint
 from dinoseg.planning.machine import measure_machine
 from dinoseg.planning.machine_pace import MeasuredPace, measure_pace
@@ -86,7 +87,12 @@ def show_plan(plan: Plan, console: Console) -> None:
 def plan_in_words(plan: Plan) -> list[str]:
     """The plan, a line each."""
     lines = ["the data", *(f"  {line}" for line in data_in_words(plan)), "the plan"]
-    for choice in plan.choices:
+    # A file may give most topics: of these there is nothing to tell but where they come from.
+    taken = [choice for choice in plan.choices if choice.reason == BESIDE_GIVEN and not choice.values]
+    for source in dict.fromkeys(source for choice in taken for source in choice.given.values()):
+        topics = ", ".join(choice.topic for choice in taken if source in choice.given.values())
+        lines.append(f"  {source} (given): {topics}")
+    for choice in (choice for choice in plan.choices if choice not in taken):
         settings = ", ".join(f"{key}={_shown(value)}" for key, value in choice.values.items())
         given = ", ".join(f"{source} (given)" for source in dict.fromkeys(choice.given.values()))
         lines.append(f"  {'; '.join(text for text in (settings, given) if text)}")
