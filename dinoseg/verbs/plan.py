@@ -33,7 +33,7 @@ from dinoseg.training.budget import Planned
 from dinoseg.training.resume import find_resume_point
 from dinoseg.training.setup import settled_by_data
 from dinoseg.verbs.fit_data import refuse_unfit
-from dinoseg.verbs.train import train
+from dinoseg.verbs.train import Start, train
 
 # Seconds at most, and share of a budget: for masks, and for the steps of each way that is timed.
 _MASKS, _STEPS = (5.0, 0.006), (8.0, 0.01)
@@ -165,7 +165,7 @@ def train_within(arguments: Sequence[str], resume: str | None, console: Console,
     assert plan.budget is not None
     command = " ".join(["dinoseg train", *map(shlex.quote, arguments)])
     planned = Planned(plan.budget, "\n".join(plan_in_words(plan)), recipe_yaml(plan, command))
-    return train(plan.config, console, planned=planned)
+    return train(plan.config, console, Start(planned=planned))
 
 
 def _shown(value: object) -> str:

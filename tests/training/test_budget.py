@@ -15,7 +15,7 @@ from dinoseg.run_folder.folder import RunFolder
 from dinoseg.training.budget import CLOSING_SECONDS, MARGIN, Budget, Planned, evaluation_interval
 from dinoseg.training.loop import Trainer
 from dinoseg.training.setup import _far_from_plan
-from dinoseg.verbs.train import train
+from dinoseg.verbs.train import Start, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initialisation.*")
 
@@ -53,7 +53,7 @@ def _train(data: Path, run: Path, budget: Budget | None, *more: str) -> tuple[Ru
     out = io.StringIO()
     config = load_config(tiny_settings(data, run, "trackers=[]", "scheduler.total_iter=8", *more))
     planned = None if budget is None else Planned(budget, "the plan", "bs: 2\n")
-    return train(config, Console(file=out, width=200), planned=planned), out.getvalue()
+    return train(config, Console(file=out, width=200), Start(planned=planned)), out.getvalue()
 
 
 def test_an_overrun_ends_early_says_so_and_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_an_overrun_ends_early_says_so_and_goes_on_bit_for_bit(tmp_path: Path, m
     assert ended.plan.read_text() == "bs: 2\n"
     assert "the plan" in ended.log.read_text()
     settings = tiny_settings(data, tmp_path / "ended", "trackers=[]", "scheduler.total_iter=8")
-    train(load_config(settings), Console(quiet=True), resume="last")
+    train(load_config(settings), Console(quiet=True), Start("last"))
     first, second = (folder.open_checkpoint("last") for folder in (whole, ended))
     assert second.progress["step"] == 8
     for name in first.weights():
