@@ -11,6 +11,7 @@ from dinoseg.config.loading import is_given
 from dinoseg.data.items import OwnDataset
 from dinoseg.verbs.fit_data import OwnData
 from dinoseg.verbs.plan import train_within
+from dinoseg.verbs.train import Start
 from dinoseg.verbs.train import train as run_training
 
 
@@ -51,5 +52,5 @@ def train(
             )
         return Run(train_within(texts, resume, shown, started).path)
     own_data = None if train_data is None or val_data is None else OwnData(train_data, val_data)
-    folder = run_training(config_of(config if isinstance(config, Config) else texts), shown, resume, own_data)
+    folder = run_training(config_of(config if isinstance(config, Config) else texts), shown, Start(resume, own_data))
     return Run(folder.path)

@@ -68,13 +68,11 @@ def fold_scans(
     learned = [fact for number, fold in enumerate(folds) if number != held for fact in fold]
     # What found no partner, or does not fit.
     leftovers = replace(joined_listings([scan.listing for scan in pooled]), pairs=())
-    made = [
-        _found_again(learned, "train", datasets, leftovers),
-        _found_again(folds[held], "val", datasets, SplitListing((), pairing_rule=leftovers.pairing_rule)),
-    ]
+    without = SplitListing((), pairing_rule=leftovers.pairing_rule)
+    found = _found_again({"train": learned, "val": folds[held]}, datasets, {"train": leftovers, "val": without})
     dealt = tuple(SplitScan("val", SplitListing(tuple(fact.pair for fact in fold)), tuple(fold)) for fold in folds)
     folding = Folding(dealt, chosen)
-    return [*made, *others], folding, _finding(scans, folding, datasets, len(members), cut)
+    return [*found, *others], folding, _finding(scans, folding, datasets, len(members), cut)
 
 
 def fold_findings(findings: Iterable[Finding], folding: Folding | None, space: LabelSpace) -> list[Finding]:
@@ -114,12 +112,29 @@ def _masks_with_class(scan: SplitScan, space: LabelSpace) -> Int[np.ndarray, " c
 
 
 def _found_again(
-    facts: Sequence[PairFacts], split: Split, datasets: DatasetsConfig, leftovers: SplitListing
-) -> SplitScan:
-    """A split of these images, named and in the order in which a run that goes on finds them by its splits.json."""
+    facts: Mapping[Split, Sequence[PairFacts]], datasets: DatasetsConfig, leftovers: Mapping[Split, SplitListing]
+) -> list[SplitScan]:
+    """Splits of these images, named and in the order in which a run that goes on finds them by its splits.json."""
     root = data_root(datasets)
-    names = dict.fromkeys(recorded_name(fact.pair.image, root) for fact in facts)
-    listing, known = find_recorded(datasets, list(names), split), {_place(fact.pair): fact for fact in facts}
+    made = {
+        split: list(dict.fromkeys(recorded_name(fact.pair.image, root) for fact in found))
+        for split, found in facts.items()
+    }
+    return [
+        _scan_of(find_recorded(datasets, made, split), split, found, datasets, leftovers[split])
+        for split, found in facts.items()
+    ]
+
+
+def _scan_of(
+    listing: SplitListing,
+    split: Split,
+    facts: Sequence[PairFacts],
+    datasets: DatasetsConfig,
+    leftovers: SplitListing,
+) -> SplitScan:
+    """What is known of the pairs of a split that was found again."""
+    root, known = data_root(datasets), {_place(fact.pair): fact for fact in facts}
     if {_place(pair) for pair in listing.pairs} != known.keys():
         other = next((pair for pair in listing.pairs if _place(pair) not in known), facts[0].pair)
         raise ValueError(

@@ -76,6 +76,8 @@ def out_of_fold_in_words(policy: dict[str, Any]) -> list[str]:
         return []
     figures = ", ".join(percent(fold["mIoU"]) for fold in folds)
     sentences = [f"Out of {len(folds)} folds: each by the run that held it out.", f"mIoU by fold: {figures}."]
+    if learned := sum(fold.get("learned_before", 0) for fold in folds):
+        sentences.append(f"Runs they began with (load_from) learned from {learned} of the images: this flatters.")
     if any(fold["checkpoint"] == "best" for fold in folds):
         sentences.append("Best was chosen on these images; --checkpoint last was not.")
     return sentences

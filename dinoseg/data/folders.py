@@ -32,6 +32,8 @@ from dinoseg.data.table_folders import find_tables
 _FOLDER_OF_SPLIT = {"TRAIN": "training", "VAL": "validation"}
 _TOP_FOLDER = "ADEChallengeData2016"
 _GLOBS = ("images", "masks")
+# Folds deal train and val anew: an image of either has a name that no other has, whichever holds it.
+_POOLED_WITH: Mapping[Split, tuple[Split, ...]] = {"train": ("val",), "val": ("train",), "test": ()}
 
 
 def find_pairs(datasets: DatasetsConfig, split: Split) -> SplitListing:
@@ -127,19 +129,24 @@ def find_pool(datasets: DatasetsConfig) -> SplitListing:
     return _places_listing(every)
 
 
-def find_recorded(datasets: DatasetsConfig, names: Sequence[str], split: Split) -> SplitListing:
+def find_recorded(datasets: DatasetsConfig, made: Mapping[Split, Sequence[str]], split: Split) -> SplitListing:
     """The pairs of a split by the names that a run records, just as they are found again by its ``splits.json``.
 
     Args:
-        names: paths of images below the root.
+        made: paths of images below the root, of train and val.
 
     Raises:
         ValueError: an image that is not among the pairs below the root, or what ``find_pairs`` raises.
     """
-    entries = [ListEntry(name, None, f"{split}[{index}]") for index, name in enumerate(names)]
-    listed = select_named(NameList(Path("splits.json"), entries), find_pool(datasets), data_root(datasets))
+    entries = {
+        name: [ListEntry(path, None, f"{name}[{index}]") for index, path in enumerate(paths)]
+        for name, paths in made.items()
+    }
+    beside = [entry for name in _POOLED_WITH[split] for entry in entries.get(name, ())]
+    listed = NameList(Path("splits.json"), entries[split])
+    selected = select_named(listed, find_pool(datasets), data_root(datasets), beside)
     recorded = datasets.model_copy(update={"split": "splits.json"})
-    return in_parts(_with_regions(listed, recorded, split), datasets)
+    return in_parts(_with_regions(selected, recorded, split), datasets)
 
 
 def layout_of(datasets: DatasetsConfig) -> Layout:
@@ -180,7 +187,10 @@ def _listed(datasets: DatasetsConfig, value: str, split: Split) -> SplitListing:
     if not entries:
         raise MissingSplitError(f"split {split}: {file} names no image")
     pool = find_pool(datasets) if any(entry.mask is None for entry in entries) else SplitListing(())
-    return select_named(NameList(file, entries), pool, root)
+    # A file for this split alone says nothing of others.
+    pooled = _POOLED_WITH[split] if value == datasets.split else ()
+    beside = [entry for name in pooled for entry in read_name_list(file, name)]
+    return select_named(NameList(file, entries), pool, root, beside)
 
 
 def _layout_listing(datasets: DatasetsConfig, root: Path, layout: Layout, split: Split) -> SplitListing:

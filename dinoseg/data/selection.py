@@ -25,10 +25,13 @@ def recorded_name(image: Path, root: Path) -> str:
     return image.relative_to(root).as_posix() if image.is_relative_to(root) else str(image)
 
 
-def select_named(listed: NameList, pool: SplitListing, root: Path) -> SplitListing:
+def select_named(listed: NameList, pool: SplitListing, root: Path, beside: Sequence[ListEntry] = ()) -> SplitListing:
     """The pairs that a list names, sorted by name.
 
     An entry is a path, of the root, of the list's folder or whole; or what the path ends with, with or without suffix.
+
+    Args:
+        beside: entries of another split of the file, from whose images these are told apart by their names, too.
 
     Raises:
         ValueError: an entry that is no image of the pool, has no mask, or could be several images; names its line.
@@ -49,7 +52,8 @@ def select_named(listed: NameList, pool: SplitListing, root: Path) -> SplitListi
             missing.append(entry)
     if missing:
         raise ValueError(_not_there(missing, listed, pool, root))
-    return SplitListing(_uniquely_named(found, root), pairing_rule=pool.pairing_rule)
+    others = [pair for entry in beside for pair in _matches(entry.image, index, listed.file, root)]
+    return SplitListing(_uniquely_named(found, root, others), pairing_rule=pool.pairing_rule)
 
 
 def select_matching(pattern: str, pool: SplitListing, root: Path) -> SplitListing:
@@ -123,10 +127,11 @@ def _existing(name: str, place: str, file: Path, root: Path) -> Path:
     )
 
 
-def _uniquely_named(pairs: Iterable[Pair], root: Path) -> tuple[Pair, ...]:
-    """Sorted by name; by the whole path below the root where two names would be the same."""
+def _uniquely_named(pairs: Iterable[Pair], root: Path, others: Iterable[Pair] = ()) -> tuple[Pair, ...]:
+    """Sorted by name; by the whole path below the root where two names, of others among them, would be the same."""
     once = list({pair.image: pair for pair in pairs}.values())
-    if len({pair.name for pair in once}) < len(once):
+    names = {pair.image: pair.name for pair in (*others, *once)}
+    if len(set(names.values())) < len(names):
         once = [replace(pair, name=str(without_suffix(Path(recorded_name(pair.image, root))))) for pair in once]
     return tuple(sorted(once, key=lambda pair: pair.name))
 

@@ -87,10 +87,16 @@ def _member_differences(first: RecordedEvaluation, second: RecordedEvaluation) -
 
 
 def _fold_differences(first: RecordedEvaluation, second: RecordedEvaluation) -> list[str]:
-    """How many folds each was scored out of, where that differs; their runs always do."""
-    folds = [recorded.policy.get("out_of_fold") or [] for recorded in (first, second)]
-    counts = [f"{len(listed)} folds" if listed else "none, one run scored all" for listed in folds]
-    return [f"out_of_fold: {counts[0]} | {counts[1]}"] if counts[0] != counts[1] else []
+    """How many folds each was scored out of, and what was learned before, where that differs; their runs always do."""
+    told = [_folds_in_words(recorded.policy.get("out_of_fold") or []) for recorded in (first, second)]
+    return [f"out_of_fold: {told[0]} | {told[1]}"] if told[0] != told[1] else []
+
+
+def _folds_in_words(folds: list[Any]) -> str:
+    if not folds:
+        return "none, one run scored all"
+    learned = sum(fold.get("learned_before", 0) for fold in folds)
+    return f"{len(folds)} folds" + (f", images learned before: {learned}" if learned else "")
 
 
 def _same_classes(first: RecordedEvaluation, second: RecordedEvaluation, names: Names) -> None:

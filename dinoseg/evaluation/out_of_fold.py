@@ -1,6 +1,5 @@
 """Evaluations of folds as one: each image counted once, by the run that has not learned from it."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,19 +14,22 @@ _COUNTED = ("images", "images_available", "regions", "tiles", "slices", "volumes
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a run scored on the fold that it held out."""
+    """What a run scored on the fold that it held out.
+
+    Attributes:
+        learned: images of it that the runs that this one began with (``load_from``) were trained on.
+    """
 
     origin: Origin
     evaluation: Evaluation
+    learned: int = 0
 
 
 def join_folds(folds: Sequence[HeldOut]) -> Evaluation:
     """One evaluation of all images, in the order of their names; its policy names the runs and their figures.
 
-    Names that two folds share have the folder of the fold before them.
-
     Args:
-        folds: one at least, of disjoint images, in the same label space.
+        folds: one at least, of images of different names, in the same label space.
 
     Raises:
         ValueError: the runs predict in different ways.
@@ -35,7 +37,8 @@ def join_folds(folds: Sequence[HeldOut]) -> Evaluation:
     first = folds[0].evaluation
     for fold in folds[1:]:
         _refuse_other_policy(folds[0], fold)
-    names, volumes = _told_apart(folds, "names"), _told_apart(folds, "volumes")
+    names = [name for fold in folds for name in fold.evaluation.names]
+    volumes = [name for fold in folds for name in fold.evaluation.volumes or [""] * len(fold.evaluation.names)]
     order = sorted(range(len(names)), key=lambda row: names[row])
     counts = Counts.joined([fold.evaluation.counts for fold in folds], order)
     return Evaluation(
@@ -60,18 +63,8 @@ def _policy(folds: Sequence[HeldOut]) -> dict[str, Any]:
 def _described(fold: HeldOut) -> dict[str, Any]:
     """Of metrics.json: the run, how many images it held out, and its mIoU on them."""
     evaluation = fold.evaluation
-    return vars(fold.origin) | {"images": len(evaluation.names), "mIoU": evaluation.metrics.means["mIoU"]}
-
-
-def _told_apart(folds: Sequence[HeldOut], attribute: str) -> list[str]:
-    """Names, or volumes, of all images, one fold after the other."""
-    named = [list(getattr(fold.evaluation, attribute) or [""] * len(fold.evaluation.names)) for fold in folds]
-    shared = Counter(name for names in named for name in set(names))
-    return [
-        f"{fold.origin.run.rstrip('/').rpartition('/')[2]}/{name}" if name and shared[name] > 1 else name
-        for fold, names in zip(folds, named, strict=True)
-        for name in names
-    ]
+    figures = {"images": len(evaluation.names), "mIoU": evaluation.metrics.means["mIoU"]}
+    return vars(fold.origin) | figures | {"learned_before": fold.learned}
 
 
 def _refuse_other_policy(first: HeldOut, other: HeldOut) -> None:

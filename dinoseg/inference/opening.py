@@ -142,6 +142,13 @@ class ModelSource(Protocol):
         """Names the weights of head and backbone, wherever these lie. Raises ValueError when they are damaged."""
 
     @property
+    def head_sha256(self) -> str:
+        """Names the weights of the head: the same of a run, of its export and of what is pushed of it.
+
+        Raises ValueError when they are damaged.
+        """
+
+    @property
     def metadata(self) -> dict[str, str]:
         """What a checkpoint says of them."""
 

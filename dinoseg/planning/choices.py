@@ -12,13 +12,16 @@ from dinoseg.planning.rules import decide
 from dinoseg.system.messages import duration_in_words
 from dinoseg.training.budget import MARGIN
 
+# The reason of what a user decided, in whole or in part.
+BESIDE_GIVEN = "beside what was given"
+
 
 def rule_choices(request: PlanRequest, facts: Facts) -> list[Choice]:
     """One of each topic. Of one that a user decided, the rule's reason and evidence are not those."""
     choices = []
     for rule, values in decide(facts):
         given = any(request.holds(key) for key in values)
-        reason, evidence = ("beside what was given", "") if given else (rule.reason(facts), rule.evidence)
+        reason, evidence = (BESIDE_GIVEN, "") if given else (rule.reason(facts), rule.evidence)
         choices.append(_choice(request, rule.topic, values, reason, evidence))
     return choices
 

@@ -15,8 +15,8 @@ from dinoseg.data.sampler import spread_subset
 from dinoseg.planning.positions import LEAST_IMAGES, Positions, class_grid
 from dinoseg.planning.widths import Width, middle_widths
 
-# Masks that are looked at, however long there is, and those whose widths are, however short it is.
-_MOST_MASKS, _LEAST_MASKS = 24, 2
+# Masks that are looked at, however long there is.
+_MOST_MASKS = 24
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def take_fingerprint(report: CheckReport, form: PictureForm, seconds: float) -> 
 
     Args:
         form: how its pictures are read.
-        seconds: for widths; those of two masks are measured in any case. As long again may pass for positions, of eight
-            in any case.
+        seconds: for widths; those of one mask are measured in any case. As long again may pass for those of classes
+            that were not met so far, and for positions, of eight masks in any case.
 
     Raises:
         ValueError: there are no training images.
@@ -140,15 +140,21 @@ def _look_at_masks(report: CheckReport, form: PictureForm, seconds: float) -> tu
     # Should time run out, what was looked at is spread over the data set all the same.
     order = np.random.default_rng(0).permutation(len(chosen))
     started = time.monotonic()
+
+    def has_time(known: bool) -> bool:
+        """A class that was not met so far goes before one that was."""
+        return time.monotonic() - started < (seconds if known else 2 * seconds)
+
     for index in (chosen[place] for place in order):
         _, class_map = read_encoded(pairs[index], space, form)
         grids.append(class_grid(class_map, space.num_classes))
-        if measured < _LEAST_MASKS or time.monotonic() - started < seconds:
-            measured += 1
-            for class_index in np.unique(class_map):
-                if class_index < space.num_classes:
-                    found[class_index].append(middle_widths(class_map == class_index))
-        elif len(grids) >= LEAST_IMAGES and time.monotonic() - started > 2 * seconds:
+        before = sum(map(len, found))
+        for class_index in np.unique(class_map[class_map < space.num_classes]):
+            # The clock is asked before each: there may be many, and of a large mask each takes its time.
+            if not measured or has_time(bool(found[class_index])):
+                found[class_index].append(middle_widths(class_map == class_index))
+        measured += sum(map(len, found)) > before
+        if len(grids) >= LEAST_IMAGES and not has_time(False):
             # Where classes lie is told from a mask in no time: reading it is what takes some.
             break
     widths = [Width.of(np.concatenate(values)) if values else None for values in found]

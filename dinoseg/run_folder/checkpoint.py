@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from dinoseg.models.head_hash import head_hash
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.checkpoint_manifest import (
     CONTENTS_FILE,
@@ -37,6 +38,9 @@ from dinoseg.system.tensor_files import save_tensors
 
 MODEL_FILE = "model.safetensors"
 TRAINER_FILE = "trainer.pt"
+
+# Of the names of its tensors in the weights file.
+_HEAD = "head."
 
 # The checkpoint that ``last`` becomes when the next one is complete.
 PREVIOUS = "previous"
@@ -176,13 +180,8 @@ class Checkpoint:
         Raises:
             ValueError: the file is damaged.
         """
-        file = self.folder / MODEL_FILE
-        try:
-            with safe_open(file, framework="pt") as opened:
-                return dict(opened.metadata() or {})
-        except (SafetensorError, OSError) as error:
-            self._verify(MODEL_FILE)
-            raise ValueError(f"{file}: damaged or not a safetensors file ({error}); {REMEDY}") from None
+        with self._opened() as tensors:
+            return dict(tensors.metadata() or {})
 
     @property
     def holds_backbone(self) -> bool:
@@ -212,6 +211,18 @@ class Checkpoint:
             ValueError: the file is damaged.
         """
         return self._verify(MODEL_FILE)
+
+    @property
+    def head_sha256(self) -> str:
+        """Names the weights of the head, which are the same in an export of this checkpoint and in what is pushed.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        self._verify(MODEL_FILE)
+        with self._opened() as tensors:
+            names = [name for name in tensors.keys() if name.startswith(_HEAD)]  # noqa: SIM118 (no mapping)
+            return head_hash({name.removeprefix(_HEAD): tensors.get_tensor(name) for name in names})
 
     def weights(self) -> dict[str, Tensor]:
         """The tensors of ``model.safetensors``.
@@ -274,6 +285,17 @@ class Checkpoint:
         if not isinstance(state.get("optimizer"), dict):
             raise ValueError(f"{file}: optimizer: missing or no optimiser state; {REMEDY}")
         return state
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """The weights file, of which nothing is read yet. Raises ValueError when it is damaged."""
+        file = self.folder / MODEL_FILE
+        try:
+            with safe_open(file, framework="pt") as opened:
+                yield opened
+        except (SafetensorError, OSError) as error:
+            self._verify(MODEL_FILE)
+            raise ValueError(f"{file}: damaged or not a safetensors file ({error}); {REMEDY}") from None
 
     @cached_property
     def _manifest(self) -> Manifest | None:

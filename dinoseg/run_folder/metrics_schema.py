@@ -113,6 +113,7 @@ class FoldPolicy(Record):
     weights_sha256: Sha256
     images: Annotated[int, Field(ge=0, le=_LARGEST_COUNT)]
     mIoU: Figure
+    learned_before: Annotated[int, Field(ge=0, le=_LARGEST_COUNT)] = 0
 
 
 class ShardPolicy(Record):

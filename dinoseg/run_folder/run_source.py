@@ -45,6 +45,11 @@ class RunSource:
         return self.weights_sha256
 
     @property
+    def head_sha256(self) -> str:
+        """Of the checkpoint's head. Raises ValueError when the file is damaged."""
+        return self.checkpoint.head_sha256
+
+    @property
     def metadata(self) -> dict[str, str]:
         """That of the weights file. Raises ValueError when it is damaged."""
         return self.checkpoint.metadata

@@ -11,7 +11,7 @@ from dinoseg.config.option import show_value
 from dinoseg.labels import LabelSpace
 from dinoseg.system.json_files import parse_json, show_found
 
-_SETTINGS, _LABELS = "settings", "labels"
+_SETTINGS, _LABELS, _LEARNED = "settings", "labels", "val_images_learned"
 # What gives the model its form and its inputs their meaning; beside these, keys that may differ were used in training.
 _OF_THE_MODEL = (
     "model.dino_hub",
@@ -32,6 +32,17 @@ def describe_training(config: Config, label_space: LabelSpace) -> dict[str, str]
     """Entries of a checkpoint's metadata: the settings that shape a training, and its label table."""
     settings = {entry.key: get_key(config, entry.key) for entry in all_keys() if entry.option.resume != "free"}
     return {_SETTINGS: json.dumps(settings), _LABELS: json.dumps(_label_table(label_space))}
+
+
+def describe_learned(images: int) -> dict[str, str]:
+    """The entry for validation images that the runs that it began with learned from; none of no image."""
+    return {_LEARNED: str(images)} if images else {}
+
+
+def read_learned(metadata: Mapping[str, str]) -> int:
+    """What ``describe_learned`` wrote; 0 where it wrote nothing."""
+    said = metadata.get(_LEARNED, "")
+    return int(said) if said.isdecimal() else 0
 
 
 def refuse_other_labels(metadata: Mapping[str, str], label_space: LabelSpace, file: Path) -> None:

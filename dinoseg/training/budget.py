@@ -28,7 +28,8 @@ class Budget:
     Attributes:
         seconds: from ``started`` (``time.monotonic``) to the last word.
         step_seconds: of a step.
-        evaluation_seconds: of one evaluation of the validation split.
+        evaluation_seconds: of one evaluation of the validation split; once one was done, pictures and checkpoints
+            included.
         evaluations: how often, that at the end included.
         most_steps: more are not planned.
         settles_steps: whether the schedule is to be what there is room for; otherwise steps were given.

@@ -115,11 +115,13 @@ class Trainer:
             if ended and progress.evaluated_step == progress.step:
                 break
             if ended or progress.is_evaluation_due(self.config.eval.eval_interval, total):
+                started = time.monotonic()
                 try:
                     self._validate(interruption)
                 except BrokenOff:
                     continue
                 self.save("last")
+                self._remember_evaluation(time.monotonic() - started)
             else:
                 started = time.monotonic()
                 self._step(batches)
@@ -260,7 +262,6 @@ class Trainer:
         # BatchNorm statistics are each process's own between forward passes; what is saved is the first one's.
         for buffer in self.segmenter.buffers():
             copy_from_first_process(buffer)
-        started = time.monotonic()
         with self._evaluated_weights():
             evaluation = evaluate(
                 self.segmenter.eval(),
@@ -270,10 +271,6 @@ class Trainer:
                 on_image=self._see_image,
                 stop=lambda: interruption.requested,
             )
-        if self.budget is not None:
-            # Images of the validation may be larger than the one that was measured.
-            seconds = max(self.budget.evaluation_seconds, time.monotonic() - started)
-            self.budget = replace(self.budget, evaluation_seconds=seconds)
         found = evaluation.metrics.means[config.metric_to_save]
         better = progress.finish_evaluation(found)
         with failing_together():
@@ -283,6 +280,13 @@ class Trainer:
             # After its figures are written: a run that is killed in between has both, or does both again.
             progress.set_best(found, progress.step)
             self.save("best")
+
+    def _remember_evaluation(self, seconds: float) -> None:
+        """Of one that was done, its checkpoints included."""
+        if self.budget is not None:
+            # Images may be larger than the one that was measured, pictures to draw many, and the disk slow.
+            most = max(self.budget.evaluation_seconds, seconds)
+            self.budget = replace(self.budget, evaluation_seconds=most)
 
     def _evaluated_weights(self) -> AbstractContextManager[dict[str, Tensor]]:
         """The segmenter has the averaged weights meanwhile, if there are any; gives the trained ones kept aside."""

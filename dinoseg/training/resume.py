@@ -12,6 +12,7 @@ from dinoseg.data.pairs import Pair
 from dinoseg.run_folder.checkpoint import PREVIOUS, TRAINER_FILE, Checkpoint
 from dinoseg.run_folder.checkpoint_manifest import CONTENTS_FILE, REMEDY
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.trained_with import describe_learned, read_learned
 from dinoseg.run_folder.training_records import read_training_records
 from dinoseg.system.json_files import check_document
 from dinoseg.tracking.trackers import refuse_damaged_state
@@ -104,13 +105,15 @@ def refuse_changed_config(run: RunFolder, config: Config) -> None:
             )
             lines.append(f"  {entry.key}: {show_value(before)} in the run, {show_value(now)} now; {advice}")
     if lines:
+        # A fold that began with the run of another one would have learned from what it holds out.
+        start = "" if config.datasets.folds is not None else f"load_from={run.path} "
         raise ValueError(
             "\n".join(
                 [
                     f"{run.path}: cannot go on with another config:",
                     *lines,
                     "leave these as they were, or start another run: "
-                    f"dinoseg train config=... load_from={run.path} output_dir=NEW",
+                    f"dinoseg train config=... {start}output_dir=NEW",
                 ]
             )
         )
@@ -131,6 +134,8 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> str:
     checkpoint.load_into(trainer.segmenter)
     _restore_optimizer(trainer, checkpoint)
     trainer.progress = progress
+    # The run that it began with may lie there no more.
+    trainer.checkpoint_metadata |= describe_learned(read_learned(checkpoint.metadata))
     remark = _protect_best(trainer)
     if checkpoint.name == "last":
         return remark

@@ -31,6 +31,8 @@ from dinoseg.training.resume import describe_inputs
 
 # Of the time that is left, for steps that only tell how long a step takes.
 _REHEARSAL = 0.03
+# By a step that takes so many times what it was measured to take, or so many times less, another way may be the best.
+_FAR = 2.0
 
 
 def settled_by_data(config: Config, report: CheckReport) -> Config:
@@ -96,6 +98,7 @@ def settle_steps(trainer: Trainer) -> str:
     """
     if trainer.budget is None or not trainer.budget.settles_steps:
         return ""
+    measured = trainer.budget.step_seconds
     budget = trainer.budget = replace(trainer.budget, step_seconds=_rehearsed_step(trainer, trainer.budget.left()))
     before = trainer.config.scheduler.total_iter
     steps = max(1, budget.room())
@@ -110,7 +113,19 @@ def settle_steps(trainer: Trainer) -> str:
     trainer.checkpoint_metadata |= describe_training(trainer.config, trainer.label_space)
     left = duration_in_words(budget.left())
     pace = f"{budget.step_seconds:.2g} s each"
-    return f"steps        {steps} of {pace} in the {left} that are left (planned before: {before})"
+    said = f"steps        {steps} of {pace} in the {left} that are left (planned before: {before})"
+    return "\n".join([said, *_far_from_plan(measured, budget.step_seconds)])
+
+
+def _far_from_plan(measured: float, rehearsed: float) -> list[str]:
+    """What to know where a plan was made by seconds of a step that are not those of the training."""
+    if not measured or 1 / _FAR < rehearsed / measured < _FAR:
+        return []
+    return [
+        f"warning: a step takes {rehearsed:.2g} s, and took {measured:.2g} s when the plan was made: the machine was "
+        "busy with something else, then or now, and another plan may be better; stop this one, and start it anew, "
+        "where that matters"
+    ]
 
 
 def _rehearsed_step(trainer: Trainer, left: float) -> float:

@@ -11,6 +11,7 @@ from dinoseg.inference.chosen_runs import Chosen, ChosenEnsemble, OpenedEnsemble
 from dinoseg.inference.decision import BY_SCORES
 from dinoseg.run_folder.fold_runs import find_fold_runs
 from dinoseg.run_folder.folder import RunFolder, names_other_images
+from dinoseg.run_folder.trained_with import read_learned
 from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.processes import process_rank
 from dinoseg.verbs.evaluate import (
@@ -91,7 +92,8 @@ def _count(folds: ChosenEnsemble, console: Console) -> Evaluation:
         title = Path(member.origin.run).name
         # A temperature was fitted to the very images that are held out.
         plain, settings = member.deciding_by(BY_SCORES), settings_of(member, folds)
-        held_out.append(HeldOut(member.origin, evaluate_pairs(plain, settings, pairs, title, console)))
+        evaluation = evaluate_pairs(plain, settings, pairs, title, console)
+        held_out.append(HeldOut(member.origin, evaluation, read_learned(member.source.metadata)))
     return join_folds(held_out)
 
 

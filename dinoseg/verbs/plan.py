@@ -16,6 +16,7 @@ from dinoseg.config import Config
 from dinoseg.config.folds import ALL_FOLDS
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.models.segmenter import build_segmenter
+from dinoseg.planning.choices import BESIDE_GIVEN
 from dinoseg.planning.fingerprint import take_fingerprint
 from dinoseg.planning.machine import measure_machine
 from dinoseg.planning.machine_pace import MeasuredPace, measure_pace
@@ -32,7 +33,7 @@ from dinoseg.training.budget import Planned
 from dinoseg.training.resume import find_resume_point
 from dinoseg.training.setup import settled_by_data
 from dinoseg.verbs.fit_data import refuse_unfit
-from dinoseg.verbs.train import train
+from dinoseg.verbs.train import Start, train
 
 # Seconds at most, and share of a budget: for masks, and for the steps of each way that is timed.
 _MASKS, _STEPS = (5.0, 0.006), (8.0, 0.01)
@@ -48,15 +49,20 @@ def make_plan(request: PlanRequest, console: Console, started: float, trains_now
     Raises:
         ValueError: the data set is not fit for training, weights are not to be had, or the budget has room for nothing.
     """
-    config = request.alone
+    config, say = request.alone, partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    budget = math.inf if request.minutes is None else 60 * request.minutes
+    for_masks, for_steps = (min(most, share * budget) for most, share in (_MASKS, _STEPS))
+    # It may take a minute until there is more to say.
+    say(
+        f"planning: checks the data, looks at masks ({for_masks:.2g} s) and times the ways to train that may fit on this "
+        f"machine ({for_steps:.2g} s of steps each)"
+    )
     report = check_dataset(config.datasets, config.decoder_head.num_classes, console=console)
     refuse_unfit(report, console)
     config = settled_by_data(config, report)
     space = report.label_space
     assert space is not None
     accelerator = start_accelerator(pick_device(config.device))
-    budget = math.inf if request.minutes is None else 60 * request.minutes
-    for_masks, for_steps = (min(most, share * budget) for most, share in (_MASKS, _STEPS))
     with warnings.catch_warnings():
         backbone = build_segmenter(config, space.num_classes).backbone
         begin = time.monotonic() - started
@@ -81,7 +87,12 @@ def show_plan(plan: Plan, console: Console) -> None:
 def plan_in_words(plan: Plan) -> list[str]:
     """The plan, a line each."""
     lines = ["the data", *(f"  {line}" for line in data_in_words(plan)), "the plan"]
-    for choice in plan.choices:
+    # A file may give most topics: of these there is nothing to tell but where they come from.
+    taken = [choice for choice in plan.choices if choice.reason == BESIDE_GIVEN and not choice.values]
+    for source in dict.fromkeys(source for choice in taken for source in choice.given.values()):
+        topics = ", ".join(choice.topic for choice in taken if source in choice.given.values())
+        lines.append(f"  {source} (given): {topics}")
+    for choice in (choice for choice in plan.choices if choice not in taken):
         settings = ", ".join(f"{key}={_shown(value)}" for key, value in choice.values.items())
         given = ", ".join(f"{source} (given)" for source in dict.fromkeys(choice.given.values()))
         lines.append(f"  {'; '.join(text for text in (settings, given) if text)}")
@@ -154,7 +165,7 @@ def train_within(arguments: Sequence[str], resume: str | None, console: Console,
     assert plan.budget is not None
     command = " ".join(["dinoseg train", *map(shlex.quote, arguments)])
     planned = Planned(plan.budget, "\n".join(plan_in_words(plan)), recipe_yaml(plan, command))
-    return train(plan.config, console, planned=planned)
+    return train(plan.config, console, Start(planned=planned))
 
 
 def _shown(value: object) -> str:

@@ -20,6 +20,7 @@ from dinoseg.run_folder.beginning import unchanged_without_a_step
 from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.lock import locked_run
+from dinoseg.run_folder.trained_with import describe_learned
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device, refuse_sharded_weights
 from dinoseg.system.files import replace_text
@@ -39,10 +40,29 @@ from dinoseg.training.resume import restore, resume_point
 from dinoseg.training.setup import build_trainer, settle_steps, settled_by_data
 from dinoseg.training.verdict import verdict
 from dinoseg.verbs.fit_data import OwnData, checked_data
+from dinoseg.verbs.learned_images import learned_before, learned_in_words
 from dinoseg.zoo.address import Address, is_address
 
 # Notes of the check that belong into the log of a training: what is done to the pictures.
 _TOLD = ("white_level", "dropped_channel", "made_splits", "bands", "range", "no_data")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from, beside its config.
+
+    Attributes:
+        resume: one of ``RESUME_CHOICES`` to go on with the training in ``output_dir``.
+        own_data: what to train and evaluate on, in place of the config's folders.
+        planned: what a plan made the config of; its budget then ends the training.
+    """
+
+    resume: str | None = None
+    own_data: OwnData | None = None
+    planned: Planned | None = None
+
+
+ANEW = Start()
 
 
 @dataclass(frozen=True)
@@ -62,38 +82,21 @@ class _Beginning:
     planned: Planned | None = None
 
 
-def train(
-    config: Config,
-    console: Console,
-    resume: str | None = None,
-    own_data: OwnData | None = None,
-    planned: Planned | None = None,
-) -> RunFolder:
+def train(config: Config, console: Console, start: Start = ANEW) -> RunFolder:
     """Trains as the config says and returns the run folder.
-
-    Args:
-        resume: one of ``RESUME_CHOICES`` to go on with the training in ``output_dir``.
-        own_data: what to train and evaluate on; the config's folders when left out.
-        planned: what a plan made the config of; its budget then ends the training.
 
     Raises:
         ValueError: the data is not fit for training, or weights are not to be had. An option does not fit, or is not
             that of the run to go on with. A tracker cannot be started, or a checkpoint cannot be read or written. The
             loss became not finite.
     """
-    train_unless_stopped(config, console, resume, own_data, planned)
+    train_unless_stopped(config, console, start)
     return RunFolder(Path(config.output_dir))
 
 
-def train_unless_stopped(
-    config: Config,
-    console: Console,
-    resume: str | None = None,
-    own_data: OwnData | None = None,
-    planned: Planned | None = None,
-) -> bool:
+def train_unless_stopped(config: Config, console: Console, start: Start = ANEW) -> bool:
     """As ``train``; returns whether a signal asked to stop meanwhile, in any process, be the training done or not."""
-    _refuse_what_cannot_be(config, own_data)
+    _refuse_what_cannot_be(config, start.own_data)
     accelerator = start_accelerator(pick_device(config.device))
     refuse_sharded_weights(accelerator.distributed_type.name)
     run = RunFolder(Path(config.output_dir))
@@ -104,27 +107,18 @@ def train_unless_stopped(
             if accelerator.is_main_process:
                 held.enter_context(locked_run(run.path))
                 held.enter_context(unchanged_without_a_step(run))
-        return _train_in(run, config, console, accelerator, resume=resume, own_data=own_data, planned=planned)
+        return _train_in(run, config, console, accelerator, start)
 
 
-def _train_in(
-    run: RunFolder,
-    config: Config,
-    console: Console,
-    accelerator: Accelerator,
-    *,
-    resume: str | None,
-    own_data: OwnData | None,
-    planned: Planned | None,
-) -> bool:
+def _train_in(run: RunFolder, config: Config, console: Console, accelerator: Accelerator, start: Start) -> bool:
     with failing_together():
-        checkpoint, progress, config = resume_point(run, config, resume)
+        checkpoint, progress, config = resume_point(run, config, start.resume)
         if progress.is_finished(config.scheduler.total_iter, config.train.early_stopping):
             if accelerator.is_main_process:
                 console.print("nothing left to train", highlight=False)
                 console.print(_last_words(run, config, progress), soft_wrap=True, markup=False, highlight=False)
             return False
-        if accelerator.is_local_main_process and process_count() > 1 and own_data is None:
+        if accelerator.is_local_main_process and process_count() > 1 and start.own_data is None:
             # It reads every mask; all processes then take what it found from the cache.
             check_dataset(config.datasets, config.decoder_head.num_classes, console=console)
     with failing_together():
@@ -132,16 +126,16 @@ def _train_in(
         asked = config
         if checkpoint is not None:
             asked = run.with_recorded_splits(with_changes(config, {"datasets.white_level": resumed_white}))
-        label_space, report = checked_data(asked, console, own_data)
+        label_space, report = checked_data(asked, console, start.own_data)
         if checkpoint is None:
             config = settled_by_data(config, report)
         if checkpoint is not None and run.read_labels() != label_space:
             raise ValueError(f"{run.path}: the masks now give other labels than labels.json; resume on the same data")
         trainer = build_trainer(config, run, label_space, report, accelerator)
         remark = _starting_point(trainer, checkpoint)
-    trainer.budget = None if planned is None else planned.budget
+    trainer.budget = None if start.planned is None else start.planned.budget
     estimate = estimate_time(trainer) if trainer.budget is None else trainer.budget.estimate(config)
-    beginning = _Beginning(report, estimate, _announcement(trainer, report, estimate, remark), planned)
+    beginning = _Beginning(report, estimate, _announcement(trainer, report, estimate, remark), start.planned)
     if accelerator.is_main_process:
         # Before the pass over the images, which may take long: whoever sees a wrong label table stops it here.
         for part in beginning.announcement:
@@ -256,7 +250,10 @@ def _starting_point(trainer: Trainer, checkpoint: Checkpoint | None) -> str:
         remark = load_from(trainer.segmenter, Path(source), trainer.label_space)
     if trainer.average is not None:
         trainer.average.restart()
-    return remark
+    held_out = trainer.val_data.pairs
+    learned = learned_before(trainer.config, held_out)
+    trainer.checkpoint_metadata |= describe_learned(learned)
+    return "\n".join([remark, learned_in_words(source, learned, len(held_out))]).strip()
 
 
 def _announcement(trainer: Trainer, report: CheckReport, estimate: Estimate, remark: str) -> list[Any]:

@@ -15,7 +15,7 @@ from dinoseg.system.device import pick_device
 from dinoseg.system.processes import failing_together, process_rank
 from dinoseg.training.resume import RESUME_CHOICES, find_resume_point, resume_point
 from dinoseg.verbs.evaluate_folds import evaluate_folds
-from dinoseg.verbs.train import train, train_unless_stopped
+from dinoseg.verbs.train import Start, train, train_unless_stopped
 
 # Ways to go on that every fold can take, whether it has begun or not.
 _RESUME = ("last", "auto")
@@ -31,7 +31,7 @@ def train_as_asked(config: Config, console: Console, resume: str | None = None) 
         train_folds(config, console, resume)
         return
     refuse_folds_below(Path(config.output_dir))
-    train(config, console, resume)
+    train(config, console, Start(resume))
 
 
 def train_folds(config: Config, console: Console, resume: str | None = None) -> None:
@@ -57,7 +57,7 @@ def train_folds(config: Config, console: Console, resume: str | None = None) -> 
             shown.print(f"fold {number}: finished, kept in {run.path}", soft_wrap=True, markup=False, highlight=False)
             continue
         shown.rule(f"fold {number}, {number + 1} of {runs.folds}")
-        stopped = train_unless_stopped(of_fold, console, None if resume is None else "auto")
+        stopped = train_unless_stopped(of_fold, console, Start(None if resume is None else "auto"))
         with failing_together():
             runs.refuse_other_deals()
         if stopped or not _is_finished(run, of_fold):
@@ -110,6 +110,11 @@ def _refuse_unfit(runs: FoldRuns, config: Config, resume: str | None) -> None:
         raise ValueError(
             f"--resume {resume} is of one run, and datasets.fold=all of {runs.folds}; go on with that fold alone, "
             f"dinoseg train {runs.run(0).path} --resume {resume}, or with plain --resume"
+        )
+    if config.scheduler.total_iter == 0:
+        raise ValueError(
+            "scheduler.total_iter=0 with datasets.fold=all trains nothing: every fold would be load_from as it is; leave "
+            "datasets.folds out, or give steps"
         )
     runs.refuse_other_use()
     begun = [(number, run) for number, run in enumerate(runs.runs) if _has_begun(run)]

@@ -13,6 +13,7 @@ from dinoseg.config import Config
 from dinoseg.config.loading import is_given, load_config
 from dinoseg.config.overriding import Trained, override
 from dinoseg.labels import LabelSpace
+from dinoseg.models.head_hash import head_hash
 from dinoseg.models.pmt_head import PmtHead
 from dinoseg.models.segmenter import Segmenter, build_segmenter
 from dinoseg.system.files import file_sha256
@@ -65,6 +66,11 @@ class PublishedSource:
             return self.weights_sha256
         backbone = file_sha256(*weight_files(Path(self.backbone)))
         return hashlib.sha256(f"{self.weights_sha256} {backbone}".encode()).hexdigest()
+
+    @property
+    def head_sha256(self) -> str:
+        """Of the head's tensors. Raises ValueError when the file holds no such head."""
+        return head_hash(read_decoder(self.file, self.words))
 
     @property
     def metadata(self) -> dict[str, str]:

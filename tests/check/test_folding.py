@@ -1,5 +1,6 @@
 """Folds of a data set: which images are dealt, what stays together, what is said."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,25 @@ def test_names_that_train_and_val_share_are_told_apart(tmp_path: Path) -> None:
     for report in reports:
         names = names_in(report, "train")
         assert len(set(names)) == len(names) == 4
+
+
+@pytest.mark.parametrize("folds", [2, 3])
+def test_an_image_has_one_name_whichever_fold_holds_it_out(folds: int, tmp_path: Path) -> None:
+    """Figures of two cross-validations are compared by it."""
+    for number in range(3):
+        write_pair(tmp_path, "train", f"image_{number}", IDS)
+    write_pair(tmp_path, "val", "image_1", IDS)
+    write_pair(tmp_path, "val", "other", IDS)
+    every = ["train/images/image_0", "train/images/image_1", "train/images/image_2", "val/images/image_1"]
+    for number, report in enumerate(folds_of(tmp_path, folds)):
+        assert sorted([*names_in(report, "train"), *names_in(report, "val")]) == [*every, "val/images/other"]
+        # So does a run that goes on by its splits.json.
+        file = tmp_path / f"splits_{number}.json"
+        file.write_text(json.dumps(report.made_splits))
+        again = run(tmp_path, split=str(file))
+        assert [names_in(again, split) for split in ("train", "val")] == [
+            names_in(report, split) for split in ("train", "val")
+        ]
 
 
 def test_regions_by_split_are_those_of_the_folder_an_image_lies_in(tmp_path: Path) -> None:

@@ -146,13 +146,14 @@ def test_a_name_below_the_root_is_found_from_within_the_root(root: Path, monkeyp
     for datasets in (globs, DatasetsConfig(root=".", train="train.txt")):
         assert [str(pair.image) for pair in find_pairs(datasets, "train").pairs] == ["images/a.jpg", "images/b.jpg"]
     names = ["images/a.jpg", "images/c.jpg"]
-    assert [pair.name for pair in find_recorded(DatasetsConfig(root="."), names, "train").pairs] == ["a", "c"]
+    found = find_recorded(DatasetsConfig(root="."), {"train": names}, "train")
+    assert [pair.name for pair in found.pairs] == ["a", "c"]
 
 
 def test_a_name_below_the_root_may_be_of_any_depth(tmp_path: Path) -> None:
     deep = "1/2/3/4/5/6/7/8"
     touch(tmp_path, f"images/{deep}/a.jpg", f"masks/{deep}/a.png")
-    found = find_recorded(DatasetsConfig(root=str(tmp_path)), [f"images/{deep}/a.jpg"], "train")
+    found = find_recorded(DatasetsConfig(root=str(tmp_path)), {"train": [f"images/{deep}/a.jpg"]}, "train")
     assert [pair.image for pair in found.pairs] == [tmp_path / "images" / deep / "a.jpg"]
 
 

@@ -1,4 +1,4 @@
-"""Evaluations of folds as one: sums by hand, names that are told apart, and what is refused."""
+"""Evaluations of folds as one: sums by hand, what was learned before, and what is refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -57,20 +57,14 @@ def test_counts_add_up_and_rows_are_in_the_order_of_names() -> None:
     assert found.metrics.iou[0] == pytest.approx(100 * 84 / 89)
 
 
-def test_names_that_folds_share_are_told_apart() -> None:
-    found = join_folds([held_out(1, ("a", "b")), held_out(2, ("a", "c"))])
-    assert found.names == ("b", "c", "fold_1/a", "fold_2/a")
-    assert found.image_counts[:, 0, 0].tolist() == [11, 21, 10, 20]
-
-
 def test_volumes_are_counted_each_once() -> None:
     first = held_out(1, ("case_s0", "case_s1"), ("case", "case"))
-    second = held_out(2, ("case_s0", "other_s0"), ("case", "other"))
+    second = held_out(2, ("again_s0", "other_s0"), ("again", "other"))
     found = join_folds([first, second])
     assert dict(zip(found.names, found.volumes, strict=True)) == {
-        "fold_1/case_s0": "fold_1/case",
-        "case_s1": "fold_1/case",
-        "fold_2/case_s0": "fold_2/case",
+        "again_s0": "again",
+        "case_s0": "case",
+        "case_s1": "case",
         "other_s0": "other",
     }
     contents = found.to_dict()
@@ -96,6 +90,20 @@ def test_the_policy_says_who_scored_what_and_what_chose_the_checkpoints() -> Non
         "Best was chosen on these images; --checkpoint last was not.",
     ]
     assert last == [sentence for sentence in best if not sentence.startswith("Best was")]
+
+
+def test_images_that_were_learned_from_before_are_counted_and_compared(tmp_path: Path) -> None:
+    clean = [held_out(1, ("a", "b")), held_out(2, ("c",))]
+    flattering = [clean[0], replace(clean[1], learned=1)]
+    for name, folds in (("clean", clean), ("flattering", flattering)):
+        write_evaluation(join_folds(folds), tmp_path / name, {"checkpoint": "best"})
+    policy = join_folds(flattering).to_dict()["policy"]
+    assert [fold["learned_before"] for fold in policy["out_of_fold"]] == [0, 1]
+    said = "Runs they began with (load_from) learned from 1 of the images: this flatters."
+    assert said in policy_in_words(policy)
+    assert said not in policy_in_words(join_folds(clean).to_dict()["policy"])
+    unlike = compare(tmp_path / "clean", tmp_path / "flattering").unlike
+    assert unlike == ("out_of_fold: 2 folds | 2 folds, images learned before: 1",)
 
 
 def test_two_cross_validations_of_the_same_images_are_compared(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.published import tiny_head
 from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
 from PIL import Image
 from rich.console import Console
@@ -307,6 +308,36 @@ def test_what_cannot_be_averaged_is_refused(
     dinoseg.evaluate([slide, whole], split="test", write=tmp_path / "figures")
     with pytest.raises(ValueError, match="holds figures of --split test; give each split a folder of its own"):
         dinoseg.evaluate([slide, whole], split="val", write=tmp_path / "figures")
+
+
+def test_one_run_in_two_forms_is_one_run(
+    exported: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of a checkpoint, of its export and of what is pushed differ; backbones do, too, where adapters are merged."""
+    slide, whole, pushed = finished / "slide", finished / "whole", tmp_path / "pushed"
+    assert run_cli(["push", slide, "user/slide", "--dry-run", pushed], monkeypatch) == 0
+    assert run_cli(["export", slide, tmp_path / "last", "--checkpoint", "last"], monkeypatch) == 0
+    for runs, first, second in (
+        ([slide, exported], slide, exported / "1_slide"),
+        ([whole, f"hf:{pushed}", slide], f"hf:{pushed}", slide),
+        ([exported, f"hf:{pushed}"], exported / "1_slide", f"hf:{pushed}"),
+        ([slide, whole, tmp_path / "last"], slide, tmp_path / "last"),
+    ):
+        said = f"{first} and {second} are one run (the same weights); each run has one say: leave one out"
+        with pytest.raises(ValueError, match=re.escape(said)):
+            dinoseg.load(runs)
+    assert len(dinoseg.load([exported, finished / "augmented"]).ensemble.members) == 3
+
+
+def test_a_published_head_and_its_export_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = ["model.dino_hub=tiny_vit8", "datasets.classes={4: sky, 7: road, 9: tree}", "eval.mode=whole"]
+    head, other = (f"hf:{tiny_head(tmp_path / name, seed=seed)}" for name, seed in (("head", 0), ("other", 1)))
+    assert run_cli(["export", head, tmp_path / "exported", *described], monkeypatch) == 0
+    digest, again, third = (
+        choose_runs(run, overrides=overrides).open().source.head_sha256
+        for run, overrides in ((head, described), (tmp_path / "exported", []), (other, described))
+    )
+    assert digest == again != third
 
 
 def test_runs_may_stand_behind_images_and_names_are_text(

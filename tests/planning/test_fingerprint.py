@@ -1,6 +1,7 @@
 """The fingerprint of a data set on disk, against what was drawn."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from dinoseg.check.check import check_dataset
 from dinoseg.config import DatasetsConfig
 from dinoseg.data.picture_form import PLAIN_FORM
 from dinoseg.planning.fingerprint import Fingerprint, take_fingerprint
+from dinoseg.planning.widths import middle_widths
 
 CLASSES = {0: "ground", 1: "wire", 2: "ball", 3: "never"}
 
@@ -66,7 +68,25 @@ def test_time_bounds_how_many_masks_are_looked_at(tmp_path: Path) -> None:
     _write(tmp_path, "train", 30)
     _write(tmp_path, "val", 2)
     assert _taken(tmp_path, 60.0).masks == 24
-    assert _taken(tmp_path, 0.0).masks == 2
+    assert _taken(tmp_path, 0.0).masks == 1
+
+
+def test_the_clock_is_asked_before_each_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second each. The first mask has no ball, which is measured later where as long again has not passed yet."""
+    _write(tmp_path, "train", 10)
+    _write(tmp_path, "val", 1)
+    report, clock = check_dataset(DatasetsConfig(root=str(tmp_path), classes=CLASSES)), [0.0]
+
+    def timed(region: np.ndarray) -> np.ndarray:
+        clock[0] += 1.0
+        return middle_widths(region)
+
+    monkeypatch.setattr("dinoseg.planning.fingerprint.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("dinoseg.planning.fingerprint.middle_widths", timed)
+    for seconds, taken, known in ((0.5, 2.0, 2), (1.9, 3.0, 3), (3.5, 5.0, 3), (60.0, 25.0, 3)):
+        clock[0] = 0.0
+        found = take_fingerprint(report, PLAIN_FORM, seconds)
+        assert (clock[0], sum(entry.width is not None for entry in found.classes)) == (taken, known)
 
 
 def test_a_list_without_images_is_told(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dinoseg.planning.plan import Plan
 from dinoseg.planning.planner import Clock, Planner
 from dinoseg.planning.recipe_file import recipe_yaml
 from dinoseg.planning.request import PlanRequest
+from dinoseg.verbs.plan import plan_in_words
 
 ARGUMENTS = [
     "datasets.root=data/x",
@@ -70,3 +71,17 @@ def test_a_class_that_cannot_be_learned_is_named() -> None:
     data = retina(classes=(*retina().classes, class_print("tear", 0.0, None, images=0.0)))
     text = recipe_yaml(_plan(["minutes=9"], data), "x")
     assert "# tear: no pixel in the training images, so that it cannot be learned" in text
+
+
+def test_what_a_file_gives_is_told_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(recipe_yaml(_plan(["minutes=9"]), "x"), encoding="utf-8")
+    plan = _plan([f"config={file}", "minutes=5"])
+    lines = plan_in_words(plan)
+    told = [line for line in lines if line.startswith(f"  config={file} (given): head, scale, cache, batch and crop, ")]
+    assert len(told) == 1 and told[0].endswith("data loading")
+    assert "beside what was given" not in "".join(lines)
+    # What is decided beside something that was given stands as before.
+    lines = plan_in_words(_plan(["minutes=5", "bs=3"]))
+    place = next(index for index, line in enumerate(lines) if line.endswith("; bs=3 (given)"))
+    assert lines[place].startswith("  transforms.train.crop_size=") and lines[place + 1].strip().startswith("beside what")

@@ -62,12 +62,17 @@ def test_nothing_has_no_width() -> None:
     assert Width.of(middle_widths(np.zeros((5, 5), bool))) is None
 
 
-def test_a_large_mask_is_not_doubled_and_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    region = np.zeros((40, 300), bool)
-    region[10:21, :] = True
-    before = _width(region)
-    monkeypatch.setattr("dinoseg.planning.widths._MOST_DOUBLED", 0)
-    assert _width(region).median == before.median == 11
+def test_a_window_of_a_large_mask_says_the_same() -> None:
+    region = np.zeros((1000, 2000), bool)
+    region[::50, :] = True
+    region[1::50, :] = True
+    assert (_width(region).median, _width(region[:400, :500]).median) == (2, 2)
+    # As wide as can be seen.
+    assert _width(np.ones((1000, 2000), bool)).median == 512
+    # Of a region that is small itself all is looked at, however large the mask.
+    region[:] = False
+    region[300:304, 100:700] = True
+    assert len(middle_widths(region)) > 600
 
 
 def test_points_are_few_however_large_the_mask() -> None:

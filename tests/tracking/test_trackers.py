@@ -22,7 +22,7 @@ from dinoseg.tracking.tensorboard import TensorBoard
 from dinoseg.tracking.trackers import Trackers
 from dinoseg.training.journal import Journal
 from dinoseg.training.loop import Trainer
-from dinoseg.verbs.train import train
+from dinoseg.verbs.train import Start, train
 
 # The packages' own interface, as far as it is used: every call becomes a line of calls.jsonl.
 RECORDER = """
@@ -102,7 +102,7 @@ def _settings(folder: Path, *more: str) -> list[str]:
 
 def _train(settings: list[str], how: str | None = None) -> str:
     out = io.StringIO()
-    train(load_config(settings), Console(file=out, width=200), how)
+    train(load_config(settings), Console(file=out, width=200), Start(how))
     return out.getvalue()
 
 

@@ -19,7 +19,7 @@ from dinoseg.training import loop
 from dinoseg.training.ema import WeightAverage
 from dinoseg.training.loop import Trainer
 from dinoseg.verbs.evaluate import evaluate_run
-from dinoseg.verbs.train import train
+from dinoseg.verbs.train import Start, train
 
 CLOCK = ("images_per_second", "data_wait_share")
 
@@ -85,7 +85,7 @@ def _settings(base: Path, run: str, *more: str) -> list[str]:
 
 
 def _train(settings: list[str], how: str | None = None) -> None:
-    train(load_config(settings), Console(quiet=True), how)
+    train(load_config(settings), Console(quiet=True), Start(how))
 
 
 def _figures(run: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.training import loop
 from dinoseg.training.loop import Trainer
 from dinoseg.training.progress import Progress
-from dinoseg.verbs.train import train
+from dinoseg.verbs.train import Start, train
 
 
 def _evaluate(progress: Progress, step: int, found: float | None) -> None:
@@ -85,7 +85,7 @@ def _settings(folder: Path, run: Path, *more: str) -> list[str]:
 
 def _train(settings: list[str], how: str | None = None) -> str:
     out = io.StringIO()
-    train(load_config(settings), Console(file=out, width=200), how)
+    train(load_config(settings), Console(file=out, width=200), Start(how))
     return out.getvalue()
 
 

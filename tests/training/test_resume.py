@@ -21,7 +21,7 @@ from dinoseg.run_folder.checkpoint_manifest import write_contents
 from dinoseg.run_folder.lock import locked_run
 from dinoseg.training import loop
 from dinoseg.training.loop import Trainer
-from dinoseg.verbs.train import train
+from dinoseg.verbs.train import Start, train
 
 HEADS = {
     "linear": [],
@@ -99,7 +99,7 @@ def _settings(base: Path, run: Path, head: str, *more: str) -> list[str]:
 
 
 def _train(settings: list[str], how: str | None = None) -> None:
-    train(load_config(settings), Console(quiet=True), how)
+    train(load_config(settings), Console(quiet=True), Start(how))
 
 
 def _figures(run: Path) -> list[dict[str, Any]]:

@@ -12,8 +12,14 @@ from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
 from safetensors.torch import load_file
 
 from dinoseg import evaluate
+from dinoseg.config import DatasetsConfig
+from dinoseg.config.loading import load_config
+from dinoseg.data.folders import find_pairs
 from dinoseg.run_folder.checkpoint import MODEL_FILE
+from dinoseg.run_folder.fold_runs import FoldRuns
+from dinoseg.run_folder.folder import RunFolder
 from dinoseg.training.interruption import Interruption
+from dinoseg.verbs.learned_images import learned_before
 
 # A model that learns nothing much in four steps, evaluated once.
 MORE = (
@@ -24,6 +30,11 @@ MORE = (
 
 def settings_for(data: Path, out: Path, *more: str) -> list[str]:
     return [*tiny_settings(data, out, *MORE, "datasets.folds=2"), *more]
+
+
+def recorded_datasets(run: Path) -> DatasetsConfig:
+    folder = RunFolder(run)
+    return folder.with_recorded_splits(folder.read_config()).datasets
 
 
 def matrix_in(folder: Path) -> np.ndarray:
@@ -107,13 +118,13 @@ def test_the_matrix_is_the_sum_of_what_each_run_scores_on_its_own_fold(
     ]
     with np.load(folder / "eval" / "val" / "per_image.npz") as images:
         names, counts = images["names"].tolist(), images["counts"]
-    # The name that is in both folds stands once with each; rows are in the order of the names.
-    assert names == sorted(names) and len(set(names)) == 6
+    # Whichever run holds an image out, it has one name, even where train and val share one; rows are in their order.
+    shared = {"train/images/train_0", "val/images/train_0"}
+    assert names == sorted(names) and len(set(names)) == 6 and shared < set(names)
     for number in range(2):
         with np.load(folder / f"fold_{number}" / "eval" / "val" / "per_image.npz") as images:
             for name, row in zip(images["names"].tolist(), images["counts"], strict=True):
-                place = names.index(name if name in names else f"fold_{number}/{name}")
-                assert (counts[place] == row).all()
+                assert (counts[names.index(name)] == row).all()
     truth = matrix_in(folder / "eval" / "val").sum(axis=1)
     assert [row["truth"] for row in metrics["per_class"]] == truth.tolist()
     assert all(row["IoU_interval"] is not None for row in metrics["per_class"])
@@ -258,7 +269,9 @@ def test_images_that_are_added_between_two_folds_are_found_out(
     ("more", "words"),
     [
         (["datasets.folds=3"], "datasets.folds: 2 in the run, 3 now; it would be another training"),
+        (["scheduler.total_iter=0", "load_from=x"], "scheduler.total_iter=0 with datasets.fold=all trains nothing"),
         (["optimizer.lr=0.5"], "optimizer.lr: 0.001 in the run, 0.5 now"),
+        (["optimizer.lr=0.5"], "or start another run: dinoseg train config=... output_dir=NEW"),
         (["datasets.fold=0"], "holds the runs of folds, fold_0 among them"),
         (["--resume", "best"], "--resume best is of one run, and datasets.fold=all of 2"),
         (["datasets.fold=2"], "datasets.fold=2: datasets.folds=2 are counted from 0; give 0 to 1, or all"),
@@ -295,6 +308,42 @@ def test_a_folder_in_other_use_is_refused(
     assert "holds the runs of folds; the command that began it" in " ".join(capsys.readouterr().err.split())
     assert run_cli(["eval", folder, "--shard", "1/2"], monkeypatch) == 1
     assert "is evaluated out of fold, each image by one of 2 runs" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_fold_that_began_with_a_run_that_had_learned_from_its_images_says_so(
+    copied: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, folder = copied
+    first, second = folder / "fold_0", folder / "fold_1"
+    shutil.rmtree(second)
+    short = ["scheduler.total_iter=2", "eval.eval_interval=2", f"load_from={first}"]
+    settings = [*settings_for(data, second, "datasets.fold=1"), *short]
+    assert run_cli(["train", *settings], monkeypatch) == 0
+    said = f"warning: load_from={first} learned from 3 of the 3 validation images: figures on them flatter"
+    assert said in capsys.readouterr().out and said in (second / "train.log").read_text()
+    # Where the run is that it began with is of no matter from then on.
+    first.rename(tmp_path / "aside")
+    assert run_cli(["train", *settings, "--resume", "previous"], monkeypatch) == 0
+    (tmp_path / "aside").rename(first)
+    FoldRuns(folder, 2).record()
+    capsys.readouterr()
+    assert run_cli(["eval", folder], monkeypatch) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Runs they began with (load_from) learned from 3 of the images: this flatters." in said
+    told = metrics_in(folder / "eval" / "val")["policy"]["out_of_fold"]
+    assert [fold["learned_before"] for fold in told] == [0, 3]
+
+
+def test_what_runs_learned_before_is_known_along_a_chain(copied: tuple[Path, Path], tmp_path: Path) -> None:
+    data, folder = copied
+    pairs = {number: find_pairs(recorded_datasets(folder / f"fold_{number}"), "val").pairs for number in range(2)}
+    config = load_config([*settings_for(data, tmp_path / "new"), f"load_from={folder / 'fold_0'}"])
+    assert [learned_before(config, pairs[number]) for number in range(2)] == [0, 3]
+    # That run began with the other fold's, which had learned from the rest.
+    file = folder / "fold_0" / "config.yaml"
+    file.write_text(file.read_text().replace("load_from: null", f"load_from: {folder / 'fold_1'}"))
+    assert [learned_before(config, pairs[number]) for number in range(2)] == [3, 3]
+    assert learned_before(load_config([*settings_for(data, tmp_path), "load_from=gone"]), pairs[0]) == 0
 
 
 def test_a_fold_without_its_record_is_not_scored_on_other_images(
