@@ -20,7 +20,7 @@ from dinoseg.exporting.graph import write_onnx
 from dinoseg.labels.labels_json import LabelSpaceRecord
 from dinoseg.labels.space import LabelSpace
 from dinoseg.models.segmenter import build_segmenter
-from dinoseg.onnx.description import OnnxDescription, OriginRecord, PictureRecord, WindowRecord
+from dinoseg.onnx.description import FORMAT, OnnxDescription, OriginRecord, PictureRecord, WindowRecord
 
 _CLASSES = 19
 
@@ -77,9 +77,11 @@ def _as_many_threads() -> onnxruntime.SessionOptions:
 def _description(config: Config, size: int) -> OnnxDescription:
     space = LabelSpace.build({index: f"class {index}" for index in range(_CLASSES)}, None, None, ())
     return OnnxDescription(
-        format=1,
+        format=FORMAT,
         precision="fp32",
         scores_are_probabilities=False,
+        temperature=1.0,
+        gives_labels=False,
         window=WindowRecord(size=[size, size], stride=[size, size], blend="uniform", img_size=None),
         picture=PictureRecord(mean=[0.5] * 3, std=[0.2] * 3, white_level=None, bands=None, ranges=None),
         labels=LabelSpaceRecord.model_validate(space.to_dict()),
@@ -91,6 +93,7 @@ def _description(config: Config, size: int) -> OnnxDescription:
             backbone=config.model.dino_hub,
             head=config.decoder_head.type,
         ),
+        contents=None,
     )
 
 

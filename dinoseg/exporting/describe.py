@@ -8,13 +8,13 @@ from dinoseg.inference.opening import OpenedRun
 from dinoseg.inference.policy import WindowPolicy
 from dinoseg.labels.labels_json import LabelSpaceRecord
 from dinoseg.models.segmenter import HEADS
-from dinoseg.onnx.description import OnnxDescription, OriginRecord, PictureRecord, WindowRecord
+from dinoseg.onnx.description import FORMAT, OnnxDescription, OriginRecord, PictureRecord, WindowRecord
 
 
 def description_of(
     opened: OpenedRun, policy: WindowPolicy, precision: str, *, gives_labels: bool = False
 ) -> OnnxDescription:
-    """The description of a run's graph.
+    """The description of a run's graph, without its contents, which whoever writes it knows.
 
     Args:
         policy: its windows; of ``slide``.
@@ -28,7 +28,7 @@ def description_of(
     form = opened.picture_form
     mean, std = normalisation(config.transforms)
     return OnnxDescription(
-        format=1,
+        format=FORMAT,
         precision="fp16" if precision == "fp16" else "fp32",
         scores_are_probabilities=HEADS[config.decoder_head.type].scores_are_probabilities,
         temperature=opened.decision.temperature,
@@ -52,4 +52,5 @@ def description_of(
             backbone=config.model.dino_hub,
             head=config.decoder_head.type,
         ),
+        contents=None,
     )

@@ -13,7 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dinoseg.models.segmenter import Segmenter
-from dinoseg.onnx.description import IMAGES, KEY, LABELS, LOGITS, OnnxDescription
+from dinoseg.onnx.description import IMAGES, KEY, LABELS, LOGITS, ContentsRecord, DataRecord, OnnxDescription
+from dinoseg.onnx.model_file import ModelFile
+from dinoseg.system.files import file_sha256
 
 # What exporters of PyTorch 2.6 and later write; every engine of the last years reads it.
 OPSET = 18
@@ -78,9 +80,24 @@ def write_onnx(segmenter: Segmenter, description: OnnxDescription, file: Path) -
             verbose=False,
         )
     assert written is not None
-    written.model.metadata_props[KEY] = description.model_dump_json()
     written.model.producer_name = "dinoseg"
-    written.save(str(file), external_data=_bytes_of(segmenter) > _LARGEST_FILE)
+    beside = _bytes_of(segmenter) > _LARGEST_FILE
+    written.save(str(file), external_data=beside)
+    # Known once it is written, and written into it by doing so again.
+    described = description.model_copy(update={"contents": _contents_of(file)})
+    written.model.metadata_props[KEY] = described.model_dump_json()
+    written.save(str(file), external_data=beside)
+
+
+def _contents_of(file: Path) -> ContentsRecord:
+    data = data_file(file)
+    beside = DataRecord(name=data.name, sha256=file_sha256(data)) if data.exists() else None
+    return ContentsRecord(sha256=ModelFile.read(file).sha256, data=beside)
+
+
+def data_file(file: Path) -> Path:
+    """Where the weights of a file lie that do not fit into it: PyTorch's choice."""
+    return file.with_name(f"{file.name}.data")
 
 
 def write_program(segmenter: Segmenter, description: OnnxDescription, file: Path) -> None:

@@ -1,17 +1,21 @@
 """What an ONNX file says of itself, beside its graph: all that prediction needs."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from dinoseg import __version__
 from dinoseg.data.window_axis import Blend
 from dinoseg.labels.labels_json import LabelSpaceRecord
+from dinoseg.run_folder.checkpoint_manifest import Sha256
 from dinoseg.run_folder.metrics_schema import Temperature
 from dinoseg.system.json_files import Record, check_document, parse_json
 
 # The key of the file's metadata.
 KEY = "dinoseg"
 IMAGES, LOGITS, LABELS = "images", "logits", "labels"
+# Of the description; another one when a key changes its meaning, or one is added that predictions depend on.
+FORMAT: Final = 2
 _REMEDY = "export the run anew"
 
 Side = Annotated[int, Field(ge=1)]
@@ -57,6 +61,12 @@ class PictureRecord(Record):
             raise ValueError(f"std: {len(self.std)} numbers found, {len(self.mean)} expected, as in mean")
         if self.bands is not None and len(self.bands) != len(self.mean):
             raise ValueError(f"bands: {len(self.bands)} found, {len(self.mean)} expected, as in mean")
+        if self.bands is None and len(self.mean) != 3:
+            raise ValueError(f"mean: {len(self.mean)} numbers found, 3 expected for red, green and blue")
+        if self.ranges is not None and len(self.ranges) not in (1, len(self.mean)):
+            raise ValueError(f"ranges: {len(self.ranges)} found, 1 or {len(self.mean)} expected")
+        if any(low >= high for low, high in self.ranges or []):
+            raise ValueError(f"ranges: {self.ranges} found, low below high expected")
         return self
 
 
@@ -77,26 +87,47 @@ class OriginRecord(Record):
     head: str
 
 
-class OnnxDescription(Record):
-    """The whole of it.
+class DataRecord(Record):
+    """The file beside, which weights lie in that are too large for the first one."""
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
+    sha256: Sha256
+
+
+class ContentsRecord(Record):
+    """What was proved.
 
     Attributes:
-        format: of this description; 1.
+        sha256: of the file, less its metadata.
+        data: None where all weights lie in the file.
+    """
+
+    sha256: Sha256
+    data: DataRecord | None
+
+
+class OnnxDescription(Record):
+    """The whole of it. No key may be missing, so that a misspelt one is told.
+
+    Attributes:
+        format: of this description.
         precision: of the arithmetic. Input and scores are fp32 always.
         scores_are_probabilities: whether scores are to be divided by their sum, or want a softmax, to be probabilities.
         temperature: divides the logarithms of the probabilities; 1 for a run that is not calibrated.
         gives_labels: whether the graph has a second output: the label id of each pixel of a window, int32.
+        contents: of an ONNX file; None in a program of PyTorch's.
     """
 
-    format: Literal[1]
+    format: Literal[2]
     precision: Literal["fp32", "fp16"]
     scores_are_probabilities: bool
-    temperature: Temperature = 1.0
-    gives_labels: bool = False
+    temperature: Temperature
+    gives_labels: bool
     window: WindowRecord
     picture: PictureRecord
     labels: LabelSpaceRecord
     origin: OriginRecord
+    contents: ContentsRecord | None
 
     @property
     def label_ids(self) -> tuple[int, ...]:
@@ -122,4 +153,10 @@ class OnnxDescription(Record):
             document = parse_json(text.encode())
         except ValueError as error:
             raise ValueError(f"{source}: its description is damaged ({error}); {_REMEDY}") from None
+        found = document.get("format") if isinstance(document, dict) else None
+        if isinstance(found, int) and found != FORMAT:
+            raise ValueError(
+                f"{source}: its description is of format {found}, and this version of dinoseg ({__version__}) reads "
+                f"{FORMAT}: {_REMEDY} with it"
+            )
         return check_document(document, OnnxDescription, source, _REMEDY)

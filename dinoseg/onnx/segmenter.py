@@ -1,5 +1,6 @@
 """An ONNX file as a predictor: picture in, label ids out, equal to ``dinoseg predict`` but for ties of rounding."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from dinoseg.data.bands import BandPicture, Picture, shown_picture
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.labels import LabelSpace
 from dinoseg.onnx.description import IMAGES, KEY, LABELS, LOGITS, OnnxDescription
+from dinoseg.onnx.model_file import ModelFile
 from dinoseg.onnx.windows import Windows
+from dinoseg.system.files import file_sha256
 
 ImageSource = str | Path | Image.Image | np.ndarray
 
@@ -47,13 +50,19 @@ class OnnxSegmenter:
 
     Raises:
         ValueError: onnxruntime is not installed; no ONNX file, none of ours, or one that says another thing of itself
-            than its graph.
+            than its graph; the file of its weights is missing or another one.
+
+    Warns where its graph or weights are not those that were proved.
     """
 
     def __init__(self, file: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",)) -> None:
-        self._session = _open(Path(file), providers)
-        said = self._session.get_modelmeta().custom_metadata_map.get(KEY)
-        self.description = OnnxDescription.parse(said, str(file))
+        path = Path(file)
+        if not path.is_file():
+            raise ValueError(f"{file}: no such file; give one that `dinoseg export RUN FILE.onnx` wrote")
+        found = ModelFile.read(path)
+        self.description = OnnxDescription.parse(found.metadata.get(KEY), str(file))
+        _refuse_other_contents(path, found, self.description)
+        self._session = _open(path, providers)
         self.label_space = LabelSpace.from_record(self.description.labels)
         _refuse_other_graph(self._session, self.description, str(file))
 
@@ -148,8 +157,6 @@ def predict(file: str | Path, image: ImageSource) -> OnnxPrediction:
 
 
 def _open(file: Path, providers: Sequence[str]) -> Any:
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file; give one that `dinoseg export RUN FILE.onnx` wrote")
     try:
         import onnxruntime
     except ImportError:
@@ -158,6 +165,34 @@ def _open(file: Path, providers: Sequence[str]) -> Any:
         return onnxruntime.InferenceSession(str(file), providers=list(providers))
     except Exception as error:  # onnxruntime's own classes, which share no base but this
         raise ValueError(f"{file}: onnxruntime cannot open it ({str(error).splitlines()[0]})") from None
+
+
+def _refuse_other_contents(file: Path, found: ModelFile, description: OnnxDescription) -> None:
+    """Raises ValueError where the weights beside a file are not its own; warns where the file itself was changed."""
+    proved = description.contents
+    if proved is None:
+        raise ValueError(f"{file}: contents: null found, the hash of what was proved expected; export the run anew")
+    if found.sha256 != proved.sha256:
+        # Other tools make graphs smaller, or round weights, and write all of it anew.
+        warnings.warn(
+            f"{file}: its graph or weights were changed after the export, which proved others: compare a label map "
+            "with the run's before you rely on one, or export the run anew",
+            stacklevel=4,
+        )
+        return
+    if proved.data is None:
+        return
+    data = file.with_name(proved.data.name)
+    if not data.is_file():
+        raise ValueError(
+            f"{data}: missing; the weights of {file.name} lie in it: copy both files that the export wrote, and keep "
+            "this name"
+        )
+    if file_sha256(data) != proved.data.sha256:
+        raise ValueError(
+            f"{data}: not the weights of {file.name} (another SHA-256): copy both files that one export wrote, or "
+            "export the run anew"
+        )
 
 
 def _refuse_other_graph(session: Any, description: OnnxDescription, source: str) -> None:

@@ -15,7 +15,7 @@ from dinoseg.data.folders import find_pairs
 from dinoseg.data.found_files import is_volume
 from dinoseg.data.pairs import Pair
 from dinoseg.exporting.describe import description_of
-from dinoseg.exporting.graph import refuse_without_onnxscript, write_onnx, write_program
+from dinoseg.exporting.graph import data_file, refuse_without_onnxscript, write_onnx, write_program
 from dinoseg.exporting.parity import TOLERANCES, Parity, ProgramModel, TorchScores, compare, refuse_other_labels
 from dinoseg.inference.chosen_runs import Chosen
 from dinoseg.inference.decision import asked_of_calibration
@@ -138,7 +138,7 @@ def _beside(file: Path) -> Path:
 
 def _refuse_existing(out: Path) -> None:
     """Raises ValueError where one of the files that are written is there: the export, weights, or what it says."""
-    for file in (out, out.with_name(f"{out.name}.data"), _beside(out)):
+    for file in (out, data_file(out), _beside(out)):
         if os.path.lexists(file):
             raise ValueError(f"{file}: exists, and is kept; give a new name, or remove it")
 
