@@ -19,6 +19,9 @@ from dinoseg.onnx.windows import Windows
 from dinoseg.system.files import file_sha256
 
 ImageSource = str | Path | Image.Image | np.ndarray
+# What runs a graph, by onnxruntime's name of it; with its options, a pair.
+Provider = str | tuple[str, dict[str, Any]]
+CPU = "CPUExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,16 @@ class OnnxSegmenter:
 
     Args:
         file: the ONNX file.
-        providers: onnxruntime's execution providers, in order of preference; the CPU when left out.
+        providers: one of onnxruntime's execution providers, or several in order of preference; the CPU when left out.
 
     Raises:
-        ValueError: onnxruntime is not installed; no ONNX file, none of ours, or one that says another thing of itself
+        ValueError: onnxruntime is not installed, or has no such provider; no ONNX file, none of ours, or one that says another thing of itself
             than its graph; the file of its weights is missing or another one.
 
     Warns where its graph or weights are not those that were proved.
     """
 
-    def __init__(self, file: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",)) -> None:
+    def __init__(self, file: str | Path, providers: str | Sequence[Provider] = CPU) -> None:
         path = Path(file)
         if not path.is_file():
             raise ValueError(f"{file}: no such file; give one that `dinoseg export RUN FILE.onnx` wrote")
@@ -142,7 +145,7 @@ class OnnxSegmenter:
         return np.asarray(found[0])
 
 
-def load(file: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",)) -> OnnxSegmenter:
+def load(file: str | Path, providers: str | Sequence[Provider] = CPU) -> OnnxSegmenter:
     """Opens a file for prediction; see ``OnnxSegmenter``."""
     return OnnxSegmenter(file, providers)
 
@@ -156,15 +159,28 @@ def predict(file: str | Path, image: ImageSource) -> OnnxPrediction:
     return load(file).predict(image)
 
 
-def _open(file: Path, providers: Sequence[str]) -> Any:
+def _open(file: Path, providers: str | Sequence[Provider]) -> Any:
     try:
         import onnxruntime
     except ImportError:
         raise ValueError("onnxruntime, which runs ONNX files, is missing: pip install 'dinoseg[onnx]'") from None
+    asked = [providers] if isinstance(providers, str) else list(providers)
+    _refuse_unknown(asked, onnxruntime.get_available_providers())
     try:
-        return onnxruntime.InferenceSession(str(file), providers=list(providers))
+        return onnxruntime.InferenceSession(str(file), providers=asked)
     except Exception as error:  # onnxruntime's own classes, which share no base but this
         raise ValueError(f"{file}: onnxruntime cannot open it ({str(error).splitlines()[0]})") from None
+
+
+def _refuse_unknown(asked: Sequence[Provider], available: Sequence[str]) -> None:
+    """Raises ValueError for providers that onnxruntime would pass over, with no more than a warning, for the CPU."""
+    for provider in asked or [""]:
+        name = provider if isinstance(provider, str) else provider[0]
+        if name not in available:
+            raise ValueError(
+                f"providers={name!r}: the onnxruntime that is installed has {', '.join(available)}; give one of them, "
+                "or install a build that has it (onnxruntime-gpu has CUDAExecutionProvider)"
+            )
 
 
 def _refuse_other_contents(file: Path, found: ModelFile, description: OnnxDescription) -> None:

@@ -365,6 +365,17 @@ def test_a_description_that_is_not_of_its_graph_is_refused(
     refused("labels", {"classes": classes[:2], "num_classes": 2}, r"logits of \[3, 32, 32\].*says \[2, 32, 32\]")
 
 
+@pytest.mark.parametrize("providers", ["CPUExecutionProvider", [("CPUExecutionProvider", {})]])
+def test_a_provider_may_be_given_by_name_alone_or_with_options(exported: Path, providers: Any) -> None:
+    assert dinoseg.onnx.load(exported, providers=providers).class_names
+
+
+@pytest.mark.parametrize("providers", ["cuda", ["NoSuchProvider", "CPUExecutionProvider"], []])
+def test_a_provider_that_is_not_there_is_refused_with_those_that_are(exported: Path, providers: Any) -> None:
+    with pytest.raises(ValueError, match=r"providers='.*': the onnxruntime that is installed has .*CPUExecutionProvider"):
+        dinoseg.onnx.load(exported, providers=providers)
+
+
 def test_deformable_samples_in_gathers_alone_equal_the_fused_ones() -> None:
     torch.manual_seed(0)
     shapes = ((3, 5), (6, 9))
