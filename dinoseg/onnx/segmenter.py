@@ -43,6 +43,11 @@ class OnnxPrediction:
         """Label ids, as in the masks that the model was trained with."""
         return self.label_space.decode(self.class_map)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class index."""
+        return self.label_space.class_names
+
 
 class OnnxSegmenter:
     """A file that ``dinoseg export RUN FILE.onnx`` wrote, opened.
