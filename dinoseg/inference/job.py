@@ -153,6 +153,7 @@ class PredictionJob:
             outputs.refuse_foreign_of_map(image, output)
             kept = not outputs.overwrite and outputs.holds_map(output)
             if not kept:
+                outputs.prepare_map(image, output)
                 predict_map(predictor, image.path, output, advance)
             added = self._complete(output)
         except ValueError as error:

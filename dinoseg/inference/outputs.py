@@ -16,6 +16,7 @@ from dinoseg.inference.ensemble import Origin
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import bears_fingerprint, is_foreign, png_text
 from dinoseg.inference.maps import MapOutput, is_foreign_map, map_holds
+from dinoseg.inference.outdated_files import remove_outdated
 from dinoseg.inference.prediction import Prediction
 from dinoseg.inference.probability_files import holds_probabilities, is_foreign_probabilities, write_confidence
 from dinoseg.inference.probability_options import CONFIDENCE, NO_PROBABILITIES, PROBABILITIES, ProbabilityOptions
@@ -185,6 +186,17 @@ class OutputFolder:
             if own or (not self.overwrite and foreign(path)):
                 raise ValueError(_in_the_way(image.path, path, own))
 
+    def prepare_map(self, image: InputImage, output: MapOutput) -> None:
+        """Where another label map of it is there, removes what lies beside that and is not written anew.
+
+        Raises:
+            OSError: a file cannot be removed.
+        """
+        if not map_holds(output.labels, output.fingerprint or ""):
+            written = [] if output.probabilities is None else output.probabilities.paths
+            written += [] if output.polygons is None else [output.polygons]
+            remove_outdated(self.path, image.name, written)
+
     def holds_map(self, output: MapOutput) -> bool:
         """Whether label map and overlay of a map are there, and carry its fingerprint."""
         fingerprint = output.fingerprint
@@ -223,6 +235,8 @@ class OutputFolder:
     ) -> None:
         """Writes the label map and the overlay of a prediction, and its confidence where that is wanted.
 
+        Where another label map was there, what lies beside it and is not written anew goes.
+
         Args:
             truth: label ids of the true mask, whose ignored pixels are kept.
             fingerprint: is written into the first two files.
@@ -232,6 +246,8 @@ class OutputFolder:
             ValueError: the label ids do not fit the file format.
             OSError: an output cannot be written.
         """
+        if not bears_fingerprint(self._label_map(image), fingerprint or ""):
+            remove_outdated(self.path, image.name, self._of_probabilities(image))
         text, labels = png_text(fingerprint), prediction.labels
         if image.region is not None:
             prediction = prediction.cut_to(read_region(image.region, image.path, prediction.image.size))
@@ -285,6 +301,11 @@ class OutputFolder:
     def probability_file(self, image: InputImage) -> Path:
         """Where those of every class of a picture go."""
         return self.path / PROBABILITIES / f"{image.name}.npz"
+
+    def _of_probabilities(self, image: InputImage) -> list[Path]:
+        """Files of probabilities of a picture that are written."""
+        every = [self.probability_file(image)] if self.probabilities.every else []
+        return every + ([self._confidence(image)] if self.probabilities.confidence else [])
 
     def _confidence(self, image: InputImage) -> Path:
         return self.path / CONFIDENCE / f"{image.name}.png"

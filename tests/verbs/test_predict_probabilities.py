@@ -173,6 +173,22 @@ def test_a_file_of_others_stays(
     assert _arrays(tmp_path / "out/probabilities/test_0.npz")["mine"].tolist() == [0, 1, 2]
 
 
+def test_what_lies_beside_a_label_map_is_of_it(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, images = tmp_path / "out", finished[0] / "test/images"
+    _predict(finished[1], images, out, monkeypatch, "--probabilities", "--confidence")
+    mine = out / "probabilities/test_1.npz"
+    np.savez(mine, mine=np.arange(3))
+    _predict(finished[1], images, out, monkeypatch, "--overwrite")
+    beside = [out / "probabilities/test_0.npz", out / "confidence/test_0.png"]
+    assert all(path.exists() for path in beside), "the same label map is written again"
+    _predict(finished[1], images, out, monkeypatch, "--confidence", "eval.use_tta=true")
+    assert [path.exists() for path in beside] == [False, True]
+    _predict(finished[1], images, out, monkeypatch)
+    assert not beside[1].exists() and _arrays(mine)["mine"].tolist() == [0, 1, 2]
+
+
 @pytest.fixture
 def a_map(tmp_path: Path) -> Path:
     pytest.importorskip("rasterio")
@@ -211,8 +227,11 @@ def test_a_map_has_a_band_a_class(
     _predict(finished[1], a_map, out, monkeypatch, "--probabilities", "--confidence")
     assert _times(out) == before
     (out / "confidence/map.tif").unlink()
-    _predict(finished[1], a_map, out, monkeypatch, "--probabilities", "--confidence")
-    assert (out / "confidence/map.tif").exists()
+    _predict(finished[1], a_map, out, monkeypatch, "--probabilities", "--confidence", "--vector", "gpkg")
+    assert (out / "confidence/map.tif").exists() and (out / "vectors/map.gpkg").exists()
+    # Another label map takes along what was beside the one before.
+    _predict(finished[1], a_map, out, monkeypatch, "--confidence", "eval.use_tta=true")
+    assert [path.name for path in sorted(out.rglob("map.*"))] == ["map.tif", "map.tif", "map.png"]
 
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
