@@ -16,7 +16,6 @@ from dinoseg.data.picture_form import PictureForm
 from dinoseg.data.regions import read_region
 from dinoseg.drawing.qgis_style import polygon_style, raster_style, write_style
 from dinoseg.inference.chosen_runs import Opened, OpenedEnsemble
-from dinoseg.inference.decision import BY_SCORES, asked_of_calibration
 from dinoseg.inference.exposures import Exposures
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import output_fingerprint
@@ -66,13 +65,8 @@ def _is_volume(image: InputImage) -> bool:
 
 
 def as_asked(opened: Opened, outputs: OutputFolder) -> Opened:
-    """What is opened, as far as these outputs depend on it.
-
-    Label maps of one run do not change with its temperature: where nothing else is asked of calibration.json, that is
-    not read, and may be damaged.
-    """
-    asked = outputs.probabilities.any or any(asked_of_calibration(member.config) for member in opened.members)
-    return opened if isinstance(opened, OpenedEnsemble) or asked else opened.deciding_by(BY_SCORES)
+    """What is opened, as far as these outputs depend on it; see ``OpenedRun.for_label_maps``."""
+    return opened if isinstance(opened, OpenedEnsemble) or outputs.probabilities.any else opened.for_label_maps()
 
 
 @dataclass(frozen=True)

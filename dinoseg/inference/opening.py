@@ -13,7 +13,7 @@ import torch
 from dinoseg.config import Config
 from dinoseg.config.loading import is_given
 from dinoseg.data.picture_form import PictureForm
-from dinoseg.inference.decision import Decision, asked_of_calibration
+from dinoseg.inference.decision import BY_SCORES, Decision, asked_of_calibration
 from dinoseg.inference.ensemble import Ensemble, Member, Origin
 from dinoseg.inference.fingerprint import digest_of, settings_fingerprint
 from dinoseg.inference.policy import window_policy
@@ -267,6 +267,13 @@ class OpenedRun:
     def deciding_by(self, decision: Decision) -> "OpenedRun":
         """The same, whatever calibration.json and the keys that ask for it say."""
         return replace(self, given=decision)
+
+    def for_label_maps(self) -> "OpenedRun":
+        """The same for label maps alone, which do not change with a temperature.
+
+        Where nothing else is asked of calibration.json, that is not read, and may be damaged.
+        """
+        return self if asked_of_calibration(self.config) else self.deciding_by(BY_SCORES)
 
     @property
     def origin(self) -> Origin:

@@ -26,6 +26,7 @@ from dinoseg.report.one_run import refuse_other_than_run
 from dinoseg.report.pictures import VIEWS, Picture, choose_images, data_uris, draw_pictures
 from dinoseg.report.reliability import reliability_section
 from dinoseg.report.summary import is_figure, report_head
+from dinoseg.run_folder.calibration_file import CalibrationFile
 from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.folder import CHECKPOINTS, RunFolder
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation, read_evaluation
@@ -78,21 +79,26 @@ def build_report(run: Path, split: str, console: Console, max_images: int = 24, 
     replace_text(page, _environment().get_template("report.html").render(context))
     if context["redrawn_differently"]:
         console.print(f"note: {context['redrawn_differently']}", markup=False, highlight=False)
-    if _calibrated_since(folder, recorded):
-        console.print(
-            f"note: {folder.path} was calibrated after these figures were measured; dinoseg eval {folder.path} --split "
-            f"{split} measures its probabilities, and the report then draws the reliability diagram",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+    note = _calibration_note(folder, recorded)
+    if note is not None:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"written: {page}", markup=False, soft_wrap=True)
     return page
 
 
-def _calibrated_since(folder: RunFolder, recorded: RecordedEvaluation) -> bool:
-    """Whether a temperature was fitted after the figures: those of a training's own end know none."""
-    return folder.calibration.is_file() and folder.calibration.stat().st_mtime > recorded.date.timestamp()
+def _calibration_note(folder: RunFolder, recorded: RecordedEvaluation) -> str | None:
+    """Of a calibration.json that is damaged, or of a temperature that was fitted after the figures were measured."""
+    try:
+        record = CalibrationFile(folder.calibration).read(f"`dinoseg calibrate {folder.path}`")
+    except ValueError as error:
+        return f"{error} (nothing on this page depends on it)"
+    # The figures of a training's own end know no temperature.
+    if record is None or folder.calibration.stat().st_mtime <= recorded.date.timestamp():
+        return None
+    return (
+        f"{folder.path} was calibrated after these figures were measured; dinoseg eval {folder.path} --split "
+        f"{recorded.split} measures its probabilities, and the report then draws the reliability diagram"
+    )
 
 
 def _as_evaluated(
@@ -229,7 +235,7 @@ def _draw(
     overrides: tuple[str, ...],
 ) -> list[Picture]:
     pairs = _find_evaluated(folder.with_recorded_splits(config, overrides), recorded, rows)
-    opened = ChosenRun(folder.path, recorded.checkpoint, None, overrides).open()
+    opened = ChosenRun(folder.path, recorded.checkpoint, None, overrides).open().for_label_maps()
     with warnings.catch_warnings():
         # The run was trained, whatever its weights were initialised with.
         warnings.filterwarnings("ignore", message=".*random.*")

@@ -28,7 +28,9 @@ from dinoseg.report.curves import chart_svg, linear_ticks, log_ticks, training_c
 from dinoseg.report.html import build_report
 from dinoseg.report.learning import learned_images
 from dinoseg.report.pictures import VIEWS, Picture, choose_images, data_uris
+from dinoseg.run_folder.calibration_file import CalibrationFile, CalibrationRecord, Figures, FittedOn
 from dinoseg.run_folder.folder import RunFolder
+from dinoseg.run_folder.metrics_schema import Window
 from dinoseg.run_folder.training_records import read_training_records
 
 QUIET = Console(file=io.StringIO())
@@ -326,7 +328,19 @@ def test_recorded_settings_that_cannot_be_read_are_named(copied: Path) -> None:
 def test_figures_from_before_the_calibration_are_said(copied: Path) -> None:
     assert "calibrated after" not in _printed_report(copied)
     metrics = copied / "eval/val/metrics.json"
-    (copied / "calibration.json").write_text("{}")
+    figures = Figures(ECE=1.0, NLL=1.0)
+    CalibrationFile(copied / "calibration.json").write(
+        CalibrationRecord(
+            temperature=1.5,
+            checkpoint="best",
+            weights_sha256="0" * 64,
+            fitted_on=FittedOn(split="val", images=1, pixels=1, seed=0),
+            resolution="native",
+            window=Window.model_validate(json.loads(metrics.read_text())["policy"]["window"]),
+            before=figures,
+            after=figures,
+        )
+    )
     for seconds, is_said in ((-60, True), (60, False)):
         moment = (copied / "calibration.json").stat().st_mtime + seconds
         os.utime(metrics, (moment, moment))
@@ -334,6 +348,14 @@ def test_figures_from_before_the_calibration_are_said(copied: Path) -> None:
         printed = io.StringIO()
         build_report(copied, "val", Console(file=printed, width=400), max_images=0)
         assert (said in printed.getvalue()) == is_said
+
+
+def test_a_damaged_calibration_is_said_and_not_needed(copied: Path) -> None:
+    (copied / "calibration.json").write_text("{")
+    said = _printed_report(copied)
+    assert f"note: {copied / 'calibration.json'}: damaged (cut short or not JSON" in said and "written: " in said
+    with pytest.raises(ValueError, match=r"calibration\.json: damaged"):
+        build_report(copied, "val", QUIET, overrides=["eval.tuned=true"])
 
 
 def test_a_run_without_evaluation_says_what_to_do(copied: Path) -> None:
