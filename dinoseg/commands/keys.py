@@ -1,6 +1,7 @@
 """Commands that list config keys in their help, and the arguments that several verbs have."""
 
 import difflib
+import os
 from collections.abc import Collection
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +11,10 @@ import typer
 from typer.core import TyperCommand
 
 
+# Of dinoseg.data.pairs, whose import takes a while.
+_SPLITS = ("train", "val", "test")
+
+
 class CommandWithKeys(TyperCommand):
     """A verb whose ``--help`` also lists config keys: those changed first, or with ``--help-all`` all it uses."""
 
@@ -17,7 +22,11 @@ class CommandWithKeys(TyperCommand):
         if "--help-all" in args:
             self._print_help(ctx, whole=True)
             ctx.exit()
+        from dinoseg.config.loading import refuse_pieces
+
+        refuse_pieces(args)
         self._refuse_keys_as_options(ctx, args)
+        self._refuse_bare_split(ctx, args)
         return super().parse_args(ctx, args)
 
     def _refuse_keys_as_options(self, ctx: Any, args: list[str]) -> None:
@@ -36,6 +45,14 @@ class CommandWithKeys(TyperCommand):
                     given = value if equals else following if following[:1] not in ("", "-") else "VALUE"
                     said = f"write {likely[0]}={'STEPS' if remark else given}{remark and f'.{remark}'}"
                     raise ValueError(f"{name}: no such option; settings are key=value: {said}")
+
+    def _refuse_bare_split(self, ctx: Any, args: list[str]) -> None:
+        """``eval RUN test`` is answered with ``--split test``."""
+        if not any("--split" in parameter.opts for parameter in self.get_params(ctx)):
+            return
+        for before, word in pairwise(["", *args]):
+            if word in _SPLITS and not before.startswith("-") and not os.path.exists(word):
+                raise ValueError(f"{word}: neither a run nor key=value; write --split {word}")
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         self._print_help(ctx, whole=False)

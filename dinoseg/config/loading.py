@@ -116,10 +116,10 @@ def is_given(key: str, settings: Iterable[str]) -> bool:
 def _split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
     files, overrides, arguments = list[str](), list[str](), list(arguments)
     refuse_pieces(arguments)
-    for argument in arguments:
+    for before, argument in pairwise(["", *arguments]):
         key, separator, value = argument.partition("=")
         if not separator or not key:
-            raise ValueError(f"{argument!r} is not an option: write key=value, for instance bs=4 or config=recipe.yaml")
+            raise ValueError(_no_setting(argument, before))
         if key == "config":
             files.append(value)
         else:
@@ -127,13 +127,29 @@ def _split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
     return files, overrides
 
 
+def _no_setting(argument: str, before: str) -> str:
+    """What an argument that is no ``key=value`` was likely meant to be."""
+    if before.endswith("="):
+        return f"{before} {argument}: write {before}{argument}, without a space behind ="
+    # Not Path.is_dir, which raises for what is too long to be a name.
+    if os.path.isdir(argument):
+        return f"{argument}: a folder, where key=value is wanted; write datasets.root={argument} if it holds the data"
+    if os.path.isfile(argument):
+        return f"{argument}: a file, where key=value is wanted; write config={argument} if it is a recipe"
+    return f"{argument!r} is not an option: write key=value, for instance bs=4 or config=recipe.yaml"
+
+
 def refuse_pieces(arguments: Sequence[str]) -> None:
-    """Raises ValueError where an argument is a piece of a value that a shell cut at its spaces."""
-    for first, second in pairwise(arguments):
+    """Raises ValueError where an argument is a piece of a setting that a shell cut at its spaces."""
+    for first, second, third in zip(arguments, arguments[1:], [*arguments[2:], ""], strict=False):
         if "=" in first and "=" not in second and any(first.count(a) > first.count(b) for a, b in ("[]", "{}")):
             raise ValueError(
                 f'{first} ends in the middle: the shell cuts at spaces; put all of it in quotes, "{first} ..."'
             )
+        parted = second.startswith("=") and "=" not in first and not first.startswith("-")
+        if parted and not os.path.exists(second):
+            value = third if second == "=" else second[1:]
+            raise ValueError(f"{first} {second}: write {first}={value or 'VALUE'}, without spaces around =")
 
 
 def _read_yaml(file: str) -> DictConfig:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dinoseg.backbone import backbone_hash
 from dinoseg.config import Config, with_changes
-from dinoseg.config.loading import is_given, load_config, refuse_pieces
+from dinoseg.config.loading import is_given, load_config
 from dinoseg.config.overriding import Trained, override
 from dinoseg.data.pairs import SPLITS, Split
 from dinoseg.labels import LabelSpace
@@ -207,7 +207,6 @@ def settings_of_run(arguments: Iterable[str]) -> list[str]:
         ValueError: an argument that is neither key=value nor a run folder, or two folders.
     """
     arguments = list(arguments)
-    refuse_pieces(arguments)
     # Not Path.is_dir, which raises for what is too long to be a name, such as a mapping of many classes.
     folders = [entry for entry in arguments if "=" not in entry or os.path.isdir(entry)]
     if not folders:
