@@ -114,13 +114,19 @@ def _errors_in_words(path: Path) -> Iterator[None]:
     except Image.DecompressionBombError:
         raise ValueError(
             f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, Pillow's guard against files that fill "
-            "the memory; cut the image into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS from Python if you trust it; "
-            "a TIFF with a TIFF for its mask is read in tiles with rasterio (pip install 'dinoseg[geo]')"
+            "the memory; a TIFF (in training with a TIFF for its mask) is read in parts with rasterio: pip install "
+            f"'dinoseg[geo]'{_conversion(path)}; or cut the image into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS from "
+            "Python if you trust the file"
         ) from None
     except MemoryError:
         raise ValueError(f"{path}: does not fit into memory; cut the image into tiles") from None
     except Exception as error:  # Pillow's decoders raise many types for damaged files
         raise unreadable(path, error) from None
+
+
+def _conversion(path: Path) -> str:
+    """How a picture becomes a TIFF; empty for one that is."""
+    return "" if path.suffix.lower() in (".tif", ".tiff") else f", then rio convert {path} {path.with_suffix('.tif')}"
 
 
 def _as_stored(image: Image.Image, raw_mode: str) -> dict[str, Any]:

@@ -279,7 +279,8 @@ def test_a_picture_beyond_the_pixel_limit_is_not_called_damaged(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ValueError) as raised:
         read_image(tmp_path / "scan.png")
-    for part in ("scan.png", "more than 200 pixels", "tiles", "PIL.Image.MAX_IMAGE_PIXELS"):
+    conversion = f"rio convert {tmp_path / 'scan.png'} {tmp_path / 'scan.tif'}"
+    for part in ("scan.png: more than 200 pixels", "tiles", "PIL.Image.MAX_IMAGE_PIXELS", conversion):
         assert part in str(raised.value)
     assert "damaged" not in str(raised.value)
 
