@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-
 # Of dinoseg.data.pairs, whose import takes a while.
 _SPLITS = ("train", "val", "test")
 

@@ -6,9 +6,8 @@ The file is one message of protobuf: fields one after the other, each a number, 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 # Of the message, and within an entry of it.
 _METADATA = 14
@@ -50,7 +49,7 @@ class ModelFile:
             ) from None
 
 
-def _read(stream: BinaryIO) -> ModelFile:
+def _read(stream: BufferedIOBase) -> ModelFile:
     metadata, digest = dict[str, str](), hashlib.sha256()
     for number, head, length in _fields(stream):
         if number == _METADATA:
@@ -63,12 +62,12 @@ def _read(stream: BinaryIO) -> ModelFile:
     return ModelFile(metadata, digest.hexdigest())
 
 
-def _texts(stream: BinaryIO) -> Iterator[tuple[int, str]]:
+def _texts(stream: BufferedIOBase) -> Iterator[tuple[int, str]]:
     for number, _, length in _fields(stream):
         yield number, b"".join(_parts(stream, length)).decode()
 
 
-def _fields(stream: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
+def _fields(stream: BufferedIOBase) -> Iterator[tuple[int, bytes, int]]:
     """Of each field its number, its bytes up to here, and how many follow, which the caller reads."""
     while first := stream.read(1):
         head, tag = _number(stream, first)
@@ -83,7 +82,7 @@ def _fields(stream: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
         yield tag >> 3, head, length
 
 
-def _number(stream: BinaryIO, read: bytes) -> tuple[bytes, int]:
+def _number(stream: BufferedIOBase, read: bytes) -> tuple[bytes, int]:
     """A number that takes as many bytes as it needs, seven bits each, of which the first byte was read; its bytes."""
     while read and read[-1] & 0x80 and len(read) < _LONGEST_NUMBER:
         following = stream.read(1)
@@ -95,7 +94,7 @@ def _number(stream: BinaryIO, read: bytes) -> tuple[bytes, int]:
     return read, sum((byte & 0x7F) << 7 * place for place, byte in enumerate(read))
 
 
-def _parts(stream: BinaryIO, length: int) -> Iterator[bytes]:
+def _parts(stream: BufferedIOBase, length: int) -> Iterator[bytes]:
     while length:
         part = stream.read(min(length, _CHUNK))
         if not part:

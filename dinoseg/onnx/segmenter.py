@@ -57,8 +57,8 @@ class OnnxSegmenter:
         providers: one of onnxruntime's execution providers, or several in order of preference; the CPU when left out.
 
     Raises:
-        ValueError: onnxruntime is not installed, or has no such provider; no ONNX file, none of ours, or one that says another thing of itself
-            than its graph; the file of its weights is missing or another one.
+        ValueError: onnxruntime is not installed, or has no such provider; no ONNX file, none of ours, or one that says
+            another thing of itself than its graph; the file of its weights is missing or another one.
 
     Warns where its graph or weights are not those that were proved.
     """

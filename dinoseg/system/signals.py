@@ -3,8 +3,9 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 # A library may swallow what the handler raises; it is then raised again, so long as the command goes on.
@@ -55,7 +56,21 @@ def ending_at_signals() -> Iterator[None]:
         for number in (*numbers, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
     if asked.number is not None:
-        sys.exit(128 + asked.number)
+        _leave(128 + asked.number)
+
+
+def _leave(code: int) -> None:
+    """Ends the process; at once where threads are still at work that nobody waits for.
+
+    One that comes back from native code while the interpreter ends would abort the process with words of its own.
+    """
+    if any(thread.daemon for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            # Whoever read it may be gone.
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _within_an_import(frame: FrameType | None) -> bool:

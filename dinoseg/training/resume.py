@@ -112,8 +112,7 @@ def refuse_changed_config(run: RunFolder, config: Config) -> None:
                 [
                     f"{run.path}: cannot go on with another config:",
                     *lines,
-                    "leave these as they were, or start another run: "
-                    f"dinoseg train config=... {start}output_dir=NEW",
+                    f"leave these as they were, or start another run: dinoseg train config=... {start}output_dir=NEW",
                 ]
             )
         )

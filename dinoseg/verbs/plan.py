@@ -54,8 +54,8 @@ def make_plan(request: PlanRequest, console: Console, started: float, trains_now
     for_masks, for_steps = (min(most, share * budget) for most, share in (_MASKS, _STEPS))
     # It may take a minute until there is more to say.
     say(
-        f"planning: checks the data, looks at masks ({for_masks:.2g} s) and times the ways to train that may fit on this "
-        f"machine ({for_steps:.2g} s of steps each)"
+        f"planning: checks the data, looks at masks ({for_masks:.2g} s) and times the ways to train that may fit "
+        f"on this machine ({for_steps:.2g} s of steps each)"
     )
     report = check_dataset(config.datasets, config.decoder_head.num_classes, console=console)
     refuse_unfit(report, console)

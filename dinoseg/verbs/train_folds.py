@@ -113,8 +113,8 @@ def _refuse_unfit(runs: FoldRuns, config: Config, resume: str | None) -> None:
         )
     if config.scheduler.total_iter == 0:
         raise ValueError(
-            "scheduler.total_iter=0 with datasets.fold=all trains nothing: every fold would be load_from as it is; leave "
-            "datasets.folds out, or give steps"
+            "scheduler.total_iter=0 with datasets.fold=all trains nothing: every fold would be load_from as it is; "
+            "leave datasets.folds out, or give steps"
         )
     runs.refuse_other_use()
     begun = [(number, run) for number, run in enumerate(runs.runs) if _has_begun(run)]

@@ -281,7 +281,9 @@ def test_files_that_are_none_of_ours_are_refused(exported: Path, tmp_path: Path)
     with pytest.raises(ValueError, match=r"text\.onnx: damaged, or no ONNX file \(it holds what no such file does\)"):
         dinoseg.onnx.load(tmp_path / "text.onnx")
     (tmp_path / "cut.onnx").write_bytes(exported.read_bytes()[:5000])
-    with pytest.raises(ValueError, match=r"cut\.onnx: damaged, or no ONNX file \(it ends in the middle\); copy it again"):
+    with pytest.raises(
+        ValueError, match=r"cut\.onnx: damaged, or no ONNX file \(it ends in the middle\); copy it again"
+    ):
         dinoseg.onnx.load(tmp_path / "cut.onnx")
 
 
@@ -301,7 +303,10 @@ def _described_otherwise(file: Path, place: Path, change: Callable[[dict[str, An
     [
         (lambda said: said.pop("temperature"), "temperature: missing; export the run anew"),
         (lambda said: said["window"].update(strides=said["window"].pop("stride")), "window.stride: missing"),
-        (lambda said: said.update(format=1), r"of format 1, and this version of dinoseg \(.*\) reads 2: export the run"),
+        (
+            lambda said: said.update(format=1),
+            r"of format 1, and this version of dinoseg \(.*\) reads 2: export the run",
+        ),
         (lambda said: said.update(format="2"), '"2" found, 2 expected'),
         (lambda said: said.update(contents=None), "contents: null found"),
         (lambda said: said["contents"].update(sha256="ab"), 'contents.sha256: "ab" found, a text of the form'),
@@ -372,7 +377,9 @@ def test_a_provider_may_be_given_by_name_alone_or_with_options(exported: Path, p
 
 @pytest.mark.parametrize("providers", ["cuda", ["NoSuchProvider", "CPUExecutionProvider"], []])
 def test_a_provider_that_is_not_there_is_refused_with_those_that_are(exported: Path, providers: Any) -> None:
-    with pytest.raises(ValueError, match=r"providers='.*': the onnxruntime that is installed has .*CPUExecutionProvider"):
+    with pytest.raises(
+        ValueError, match=r"providers='.*': the onnxruntime that is installed has .*CPUExecutionProvider"
+    ):
         dinoseg.onnx.load(exported, providers=providers)
 
 

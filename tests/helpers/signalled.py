@@ -1,7 +1,10 @@
 """What libraries do with the exception that a signal raises."""
 
+import atexit
 import os
 import signal
+import sys
+import threading
 import time
 
 from dinoseg.system import signals
@@ -29,6 +32,16 @@ def swallow(number: int) -> None:
             time.sleep(1)
         except BaseException:
             pass
+        time.sleep(30)
+
+
+def at_work(number: int) -> None:
+    """A thread that nobody waits for is still at work, and the interpreter's own end would be heard."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    atexit.register(print, "the interpreter ends", file=sys.stderr)
+    with ending_at_signals():
+        threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
+        os.kill(os.getpid(), number)
         time.sleep(30)
 
 

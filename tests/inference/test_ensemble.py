@@ -313,7 +313,7 @@ def test_what_cannot_be_averaged_is_refused(
 def test_one_run_in_two_forms_is_one_run(
     exported: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files of a checkpoint, of its export and of what is pushed differ; backbones do, too, where adapters are merged."""
+    """Files of a checkpoint, of its export and of what is pushed differ; so do backbones with merged adapters."""
     slide, whole, pushed = finished / "slide", finished / "whole", tmp_path / "pushed"
     assert run_cli(["push", slide, "user/slide", "--dry-run", pushed], monkeypatch) == 0
     assert run_cli(["export", slide, tmp_path / "last", "--checkpoint", "last"], monkeypatch) == 0

@@ -84,4 +84,6 @@ def test_what_a_file_gives_is_told_in_one_line(tmp_path: Path) -> None:
     # What is decided beside something that was given stands as before.
     lines = plan_in_words(_plan(["minutes=5", "bs=3"]))
     place = next(index for index, line in enumerate(lines) if line.endswith("; bs=3 (given)"))
-    assert lines[place].startswith("  transforms.train.crop_size=") and lines[place + 1].strip().startswith("beside what")
+    assert lines[place].startswith("  transforms.train.crop_size=") and lines[place + 1].strip().startswith(
+        "beside what"
+    )

@@ -44,6 +44,11 @@ def test_a_signal_that_a_library_swallowed_is_raised_again() -> None:
     assert said == "\nstopped by SIGINT\n"
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_thread_at_work_does_not_meet_the_end_of_the_interpreter(number: signal.Signals, code: int) -> None:
+    assert _in_a_process(f"at_work({number})") == (code, f"\nstopped by {signal.Signals(number).name}\n")
+
+
 def test_an_ignored_ctrl_c_stays_ignored() -> None:
     assert _in_a_process("ignored()") == (0, "")
 

@@ -35,7 +35,9 @@ def test_a_plan_is_printed_written_and_trained(
     recipe, run = tmp_path / "plan.yaml", tmp_path / "run"
     assert run_cli(["plan", f"datasets.root={data}", "minutes=10", "--out", recipe, *TINY], monkeypatch) == 0
     said = capsys.readouterr().out
-    assert said.startswith("planning: checks the data, looks at masks (0.3 s) and times the ways to train that may fit ")
+    assert said.startswith(
+        "planning: checks the data, looks at masks (0.3 s) and times the ways to train that may fit "
+    )
     assert "images: 9 train, 3 val; 56 x 40 px, 3 bands; widths of" in said
     assert "model.backbone_scale=" in said and "a patch is 8" in said
     assert f"next: dinoseg train config={recipe} output_dir=RUN" in said
