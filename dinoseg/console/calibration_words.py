@@ -30,12 +30,13 @@ def calibration_in_words(record: CalibrationRecord) -> str:
     return "\n".join(lines)
 
 
-def weights_in_words(tuned: TunedWeights | None, figure: TunedFigure) -> str:
+def weights_in_words(tuned: TunedWeights | None, figure: TunedFigure, label_space: LabelSpace) -> str:
     """What weights of classes gain."""
     if tuned is None:
         return f"mean {figure} is best without weights of classes: none are kept"
-    weights = ", ".join(f"{weight:.2f}" for weight in tuned.weights)
-    return f"{_gain_in_words(tuned)} with weights of classes {weights}, used with eval.tuned=true"
+    named = zip(label_space.class_names, tuned.weights, strict=True)
+    weights = list_names((f"{name} {weight:.2f}" for name, weight in named), 12)
+    return f"{_gain_in_words(tuned)} with weights of classes: {weights}; used with eval.tuned=true"
 
 
 def patches_in_words(least: LeastPatches | None, figure: TunedFigure, label_space: LabelSpace) -> str:

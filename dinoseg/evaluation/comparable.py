@@ -13,7 +13,7 @@ _COVERED = (
     *("absent_classes", "ignored_label_ids", "reduce_zero_label", "beta"),
     *("images", "regions", "tiles", "slices", "volumes"),
 )
-_OF_MEMBERS = ("members", "resolution", "window")
+_OF_MEMBERS = ("resolution", "window", "temperature")
 Names = tuple[str, str]
 
 
@@ -42,8 +42,8 @@ def policy_differences(first: RecordedEvaluation, second: RecordedEvaluation) ->
     keys = [key for key in {**first.policy, **second.policy} if key not in _COVERED]
     found: list[str] = []
     if "members" in keys:
-        # Of several runs each has a resolution and a window of its own.
-        keys = [key for key in keys if key not in _OF_MEMBERS]
+        # Of several runs each has its own of these.
+        keys = [key for key in keys if key not in ("members", *_OF_MEMBERS)]
         found += _member_differences(first, second)
     if "out_of_fold" in keys:
         keys.remove("out_of_fold")
@@ -77,7 +77,7 @@ def _member_differences(first: RecordedEvaluation, second: RecordedEvaluation) -
             named = [side["run"] if side else "none" for side in sides]
             lines.append(f"member {digest[:12]}: {named[0]} | {named[1]}")
             continue
-        told = [flatten({key: side.get(key) for key in ("resolution", "window")}) for side in sides if side]
+        told = [flatten({key: side.get(key) for key in _OF_MEMBERS}) for side in sides if side]
         lines += [
             f"{sides[0]['run']}, {name}: {_show(told[0].get(name))} | {_show(told[1].get(name))}"
             for name in {**told[0], **told[1]}

@@ -152,7 +152,7 @@ def calibrate_run(run: ChosenRun, split: str, console: Console, wanted: Wanted =
         lost = _lost(file, wanted)
         file.write(record)
         said = [calibration_in_words(record)]
-        said += [weights_in_words(tuned, wanted.weights)] if wanted.weights else []
+        said += [weights_in_words(tuned, wanted.weights, opened.label_space)] if wanted.weights else []
         said += [patches_in_words(least, wanted.patches, opened.label_space)] if wanted.patches else []
         console.print("\n".join([*said, *lost, f"written: {file.path}"]), soft_wrap=True, markup=False, highlight=False)
     return record

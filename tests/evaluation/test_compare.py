@@ -140,6 +140,18 @@ def test_windows_may_differ_and_are_named(tmp_path: Path) -> None:
     assert "not measured alike" in out.getvalue() and "[64, 64] | [32, 32]" in out.getvalue()
 
 
+def test_temperatures_of_several_runs_are_their_own(tmp_path: Path) -> None:
+    values = matrices([4] * 6)
+    told = {"checkpoint": "best", "temperature": 0.5}
+    members = [told | {"run": run, "weights_sha256": digest * 64} for run, digest in (("runs/a", "a"), ("runs/b", "b"))]
+    alone = write_evaluation(tmp_path / "a", values, temperature=0.5)
+    both = write_evaluation(tmp_path / "b", values, window=None, members=members)
+    assert compare(alone, both).unlike == ("members: one run | 2 runs as one",)
+    refitted = [members[0], members[1] | {"temperature": 0.7}]
+    anew = write_evaluation(tmp_path / "c", values, window=None, members=refitted)
+    assert compare(both, anew).unlike == ("runs/b, temperature: 0.5 | 0.7",)
+
+
 OTHER_NAME = LabelSpace("ids", (SPACE.classes[0], LabelClass("vein", (4,), (9, 9, 9))), (255,))
 OTHER_IGNORED = LabelSpace("ids", SPACE.classes, (3, 255))
 

@@ -167,7 +167,10 @@ def test_weights_of_classes_are_used_when_asked_for(
     assert run_cli(["calibrate", run, "--tune", "dice"], monkeypatch) == 0
     tuned = _calibration(run).tuned
     assert tuned is not None and tuned.after > tuned.before and tuned.figure == "Dice"
-    assert f"mean Dice {tuned.before:.2f} % -> {tuned.after:.2f} %" in capsys.readouterr().out
+    named = zip(("back", "red"), tuned.weights, strict=True)
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in named)
+    gain = f"mean Dice {tuned.before:.2f} % -> {tuned.after:.2f} % with weights of classes: {weights}; used with"
+    assert gain in capsys.readouterr().out
     assert run_cli(["eval", run], monkeypatch) == 0
     plain = _figures(run)
     assert plain["mDice"] == pytest.approx(tuned.before) and "class_weights" not in plain["policy"]
