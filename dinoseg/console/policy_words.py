@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dinoseg.evaluation.compare import FEWEST_IMAGES
 from dinoseg.evaluation.constant import not_above_constant
 from dinoseg.labels.settings import Kind, label_number, show_labels
 
@@ -64,9 +65,11 @@ def images_in_words(policy: dict[str, Any]) -> str:
     noun = noun if available == 1 else f"{noun}s"
     if sliced:
         noun += f" of {policy['volumes']} volume{'' if policy['volumes'] == 1 else 's'}"
+    independent = policy["volumes"] if sliced else images
+    few = " An interval over so few means little." if 1 < independent < FEWEST_IMAGES else ""
     if images == available:
-        return f"{images} {noun}, each counted once."
-    return f"{images} of {available} {noun}: an evenly spread, fixed subset (eval.max_val_samples)."
+        return f"{images} {noun}, each counted once.{few}"
+    return f"{images} of {available} {noun}: an evenly spread, fixed subset (eval.max_val_samples).{few}"
 
 
 def out_of_fold_in_words(policy: dict[str, Any]) -> list[str]:

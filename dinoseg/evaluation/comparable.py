@@ -153,5 +153,9 @@ def _same_truth(first: RecordedEvaluation, second: RecordedEvaluation, names: Na
 
 def _show(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {part}" for key, part in value.items() if part is not None)
+        return ", ".join(f"{key} {_show(part)}" for key, part in value.items() if part is not None)
+    if isinstance(value, list):
+        return f"[{', '.join(_show(part) for part in value)}]"
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return "none" if value is None else str(value)

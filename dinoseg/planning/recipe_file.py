@@ -10,6 +10,8 @@ from dinoseg.config import all_keys, get_key
 from dinoseg.planning.plan import Choice, Plan
 
 _WIDTH = 110
+# What the figures are that choices rest on.
+EVIDENCE = "evidence: mIoU on DRIVE (vessels), CamVid (streets) and drawn sets, docs/plan.md"
 # Where a run is written is said when it is trained, and is no part of a recipe.
 _LEFT_OUT = ("output_dir",)
 
@@ -28,7 +30,7 @@ def recipe_yaml(plan: Plan, command: str) -> str:
             comments[key] = comment_of(choice) if place == 0 else f"See {next(iter(choice.values))}."
     comments |= {key: f"Given: {source}." for key, source in plan.given.items() if key in values}
     made_by = [f"# {line}" for line in f"Made by: {command}".splitlines()]
-    lines = [*made_by, "#", *_comment("\n".join(data_in_words(plan)), ""), ""]
+    lines = [*made_by, "#", *_comment("\n".join([*data_in_words(plan), EVIDENCE]), ""), ""]
     order = [entry.key for entry in all_keys() if entry.key in values]
     return "\n".join([*lines, *_nested(order, values, comments)]) + "\n"
 

@@ -22,7 +22,7 @@ from dinoseg.planning.machine import measure_machine
 from dinoseg.planning.machine_pace import MeasuredPace, measure_pace
 from dinoseg.planning.plan import Plan
 from dinoseg.planning.planner import Clock, Planner
-from dinoseg.planning.recipe_file import comment_of, data_in_words, recipe_yaml
+from dinoseg.planning.recipe_file import EVIDENCE, comment_of, data_in_words, recipe_yaml
 from dinoseg.planning.request import PlanRequest
 from dinoseg.run_folder.folder import RunFolder, settings_of_run
 from dinoseg.system.accelerator import start_accelerator
@@ -86,7 +86,7 @@ def show_plan(plan: Plan, console: Console) -> None:
 
 def plan_in_words(plan: Plan) -> list[str]:
     """The plan, a line each."""
-    lines = ["the data", *(f"  {line}" for line in data_in_words(plan)), "the plan"]
+    lines = ["the data", *(f"  {line}" for line in data_in_words(plan)), f"the plan ({EVIDENCE})"]
     # A file may give most topics: of these there is nothing to tell but where they come from.
     taken = [choice for choice in plan.choices if choice.reason == BESIDE_GIVEN and not choice.values]
     for source in dict.fromkeys(source for choice in taken for source in choice.given.values()):
@@ -154,9 +154,9 @@ def train_within(arguments: Sequence[str], resume: str | None, console: Console,
         )
     if request.alone.datasets.fold == ALL_FOLDS:
         raise ValueError(
-            f"{budget} with datasets.fold=all: each fold is a training of its own; name one (datasets.fold=0), or make "
-            f"a plan with dinoseg plan {budget} datasets.fold=0 ... --out plan.yaml, and train config=plan.yaml "
-            "datasets.fold=all"
+            f"{budget} with datasets.folds={request.alone.datasets.folds}: each fold is a training of its own; name "
+            f"one (datasets.fold=0), or plan one with dinoseg plan {budget} ... --out plan.yaml, and train all with "
+            "config=plan.yaml"
         )
     # A run that is there already is told before anything is measured.
     find_resume_point(RunFolder(Path(request.alone.output_dir)), None)

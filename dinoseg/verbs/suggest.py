@@ -220,7 +220,7 @@ def _report(
         line = f"{rank:4d}  {found.uncertainty:11.3f}  {found.distance:8.3f}  {printable(found.image.path)}"
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     left_out = f" ({labelled} have labels and are left out)" if labelled else ""
-    beside = f", beside {known} with labels" if known else ", without the images that the run learned from"
+    beside = f"; unlike each other, and unlike {known} with labels" if known else "; unlike each other"
     console.print(
         f"{len(suggestions)} of {judged} images{left_out}{beside}; see {out / LIST} and {out / SHEET}",
         soft_wrap=True,

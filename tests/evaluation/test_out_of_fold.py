@@ -84,7 +84,7 @@ def test_the_policy_says_who_scored_what_and_what_chose_the_checkpoints() -> Non
         for name in ("best", "last")
     )
     assert best[:4] == [
-        "2 images, each counted once.",
+        "2 images, each counted once. An interval over so few means little.",
         "Out of 2 folds: each by the run that held it out.",
         "mIoU by fold: 90.91, 95.24.",
         "Best was chosen on these images; --checkpoint last was not.",

@@ -97,7 +97,7 @@ def test_a_training_is_done_within_its_minutes(
         (["minutes=0.001"], "minutes=0.001 has no room for a training here"),
         (["minutes=x"], "minutes=x: not a number"),
         (["minutes=2", "--resume"], "minutes=2 with --resume last: how long a run is was settled when it began"),
-        (["minutes=2", "datasets.folds=3", "datasets.fold=all"], "minutes=2 with datasets.fold=all: each fold is a"),
+        (["minutes=2", "datasets.folds=3", "datasets.fold=all"], "minutes=2 with datasets.folds=3: each fold is a"),
         (["minutes=2", "bss=3"], "unknown key 'bss'"),
         (["minutes=2", "runs/x"], "runs/x: neither key=value nor a run folder: no such folder"),
     ],

@@ -40,7 +40,8 @@ def test_a_list_and_a_contact_sheet_of_what_to_label(
 ) -> None:
     out = tmp_path / "out"
     assert run_cli(["suggest", finished[1], pictures, "--n", "3", "--out", out], monkeypatch) == 0
-    said = f"3 of 5 images (1 have labels and are left out), beside 7 with labels; see {out / 'suggestions.csv'}"
+    counted = "3 of 5 images (1 have labels and are left out); unlike each other, and unlike 7 with labels"
+    said = f"{counted}; see {out / 'suggestions.csv'}"
     assert said in capsys.readouterr().out
     rows = list(csv.DictReader((out / "suggestions.csv").open()))
     assert [row["rank"] for row in rows] == ["1", "2", "3"] and len({row["image"] for row in rows}) == 3
