@@ -327,7 +327,7 @@ def test_a_fold_that_began_with_a_run_that_had_learned_from_its_images_says_so(
     (tmp_path / "aside").rename(first)
     FoldRuns(folder, 2).record()
     capsys.readouterr()
-    assert run_cli(["eval", folder], monkeypatch) == 0
+    assert run_cli(["eval", folder, "--checkpoint", "last"], monkeypatch) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Runs they began with (load_from) learned from 3 of the images: this flatters." in said
     told = metrics_in(folder / "eval" / "val")["policy"]["out_of_fold"]
