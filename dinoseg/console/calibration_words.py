@@ -1,5 +1,7 @@
 """What ``dinoseg calibrate`` prints."""
 
+from collections.abc import Sequence
+
 from dinoseg.evaluation.class_weights import TunedFigure
 from dinoseg.evaluation.temperature import HIGHEST, LOWEST
 from dinoseg.labels import LabelSpace
@@ -37,6 +39,11 @@ def weights_in_words(tuned: TunedWeights | None, figure: TunedFigure, label_spac
     named = zip(label_space.class_names, tuned.weights, strict=True)
     weights = list_names((f"{name} {weight:.2f}" for name, weight in named), 12)
     return f"{_gain_in_words(tuned)} with weights of classes: {weights}; used with eval.tuned=true"
+
+
+def unknown_in_words(names: Sequence[str]) -> str:
+    """Of classes that none of the fitted pixels is of."""
+    return f"note: none of the fitted pixels is of {list_names(names, 12)}: nothing is found for them"
 
 
 def patches_in_words(least: LeastPatches | None, figure: TunedFigure, label_space: LabelSpace) -> str:

@@ -34,7 +34,8 @@ def tune_class_weights(
 ) -> ClassWeights:
     """Weights for the best mean of a figure over the classes that the truth holds.
 
-    Equal weights are where it starts, and a step that gains nothing is not taken.
+    Equal weights are where it starts, and a step that gains nothing is not taken. Nothing is known of a class that the
+    truth does not hold, and any weight below the others' could gain: it is left out of the search, at weight 1.
 
     Args:
         truth: class indices.
@@ -45,6 +46,14 @@ def tune_class_weights(
     if not len(truth):
         raise ValueError("no pixel counts in these images: nothing to tune weights to")
     classes = probabilities.shape[1]
+    held = np.bincount(truth, minlength=classes) > 0
+    if not held.all():
+        weights = np.ones(classes)
+        weights[held] = tune_class_weights(probabilities[:, held], (held.cumsum() - 1)[truth], figure).weights
+        decided = [probabilities.argmax(axis=1), (probabilities * weights).argmax(axis=1)]
+        return ClassWeights(
+            tuple(weights.tolist()), *(mean_figure(_counts(found, truth, classes), figure) for found in decided)
+        )
     weights = np.ones(classes)
     before = best = mean_figure(_counts(probabilities.argmax(axis=1), truth, classes), figure)
     for _ in range(_ROUNDS):

@@ -78,14 +78,17 @@ class PatchCounts:
                 np.add.at(self.taken[row, index], (step[chosen], around[chosen]), 1)
 
     def best(self, figure: TunedFigure) -> list[int]:
-        """Pixels by class index, each of ``SIZES``; a size that gains nothing is not taken."""
+        """Pixels by class index, each of ``SIZES``; a size that gains nothing is not taken.
+
+        A class that the truth does not hold is left as it is: nothing is known of it, and any size could gain.
+        """
         # A size takes what all smaller ones take.
         left, taken = self.left.cumsum(axis=2), self.taken.cumsum(axis=2)
         chosen, totals = [0] * self.totals.shape[1], self.totals.copy()
         best = mean_figure(totals, figure)
         for _ in range(_ROUNDS):
             start = best
-            for index in range(len(chosen)):
+            for index in np.flatnonzero(totals[2]).tolist():
                 changes = _changes(left[:, index], taken[:, index], index)
                 without = totals - changes[chosen[index]]
                 values = [mean_figure(without + change, figure) for change in changes]

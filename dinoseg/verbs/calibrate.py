@@ -13,7 +13,12 @@ from torch import Tensor
 
 from dinoseg.config.loading import is_setting
 from dinoseg.config.unused_keys import note_unused_keys
-from dinoseg.console.calibration_words import calibration_in_words, patches_in_words, weights_in_words
+from dinoseg.console.calibration_words import (
+    calibration_in_words,
+    patches_in_words,
+    unknown_in_words,
+    weights_in_words,
+)
 from dinoseg.data.dataset import Sample
 from dinoseg.data.pairs import Pair
 from dinoseg.data.sampler import spread_subset
@@ -154,6 +159,11 @@ def calibrate_run(run: ChosenRun, split: str, console: Console, wanted: Wanted =
         said = [calibration_in_words(record)]
         said += [weights_in_words(tuned, wanted.weights, opened.label_space)] if wanted.weights else []
         said += [patches_in_words(least, wanted.patches, opened.label_space)] if wanted.patches else []
+        held = torch.bincount(truth, minlength=opened.label_space.num_classes)
+        unknown = [
+            name for name, pixels in zip(opened.label_space.class_names, held.tolist(), strict=True) if not pixels
+        ]
+        said += [unknown_in_words(unknown)] if unknown and wanted != NOTHING_ELSE else []
         console.print("\n".join([*said, *lost, f"written: {file.path}"]), soft_wrap=True, markup=False, highlight=False)
     return record
 

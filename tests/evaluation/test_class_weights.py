@@ -57,3 +57,15 @@ def test_what_is_right_already_is_left_alone() -> None:
     assert found.weights == (1, 1, 1) and found.before == found.after == 100
     with pytest.raises(ValueError, match="no pixel counts"):
         tune_class_weights(np.zeros((0, 3)), np.zeros(0, int), "Dice")
+
+
+@pytest.mark.parametrize("figure", ["Dice", "IoU"])
+def test_a_class_that_the_truth_does_not_hold_is_not_weighed_away(figure: Any) -> None:
+    probabilities, truth = _pixels()
+    known = truth != 1
+    found = tune_class_weights(probabilities[known], truth[known], figure)
+    among = probabilities[known][:, [0, 2]]
+    alone = tune_class_weights(among, truth[known] // 2, figure)
+    assert found.weights == (alone.weights[0], 1, alone.weights[1])
+    decided = (probabilities[known] * np.array(found.weights)).argmax(axis=1)
+    assert found.after == pytest.approx(_mean(decided, truth[known], figure))

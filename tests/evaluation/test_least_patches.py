@@ -62,3 +62,11 @@ def test_parts_of_the_images_add_up() -> None:
 def test_a_right_prediction_is_left_as_it_is(figure: str) -> None:
     truth = noisy(0)[1]
     assert counted([(np.where(truth == 255, 0, truth).astype(np.uint8), truth)]).best(figure) == [0, 0, 0]
+
+
+@pytest.mark.parametrize("figure", ["Dice", "IoU"])
+def test_a_class_that_the_truth_does_not_hold_is_left_as_it_is(figure: str) -> None:
+    predicted, truth = noisy(0)
+    truth[truth == 2] = 0
+    least = counted([(predicted, truth)]).best(figure)
+    assert least[2] == 0 and any(least)

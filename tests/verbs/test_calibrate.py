@@ -357,3 +357,24 @@ def test_images_in_which_nothing_counts(run: Path, trained: tuple[Path, Path], t
         Image.fromarray(np.full((40, 56), 255, np.uint8)).save(path)
     with pytest.raises(ValueError, match="no pixel counts in these images"):
         calibrate_run(ChosenRun(run, device="cpu", overrides=(f"datasets.root={data}",)), "val", Console(quiet=True))
+
+
+def test_a_class_that_the_split_lacks_is_told(
+    run: Path,
+    trained: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = shutil.copytree(trained[0], tmp_path / "data")
+    for path in (data / "val/masks").iterdir():
+        Image.fromarray(np.zeros((40, 56), np.uint8)).save(path)
+    told = "note: none of the fitted pixels is of red: nothing is found for them"
+    asked = ["calibrate", run, f"datasets.root={data}"]
+    assert run_cli(asked, monkeypatch) == 0
+    assert told not in capsys.readouterr().out
+    assert run_cli([*asked, "--tune", "iou", "--patches", "iou"], monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert told in said and "without weights of classes: none are kept" in said
+    found = _calibration(run)
+    assert found.tuned is None and (found.least_patches is None or found.least_patches.pixels[1] == 0)
