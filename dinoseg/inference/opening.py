@@ -20,6 +20,7 @@ from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.calibration_file import CalibrationFile, CalibrationRecord
+from dinoseg.run_folder.ensemble_folder import MEMBER_REMEDY
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.metrics_schema import Window
 from dinoseg.run_folder.run_source import RunSource
@@ -61,8 +62,7 @@ class ChosenRun:
         folder.refuse_other_training(checkpoint)
         if self.weights_sha256 not in (None, checkpoint.weights_sha256):
             raise ValueError(
-                f"{checkpoint.folder}: not the weights that ensemble.json beside the run names; copy the whole folder "
-                "again, or export the runs anew"
+                f"{checkpoint.folder}: not the weights that ensemble.json beside the run names; {MEMBER_REMEDY}"
             )
         if is_given("model.weights", self.overrides) and checkpoint.holds_backbone:
             warnings.warn(

@@ -15,6 +15,10 @@ from dinoseg.system.files import replace_text
 from dinoseg.system.json_files import Record, read_json
 
 _REMEDY = "copy the whole folder again, or export the runs anew"
+# Of a member that is not there, or is another: only a file that can be read is written anew.
+MEMBER_REMEDY = (
+    f"{_REMEDY}; of folds, the command that trained all of them, given again, trains what is missing and makes them one"
+)
 
 
 def _refuse_other_places(name: str) -> str:
@@ -57,7 +61,7 @@ class EnsembleFolder:
             if not is_run(self.path / member.folder):
                 raise ValueError(
                     f"{self.file}: members[{index}].folder: no run in {self.path / member.folder} (config.yaml and "
-                    f"labels.json); {_REMEDY}"
+                    f"labels.json); {MEMBER_REMEDY}"
                 )
         return [(self.path / member.folder, member.weights_sha256) for member in record.members]
 

@@ -334,6 +334,27 @@ def test_a_fold_that_began_with_a_run_that_had_learned_from_its_images_says_so(
     assert [fold["learned_before"] for fold in told] == [0, 3]
 
 
+def test_a_fold_that_was_removed_or_trained_anew_is_told_how_to_mend(
+    copied: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, folder = copied
+    remedy = "of folds, the command that trained all of them, given again, trains what is missing and makes them one"
+    file = folder / "ensemble.json"
+    members = json.loads(file.read_text())["members"]
+    swapped = [members[0] | {"weights_sha256": members[1]["weights_sha256"]}, members[1]]
+    file.write_text(json.dumps({"members": swapped}))
+    assert run_cli(["eval", folder], monkeypatch) == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert "not the weights that ensemble.json beside the run names" in message and remedy in message
+    shutil.rmtree(folder / "fold_1")
+    assert run_cli(["eval", folder], monkeypatch) == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert "no run in" in message and remedy in message
+    # It does.
+    assert run_cli(["train", *settings_for(data, folder)], monkeypatch) == 0
+    assert run_cli(["eval", folder], monkeypatch) == 0
+
+
 def test_what_runs_learned_before_is_known_along_a_chain(copied: tuple[Path, Path], tmp_path: Path) -> None:
     data, folder = copied
     pairs = {number: find_pairs(recorded_datasets(folder / f"fold_{number}"), "val").pairs for number in range(2)}
