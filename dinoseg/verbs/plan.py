@@ -24,6 +24,7 @@ from dinoseg.planning.plan import Plan
 from dinoseg.planning.planner import Clock, Planner
 from dinoseg.planning.recipe_file import EVIDENCE, comment_of, data_in_words, recipe_yaml
 from dinoseg.planning.request import PlanRequest
+from dinoseg.run_folder.fold_runs import refuse_folds_below
 from dinoseg.run_folder.folder import RunFolder, settings_of_run
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device
@@ -158,7 +159,8 @@ def train_within(arguments: Sequence[str], resume: str | None, console: Console,
             f"one (datasets.fold=0), or plan one with dinoseg plan {budget} ... --out plan.yaml, and train all with "
             "config=plan.yaml"
         )
-    # A run that is there already is told before anything is measured.
+    # What the folder holds already is told before anything is measured.
+    refuse_folds_below(Path(request.alone.output_dir))
     find_resume_point(RunFolder(Path(request.alone.output_dir)), None)
     plan = make_plan(request, console, started, trains_now=True)
     show_plan(plan, console)

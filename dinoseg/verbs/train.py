@@ -18,6 +18,7 @@ from dinoseg.console.check_report import render_findings
 from dinoseg.data.pictures import LARGEST_WHITE, BrighterThanWhite
 from dinoseg.run_folder.beginning import unchanged_without_a_step
 from dinoseg.run_folder.checkpoint import Checkpoint
+from dinoseg.run_folder.fold_runs import refuse_folds_below
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.lock import locked_run
 from dinoseg.run_folder.trained_with import describe_learned
@@ -173,6 +174,7 @@ def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:
             f"datasets.root={config.datasets.root} and data sets of your own are both given; give one of them"
         )
     _refuse_folds(config, own_data)
+    refuse_folds_below(Path(config.output_dir))
     refuse_missing_packages(config.trackers)
     if config.load_from and is_address(config.load_from):
         Address.parse(config.load_from)

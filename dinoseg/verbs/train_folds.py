@@ -8,7 +8,7 @@ from dinoseg.check.check import check_dataset
 from dinoseg.config import Config, with_changes
 from dinoseg.config.folds import ALL_FOLDS
 from dinoseg.inference.chosen_runs import ChosenEnsemble, choose_runs
-from dinoseg.run_folder.fold_runs import FoldImages, FoldRuns, refuse_folds_below
+from dinoseg.run_folder.fold_runs import FoldImages, FoldRuns
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device
@@ -30,7 +30,6 @@ def train_as_asked(config: Config, console: Console, resume: str | None = None) 
     if config.datasets.fold == ALL_FOLDS:
         train_folds(config, console, resume)
         return
-    refuse_folds_below(Path(config.output_dir))
     train(config, console, Start(resume))
 
 

@@ -11,7 +11,7 @@ import pytest
 from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
 from safetensors.torch import load_file
 
-from dinoseg import evaluate
+from dinoseg import evaluate, train
 from dinoseg.config import DatasetsConfig
 from dinoseg.config.loading import load_config
 from dinoseg.data.folders import find_pairs
@@ -273,6 +273,7 @@ def test_images_that_are_added_between_two_folds_are_found_out(
         (["optimizer.lr=0.5"], "optimizer.lr: 0.001 in the run, 0.5 now"),
         (["optimizer.lr=0.5"], "or start another run: dinoseg train config=... output_dir=NEW"),
         (["datasets.fold=0"], "holds the runs of folds, fold_0 among them"),
+        (["datasets.fold=0", "minutes=1"], "holds the runs of folds, fold_0 among them"),
         (["--resume", "best"], "--resume best is of one run, and datasets.fold=all of 2"),
         (["datasets.fold=2"], "datasets.fold=2: datasets.folds=2 are counted from 0; give 0 to 1, or all"),
         (["datasets.fold=first"], "datasets.fold=first: datasets.folds=2 are counted from 0"),
@@ -290,6 +291,13 @@ def test_what_does_not_fit_is_refused(
     data, folder = finished
     assert run_cli(["train", *settings_for(data, folder), *more], monkeypatch) == 1
     assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_training_from_python_is_not_mixed_with_folds(finished: tuple[Path, Path]) -> None:
+    data, folder = finished
+    with pytest.raises(ValueError, match="holds the runs of folds, fold_0 among them"):
+        train([*settings_for(data, folder), "datasets.fold=0"])
+    assert not (folder / "config.yaml").exists()
 
 
 def test_a_folder_in_other_use_is_refused(
