@@ -28,7 +28,7 @@ from dinoseg.run_folder.fold_runs import refuse_folds_below
 from dinoseg.run_folder.folder import RunFolder, settings_of_run
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device
-from dinoseg.system.files import replace_text
+from dinoseg.system.files import refuse_unwritable, replace_text
 from dinoseg.system.messages import duration_in_words
 from dinoseg.training.budget import Planned
 from dinoseg.training.resume import find_resume_point
@@ -121,10 +121,12 @@ def run_plan(arguments: Sequence[str], out: Path | None, console: Console, start
     Raises:
         ValueError: as ``make_plan``; or ``out`` is there already.
     """
-    if out is not None and out.exists():
+    if out is not None and os.path.lexists(out):
         raise ValueError(
             f"--out {out}: is there already, and may have been changed by hand; give another file, or remove it"
         )
+    if out is not None:
+        refuse_unwritable(out.parent, "--out")
     request = PlanRequest.of(arguments)
     plan = make_plan(request, console, started, trains_now=False)
     show_plan(plan, console)

@@ -56,6 +56,17 @@ def test_a_plan_is_printed_written_and_trained(
     assert recipe.read_text() == before
 
 
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "plan.yaml"
+    assert run_cli(["plan", f"datasets.root={data}", "minutes=10", "--out", out, *TINY], monkeypatch) == 1
+    said = capsys.readouterr()
+    assert f"--out {tmp_path / 'file'}: cannot be written" in said.err
+    assert "planning" not in said.out
+
+
 def test_the_time_of_all_folds_is_said_to_be_of_each(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
