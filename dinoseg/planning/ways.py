@@ -66,11 +66,11 @@ def wanted_scale(head: str, data: Fingerprint, patch: int) -> float:
 
 
 def least_steps(way: Way, data: Fingerprint, patch: int) -> int:
-    """Steps below which another way is better; of a head that is never chosen, any."""
+    """Steps below which another way is better; of a head that is never chosen, any that are a training."""
     if way.head == "linear":
         return LINEAR_STEPS
     if way.head != "dense":
-        return 1
+        return FEWEST_STEPS
     if way.long:
         return LONG_STEPS
     return DENSE_STEPS_WHERE_THIN if is_thin(data, patch) else DENSE_STEPS_A_CLASS * len(data.learned)

@@ -126,6 +126,15 @@ def test_a_budget_without_room_says_which_would_have_it() -> None:
         _plan(retina(), "minutes=0.02")
 
 
+def test_a_head_that_was_given_needs_steps_as_any_other_does() -> None:
+    def slow(config: Config) -> MeasuredPace:
+        return pace(config.model.backbone_scale, 0.0, 5.0)
+
+    with pytest.raises(ValueError, match=r"minutes=1 has no room for a training here: .* evaluation and 20 steps"):
+        _plan(retina(), "minutes=1", "decoder_head.type=m2f", measure=slow)
+    assert _plan(retina(), "minutes=3", "decoder_head.type=m2f", measure=slow).config.scheduler.total_iter >= 20
+
+
 def test_the_least_budget_that_was_named_has_room() -> None:
     with pytest.raises(ValueError) as raised:
         _plan(street(), "minutes=0.02")

@@ -11,7 +11,7 @@ from dinoseg.planning.machine import Machine
 from dinoseg.planning.positions import Positions
 from dinoseg.planning.rule import Facts, Way
 from dinoseg.planning.rules import RULES, decide
-from dinoseg.planning.ways import SCALES, least_steps, wanted_scale, ways
+from dinoseg.planning.ways import FEWEST_STEPS, SCALES, least_steps, wanted_scale, ways
 
 DENSE, SHORT, LINEAR = Way("dense", 1.0, True, long=True), Way("dense", 1.0, True), Way("linear", 1.0, True)
 BALANCED = (class_print("a", 0.5, 100.0), class_print("b", 0.5, 90.0))
@@ -143,4 +143,4 @@ def test_without_a_cache_the_reason_is_the_backbone_or_the_time() -> None:
 def test_thin_classes_are_worth_few_steps() -> None:
     assert least_steps(SHORT, retina(), 14) == 80 < least_steps(SHORT, street(), 14) == 385
     assert least_steps(DENSE, retina(), 14) == 800
-    assert least_steps(Way("m2f", 1.0, True), retina(), 14) == 1
+    assert least_steps(Way("m2f", 1.0, True), retina(), 14) == FEWEST_STEPS
