@@ -24,7 +24,6 @@ from dinoseg.planning.plan import Plan
 from dinoseg.planning.planner import Clock, Planner
 from dinoseg.planning.recipe_file import EVIDENCE, comment_of, data_in_words, recipe_yaml
 from dinoseg.planning.request import PlanRequest
-from dinoseg.run_folder.fold_runs import refuse_folds_below
 from dinoseg.run_folder.folder import RunFolder, settings_of_run
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device
@@ -34,7 +33,7 @@ from dinoseg.training.budget import Planned
 from dinoseg.training.resume import find_resume_point
 from dinoseg.training.setup import settled_by_data
 from dinoseg.verbs.fit_data import refuse_unfit
-from dinoseg.verbs.train import Start, train
+from dinoseg.verbs.train import Start, refuse_what_cannot_be, train
 
 # Seconds at most, and share of a budget: for masks, and for the steps of each way that is timed.
 _MASKS, _STEPS = (5.0, 0.006), (8.0, 0.01)
@@ -161,8 +160,9 @@ def train_within(arguments: Sequence[str], resume: str | None, console: Console,
             f"one (datasets.fold=0), or plan one with dinoseg plan {budget} ... --out plan.yaml, and train all with "
             "config=plan.yaml"
         )
-    # What the folder holds already is told before anything is measured.
-    refuse_folds_below(Path(request.alone.output_dir))
+    # What no plan can help is told before anything is measured.
+    refuse_what_cannot_be(request.alone)
+    refuse_unwritable(Path(request.alone.output_dir), "output_dir")
     find_resume_point(RunFolder(Path(request.alone.output_dir)), None)
     plan = make_plan(request, console, started, trains_now=True)
     show_plan(plan, console)

@@ -97,7 +97,7 @@ def train(config: Config, console: Console, start: Start = ANEW) -> RunFolder:
 
 def train_unless_stopped(config: Config, console: Console, start: Start = ANEW) -> bool:
     """As ``train``; returns whether a signal asked to stop meanwhile, in any process, be the training done or not."""
-    _refuse_what_cannot_be(config, start.own_data)
+    refuse_what_cannot_be(config, start.own_data)
     accelerator = start_accelerator(pick_device(config.device))
     refuse_sharded_weights(accelerator.distributed_type.name)
     run = RunFolder(Path(config.output_dir))
@@ -158,7 +158,8 @@ def _with_settled_steps(beginning: _Beginning, trainer: Trainer, console: Consol
     return replace(beginning, estimate=trainer.budget.estimate(trainer.config), announcement=announcement)
 
 
-def _refuse_what_cannot_be(config: Config, own_data: OwnData | None) -> None:
+def refuse_what_cannot_be(config: Config, own_data: OwnData | None = None) -> None:
+    """Raises ValueError for what no data can make a training of; nothing is read but the folder to write into."""
     if config.scheduler.total_iter == 0 and not config.load_from:
         raise ValueError(
             "scheduler.total_iter=0 trains nothing: give load_from, whose head is then evaluated, or steps"

@@ -67,6 +67,29 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
     assert "planning" not in said.out
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["scheduler.total_iter=0"], "scheduler.total_iter=0 trains nothing"),
+        (["decoder_head.type=eomt", "model.mode=freeze"], "model.mode=freeze with decoder_head.type=eomt"),
+        (["output_dir=file/run"], "output_dir file/run: cannot be written: "),
+    ],
+)
+def test_a_training_that_cannot_be_is_told_before_anything_is_measured(
+    given: list[str],
+    message: str,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    assert run_cli(["train", f"datasets.root={data}", "minutes=10", *TINY, *given], monkeypatch) == 1
+    said = capsys.readouterr()
+    assert message in said.err and "planning" not in said.out
+
+
 def test_the_time_of_all_folds_is_said_to_be_of_each(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
