@@ -292,7 +292,7 @@ def _last_words(run: RunFolder, config: Config, progress: Progress) -> str:
             f"stopped after step {progress.step}; saved as {run.path}/checkpoints/last\n"
             f"go on with: dinoseg train {run.path} --resume"
         )
-        return f"{saved}\n{_next_words(run)}" if progress.evaluated_step == progress.step else saved
+        return f"{saved}\n{_next_words(run, progress)}" if progress.evaluated_step == progress.step else saved
     best = "n/a" if progress.best_metric is None else f"{progress.best_metric:.2f}"
     done = "done"
     if progress.step < config.scheduler.total_iter:
@@ -301,8 +301,10 @@ def _last_words(run: RunFolder, config: Config, progress: Progress) -> str:
             f"{progress.evaluations_since_best} evaluations without a better {config.metric_to_save} "
             f"(train.early_stopping={patience})"
         )
-    return f"{done}: best {config.metric_to_save} {best} at step {progress.best_step}\n{_next_words(run)}"
+    return f"{done}: best {config.metric_to_save} {best} at step {progress.best_step}\n{_next_words(run, progress)}"
 
 
-def _next_words(run: RunFolder) -> str:
-    return f"next: dinoseg eval {run.path}\n      dinoseg predict {run.path} IMAGES --out predictions/"
+def _next_words(run: RunFolder, progress: Progress) -> str:
+    # Where no evaluation had a figure, as of masks in which all is ignored, there is no best checkpoint.
+    which = f"{run.path}" if progress.best_metric is not None else f"{run.path} --checkpoint last"
+    return f"next: dinoseg eval {which}\n      dinoseg predict {which} IMAGES --out predictions/"

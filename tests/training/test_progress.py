@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.tiny import tiny_settings, write_tiny_dataset
+from PIL import Image
 from rich.console import Console
 
 from dinoseg.config.loading import load_config
@@ -140,3 +142,14 @@ def test_numbers_out_of_range() -> None:
     for decay in ("0", "1", "1.5"):
         with pytest.raises(ValueError, match=r"train\.ema_decay=.* give a number above 0, below 1"):
             load_config([f"train.ema_decay={decay}"])
+
+
+def test_without_a_figure_the_last_checkpoint_is_named(tmp_path: Path) -> None:
+    data, said = write_tiny_dataset(tmp_path / "data", {"train": 2, "val": 1}), io.StringIO()
+    for path in (data / "val/masks").iterdir():
+        Image.fromarray(np.full((40, 56), 255, np.uint8)).save(path)
+    run = tmp_path / "run"
+    train(load_config(tiny_settings(data, run, "datasets.ignore=[255]", "trackers=[]")), Console(file=said, width=400))
+    assert "done: best mIoU n/a" in said.getvalue()
+    assert f"next: dinoseg eval {run} --checkpoint last" in said.getvalue()
+    assert not (run / "checkpoints/best").exists() and (run / "checkpoints/last").exists()
