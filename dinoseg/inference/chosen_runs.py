@@ -56,8 +56,10 @@ class ChosenEnsemble:
         space = self._common_space([member.label_space for member in members])
         said: dict[str, str] = {}
         for run, member in zip(self._names, members, strict=True):
-            # By the head alone: settings, backbone and file of an export are not those of its run.
-            other = said.setdefault(member.source.head_sha256, run)
+            # By the head alone: settings, backbone and file of an export are not those of its run. Runs of one folder
+            # are in one form, and folds that hardly trained may have learned the same.
+            digest = member.source.head_sha256 if self.folder is None else member.weights_sha256
+            other = said.setdefault(digest, run)
             if other != run:
                 raise ValueError(
                     f"{other} and {run} are one run (the same weights); each run has one say: leave one out"

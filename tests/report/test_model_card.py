@@ -103,7 +103,7 @@ def test_what_people_read() -> None:
         "Measured with&#58; eval.use_tta&#61;true, datasets.root&#61;....",
     ):
         assert line.replace("Measured with&#58;", "Measured with:") in card.splitlines(), line
-    assert "4 images, each counted once. Every pixel at native size." in card
+    assert "4 images, each counted once. An interval over so few means little. Every pixel at native size." in card
     assert "Pixels of label id 255 count nowhere." in card
 
 
