@@ -124,7 +124,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a reader stands: the recipes, data sets of the pages' names, photos, another tool's maps, another run."""
     base = tmp_path_factory.mktemp("reader")
     (base / "recipes").symlink_to(ROOT / "recipes")
-    for name, ids in (("retina", 4), ("drive", 4), ("camvid", 12)):
+    for name, ids in (("retina", 4), ("drive", 4), ("drive20", 4), ("camvid", 12)):
         for split, count in (("train", 3), ("val", 2), ("test", 8)):
             _write_split(base / "data" / name / split, count, ids)
     for name, kind in (("sentinel", "tif"), ("thermal", "grey"), ("xray", "grey16")):
