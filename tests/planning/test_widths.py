@@ -75,6 +75,16 @@ def test_a_window_of_a_large_mask_says_the_same() -> None:
     assert len(middle_widths(region)) > 600
 
 
+def test_what_a_window_cuts_does_not_look_thin() -> None:
+    """Squares of 50, three of which the window holds in part."""
+    region = np.zeros((1000, 1000), bool)
+    for row in range(10, 1000, 100):
+        for column in range(10, 1000, 100):
+            region[row : row + 50, column : column + 50] = True
+    found = _width(region)
+    assert (found.tenth, found.median) == (50, 50)
+
+
 def test_points_are_few_however_large_the_mask() -> None:
     region = np.zeros((500, 500), bool)
     region[::3, :] = True
