@@ -5,6 +5,7 @@ from typing import Any
 from dinoseg.evaluation.compare import FEWEST_IMAGES
 from dinoseg.evaluation.constant import not_above_constant
 from dinoseg.labels.settings import Kind, label_number, show_labels
+from dinoseg.system.messages import list_names
 
 ABSENT_CLASSES = {
     "skip_empty": "A class with no pixel in truth or prediction is left out of the means (skip_empty).",
@@ -98,8 +99,7 @@ def constant_in_words(contents: dict[str, Any]) -> str:
 def never_predicted_in_words(contents: dict[str, Any]) -> list[str]:
     """Which classes of the truth the prediction has no pixel of; nothing where there are none."""
     missed = [row["name"] for row in contents["per_class"] if row["truth"] and not row["prediction"]]
-    named = missed if len(missed) <= _MOST_NAMES else [*missed[:_MOST_NAMES], f"{len(missed) - _MOST_NAMES} others"]
-    return [f"Never predicted, though the truth has them: {', '.join(named)}."] if missed else []
+    return [f"Never predicted, though the truth has them: {list_names(missed, _MOST_NAMES)}."] if missed else []
 
 
 def percent(value: float | None) -> str:

@@ -25,8 +25,9 @@ class BootstrapIntervals:
     """95 % intervals in percent (of a difference: in percentage points).
 
     Attributes:
-        miou: None where no resample has a class with a figure.
-        iou: by class index; None for a class without a figure in every resample.
+        miou: None where no resample has a class with a figure, and of one image alone, of which every resample is the
+            same: that would look like certainty.
+        iou: by class index; None for a class without a figure in every resample, and of one image alone.
     """
 
     miou: Interval | None
@@ -49,6 +50,8 @@ def bootstrap_intervals(
         ValueError: no image or no resample.
     """
     weights = _weights(len(counts), resamples, seed)
+    if len(counts) == 1:
+        return _without(counts.shape[-1])
     return _intervals(_resampled_iou(counts, weights, policy))
 
 
@@ -73,6 +76,8 @@ def paired_bootstrap_intervals(
             "the same pixels of truth"
         )
     weights = _weights(len(first), resamples, seed)
+    if len(first) == 1:
+        return _without(first.shape[-1])
     figures = [_resampled_iou(counts, weights, policy) for counts in (first, second)]
     means = [_row_means(values) for values in figures]
     return _intervals(figures[1] - figures[0], means[1] - means[0])
@@ -105,6 +110,10 @@ def _intervals(
 ) -> BootstrapIntervals:
     means = _row_means(values) if means is None else means
     return BootstrapIntervals(_interval(means), tuple(_interval(column) for column in values.T))
+
+
+def _without(classes: int) -> BootstrapIntervals:
+    return BootstrapIntervals(None, (None,) * classes)
 
 
 def _interval(values: Float[np.ndarray, " resamples"]) -> Interval | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from dinoseg.evaluation.bootstrap import BootstrapIntervals, Interval, paired_bootstrap_intervals
+from dinoseg.evaluation.bootstrap import Interval, paired_bootstrap_intervals
 from dinoseg.evaluation.comparable import check_comparable, policy_differences
 from dinoseg.evaluation.metrics import AbsentPolicy, Metrics, image_iou, metrics_from_counts
 from dinoseg.evaluation.volume_figures import counts_by_volume
@@ -173,9 +173,6 @@ def compare(first: Path, second: Path, split: str = "val", most_images: int = 5)
     units, first_counts = counts_by_volume(counts[0], one.names, one.volumes)
     counts = first_counts, counts_by_volume(counts[1], one.names, one.volumes)[1]
     intervals = paired_bootstrap_intervals(*counts, policy=policy)
-    if len(units) < 2:
-        # Of one image every draw is the same, which looks like certainty.
-        intervals = BootstrapIntervals(None, (None,) * len(intervals.iou))
     images = _images_by_class(*counts)
     classes = tuple(
         (row["label_id"], row["name"], _difference(figures[0].iou[i], figures[1].iou[i], intervals.iou[i], images[i]))

@@ -73,13 +73,12 @@ def evaluation_contents(
 def _confidence(
     counts: Counts, images: CountedImages, measures: Measures
 ) -> tuple[dict[str, Any], list[list[float] | None]]:
-    """The interval of mIoU and those of the classes; null for fewer than two images, or volumes: resampling one
-    says nothing."""
+    """The interval of mIoU and those of the classes; null for fewer than two images, or volumes."""
     units, unit_counts = counts_by_volume(counts.image_counts.numpy(), images.names, images.volumes)
     confidence: dict[str, Any] = {"coverage": COVERAGE, "resamples": RESAMPLES, "mIoU": None}
     if images.volumes:
         confidence["resampled"] = "volumes"
-    if len(units) < 2:
+    if not len(units):
         return confidence, [None] * unit_counts.shape[-1]
     found = bootstrap_intervals(unit_counts, RESAMPLES, policy=measures.absent_classes)
     by_class = [None if interval is None else list(interval) for interval in found.iou]

@@ -26,7 +26,7 @@ Map = Float[Tensor, "batch _ _ _"]
 _CHANNELS_A_GROUP = 8
 # Of the last level of the stem, where it meets the features.
 _FUSION_STRIDE = 8
-# A sixth level would have strides of 256 pixels: nothing that the crops of a training hold.
+# A fifth level would have strides of 256 pixels: nothing that the crops of a training hold.
 _MOST_CONTEXT_LEVELS = 4
 
 

@@ -32,6 +32,7 @@ from dinoseg.inference.chosen_runs import ChosenEnsemble, choose_runs
 from dinoseg.inference.decision import Decision
 from dinoseg.inference.judged_rows import JudgedRows
 from dinoseg.inference.opening import ChosenRun, OpenedRun
+from dinoseg.labels import LabelSpace
 from dinoseg.run_folder.calibration_file import (
     CalibrationFile,
     CalibrationRecord,
@@ -156,16 +157,19 @@ def calibrate_run(run: ChosenRun, split: str, console: Console, wanted: Wanted =
         file = CalibrationFile(folder.calibration)
         lost = _lost(file, wanted)
         file.write(record)
-        said = [calibration_in_words(record)]
-        said += [weights_in_words(tuned, wanted.weights, opened.label_space)] if wanted.weights else []
-        said += [patches_in_words(least, wanted.patches, opened.label_space)] if wanted.patches else []
-        held = torch.bincount(truth, minlength=opened.label_space.num_classes)
-        unknown = [
-            name for name, pixels in zip(opened.label_space.class_names, held.tolist(), strict=True) if not pixels
-        ]
-        said += [unknown_in_words(unknown)] if unknown and wanted != NOTHING_ELSE else []
+        said = _in_words(record, wanted, opened.label_space, truth)
         console.print("\n".join([*said, *lost, f"written: {file.path}"]), soft_wrap=True, markup=False, highlight=False)
     return record
+
+
+def _in_words(record: CalibrationRecord, wanted: Wanted, space: LabelSpace, truth: Int[Tensor, " pixels"]) -> list[str]:
+    """What was found, a line or more each."""
+    said = [calibration_in_words(record)]
+    said += [weights_in_words(record.tuned, wanted.weights, space)] if wanted.weights else []
+    said += [patches_in_words(record.least_patches, wanted.patches, space)] if wanted.patches else []
+    held = torch.bincount(truth, minlength=space.num_classes).tolist()
+    unknown = [name for name, pixels in zip(space.class_names, held, strict=True) if not pixels]
+    return said + ([unknown_in_words(unknown)] if unknown and wanted != NOTHING_ELSE else [])
 
 
 @dataclass(frozen=True)

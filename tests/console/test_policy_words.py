@@ -11,7 +11,7 @@ from dinoseg.console.policy_words import never_predicted_in_words
         # True and predicted pixels; a class that no image has is no miss.
         ([(9, 9), (5, 0), (0, 0), (0, 3)], ["Never predicted, though the truth has them: b."]),
         ([(9, 9), (5, 1)], []),
-        ([(1, 0)] * 8, ["Never predicted, though the truth has them: a, b, c, d, e, f, 2 others."]),
+        ([(1, 0)] * 8, ["Never predicted, though the truth has them: a, b, c, d, e, f and 2 more."]),
     ],
 )
 def test_classes_that_are_never_predicted_are_named(pixels: list[tuple[int, int]], words: list[str]) -> None:
