@@ -116,8 +116,8 @@ class _Draft:
         self.split_of = {key: self._fallen_into(place) for key, place in self.position.items()}
         self.size = Counter(self.split_of.values())
         self.held = Counter((self.split_of[each.key], label_id) for each in members for label_id in each.label_ids)
-        # By label id: how many have it, and the splits that are to have it.
-        self.holders: dict[int, int] = {}
+        # By label id: what a split loses that is left without it, and the splits that are to have it.
+        self.worth: dict[int, float] = {}
         self.entitled: dict[int, list[Split]] = {}
 
     def balance(self) -> None:
@@ -136,7 +136,8 @@ class _Draft:
 
     def spread(self, label_id: int, holders: Sequence[Member]) -> None:
         """Gives every split a holder of a label, train first where there are not enough for all."""
-        self.holders[label_id] = len(holders)
+        # The order in which they come is the order of worth: of two equally rare ones the first comes first here, too.
+        self.worth[label_id] = 1 / (1 + len(self.worth))
         self.entitled[label_id] = list(self.interval)[: len(holders)]
         for split in self.entitled[label_id]:
             if not self.held[split, label_id]:
@@ -155,7 +156,7 @@ class _Draft:
 
     def _loss(self, member: Member) -> float:
         """What its split would lose with it: the more, the rarer the rarest of its labels there is; 0 for none."""
-        return max((1 / self.holders[label_id] for label_id in self._alone(member)), default=0.0)
+        return max((self.worth[label_id] for label_id in self._alone(member)), default=0.0)
 
     def _alone(self, member: Member) -> Iterator[int]:
         """The labels that its split is entitled to and that no other member of it holds."""
