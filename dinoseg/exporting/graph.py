@@ -77,9 +77,11 @@ def write_onnx(segmenter: Segmenter, description: OnnxDescription, file: Path) -
             opset_version=OPSET,
             input_names=[IMAGES],
             output_names=[LOGITS, LABELS] if description.gives_labels else [LOGITS],
+            optimize=False,
             verbose=False,
         )
-    assert written is not None
+        assert written is not None
+        _simplify(written.model)
     written.model.producer_name = "dinoseg"
     beside = _bytes_of(segmenter) > _LARGEST_FILE
     written.save(str(file), external_data=beside)
@@ -87,6 +89,27 @@ def write_onnx(segmenter: Segmenter, description: OnnxDescription, file: Path) -
     described = description.model_copy(update={"contents": _contents_of(file)})
     written.model.metadata_props[KEY] = described.model_dump_json()
     written.save(str(file), external_data=beside)
+
+
+def _simplify(model: Any) -> None:
+    """Computes what is constant, and what is computed twice once.
+
+    Not by the exporter's own optimiser, which looks for patterns in a time that grows with the square of the nodes:
+    minutes for the m2f head. What it finds beyond this, engines find themselves.
+    """
+    # onnxscript, which brings it, is optional.
+    from onnx_ir.passes import common
+    from onnxscript import optimizer
+
+    common.InlinePass()(model)
+    # What is folded first is an input of what is folded then.
+    for _ in range(2):
+        optimizer.fold_constants(model)
+        common.RemoveUnusedNodesPass()(model)
+    common.CommonSubexpressionEliminationPass()(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.RemoveUnusedFunctionsPass()(model)
+    common.RemoveUnusedOpsetsPass()(model)
 
 
 def _contents_of(file: Path) -> ContentsRecord:
