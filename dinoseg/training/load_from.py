@@ -24,6 +24,7 @@ from dinoseg.system.state_dicts import named_tensors, read_state, refuse_not_fin
 from dinoseg.training.class_rows import ClassRows
 from dinoseg.training.head_state import classes_in, load_head
 from dinoseg.training.load_eomt import load_eomt
+from dinoseg.zoo.address import is_address
 from dinoseg.zoo.pmt_state import PREFIX, decoder_tensors
 
 # DINOv3's linear training saves the head as the second part of its model.
@@ -53,6 +54,12 @@ def load_from(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> st
         if source.is_dir()
         else _load_file(segmenter, source, label_space.class_names)
     )
+
+
+def refuse_missing(source: str) -> None:
+    """Raises ValueError for a ``load_from`` that is a path with nothing there."""
+    if not is_address(source) and not Path(source).exists():
+        raise ValueError(f"load_from={source}: no such folder or file; {_REMEDY}")
 
 
 def _load_run(segmenter: Segmenter, source: Path, label_space: LabelSpace) -> str:

@@ -30,6 +30,7 @@ from dinoseg.system.device import pick_device
 from dinoseg.system.files import refuse_unwritable, replace_text
 from dinoseg.system.messages import duration_in_words
 from dinoseg.training.budget import Planned
+from dinoseg.training.load_from import refuse_missing
 from dinoseg.training.resume import find_resume_point
 from dinoseg.training.setup import settled_by_data
 from dinoseg.verbs.fit_data import refuse_unfit
@@ -162,6 +163,8 @@ def train_within(arguments: Sequence[str], resume: str | None, console: Console,
         )
     # What no plan can help is told before anything is measured.
     refuse_what_cannot_be(request.alone)
+    if request.alone.load_from:
+        refuse_missing(request.alone.load_from)
     refuse_unwritable(Path(request.alone.output_dir), "output_dir")
     find_resume_point(RunFolder(Path(request.alone.output_dir)), None)
     plan = make_plan(request, console, started, trains_now=True)

@@ -73,6 +73,7 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
         (["scheduler.total_iter=0"], "scheduler.total_iter=0 trains nothing"),
         (["decoder_head.type=eomt", "model.mode=freeze"], "model.mode=freeze with decoder_head.type=eomt"),
         (["output_dir=file/run"], "output_dir file/run: cannot be written: "),
+        (["load_from=runs/none"], "load_from=runs/none: no such folder or file; give a run folder"),
     ],
 )
 def test_a_training_that_cannot_be_is_told_before_anything_is_measured(
