@@ -132,9 +132,10 @@ def test_it_is_evaluated_exported_averaged_and_a_start(
     assert {path.name for path in Path("whole").iterdir()} == WHOLE
     assert "of before" not in Path("whole/README.md").read_text()
     root = f"datasets.root={data}"
-    assert "hf:whole has no folder of its own for figures; give one with --out" in _failed(
-        ["eval", "hf:whole", root], monkeypatch, capsys
-    )
+    # Not in the folder itself: figures tell names of images, and it would be no dry run's any more.
+    said = _failed(["eval", "hf:whole", root], monkeypatch, capsys)
+    assert "hf:whole has no folder of its own for figures; give one with --out" in said
+    assert said.endswith("--out figures/whole/val")
     assert run_cli(["eval", "hf:whole", root, "--split", "test", "--out", "figures"], monkeypatch) == 0
     figures, before = (
         json.loads((folder / "metrics.json").read_text()) for folder in (Path("figures"), run / "eval" / "test")
