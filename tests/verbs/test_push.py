@@ -270,7 +270,13 @@ def test_figures_of_other_weights_are_not_those_of_the_run(
     file.write_text(json.dumps(metrics | {"weights_sha256": "0" * 64}))
     assert run_cli(["push", run, NAME, "--dry-run", tmp_path / "sent"], monkeypatch) == 0
     # Those of the training's last evaluation are.
-    assert "figures  val, checkpoint best" in capsys.readouterr().out
+    others = "those in eval/test are of other weights"
+    assert f"figures  val, checkpoint best; {others}: dinoseg eval {run} --split test\n" in capsys.readouterr().out
+    (run / "eval" / "val" / "metrics.json").unlink()
+    last = ["push", run, NAME, "--dry-run", tmp_path / "last", "--checkpoint", "last"]
+    assert run_cli(last, monkeypatch) == 0
+    evaluate = f"dinoseg eval {run} --split test --checkpoint last"
+    assert f"figures  none of checkpoint last; {others}: {evaluate}\n" in capsys.readouterr().out
     assert run_cli(["report", run, "--split", "test", "--max-images", "0"], monkeypatch) == 0
     assert "checkpoint best (as it was then: another one lies there now)" in (run / "report-test.html").read_text()
 
