@@ -83,10 +83,10 @@ class ChosenPushedRun(ChosenRun):
         return False
 
     def evaluation(self, split: str) -> Path:
-        """Raises ValueError: what lies in the cache is no place for figures."""
+        """Raises ValueError: neither the cache nor a folder that is to be sent is a place for figures."""
         raise ValueError(
             f"{self.words} has no folder of its own for figures; give one with --out (from Python, write=FOLDER), for "
-            f"instance --out {self.place}/{split}"
+            f"instance --out figures/{self.place}/{split}"
         )
 
     def hash_of(self, checkpoint: str) -> str:

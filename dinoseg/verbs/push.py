@@ -1,6 +1,7 @@
 """``dinoseg push``: a run to the Hugging Face Hub, or into a folder of the same files."""
 
 import os
+import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,12 +72,13 @@ def push_run(run: str, repository: str, options: PushOptions, console: Console) 
             "private" if options.private else "public unless its owner's default is another, or as it is there already"
         )
         later = f"without --dry-run to {HUB}{name}, {seen}"
-        _say(contents, f"{options.dry_run}; nothing is sent, and {address} loads it; {later}", options, console)
+        where = f"{options.dry_run}; nothing is sent, and {address} loads it; {later}"
+        _say(contents, where, _figures_in_words(contents.facts, run, options.checkpoint), options, console)
         return address
     address = f"{HUB_PREFIX}{name}"
     with tempfile.TemporaryDirectory(prefix="dinoseg-push-") as place:
         contents = write_push_contents(opened, checkpoint, Path(place), what)
-        _say(contents, target.words, options, console)
+        _say(contents, target.words, _figures_in_words(contents.facts, run, options.checkpoint), options, console)
         commit = target.send(Path(place), f"Push with dinoseg {__version__}")
     _print(console, f"sent; next: dinoseg predict {address} IMAGES", f"for good: {address}@{commit}")
     return address
@@ -130,24 +132,36 @@ def _remove_earlier(folder: Path) -> None:
             path.rmdir() if path.is_dir() else path.unlink()
 
 
-def _say(contents: PushContents, where: str, options: PushOptions, console: Console) -> None:
+def _say(contents: PushContents, where: str, figures: str, options: PushOptions, console: Console) -> None:
     """What is sent, where to, and what is disclosed by it."""
     facts = contents.facts
     licence = licence_of(facts)
     shown = "pictures of the validation, " if facts.pictures else ""
     hidden = "" if facts.pictures else ", no pictures"
-    split = f"{facts.split}, checkpoint {options.checkpoint}" if facts.split else "none; dinoseg eval makes some"
     _print(
         console,
         *(f"{size_in_words(size):>9}  {name}" for name, size in contents.files),
         f"to       {where}",
         f"tells    {shown}class names, figures, numbers of images, settings; no paths, no names of images{hidden}",
-        f"figures  {split}",
+        f"figures  {figures}",
         f"licence  {'not stated for this backbone: the card names none' if licence is None else _named(licence)}",
         f"backbone {_backbone_in_words(facts)}",
     )
     if options.with_pictures and not facts.pictures:
         _print(console, "pictures none: the run has no overlays/val (eval.num_visualizations)")
+
+
+def _figures_in_words(facts: CardFacts, run: str, checkpoint: str) -> str:
+    """Which figures the card shows, and how to get those that it lacks."""
+    if facts.split == "test":
+        return f"test, checkpoint {checkpoint}"
+    passed_over = RunFolder(Path(run)).evaluation("test").is_dir()
+    others = "; those in eval/test are of other weights" if passed_over else ""
+    split = " --split test" if passed_over else ""
+    evaluate = f"dinoseg eval {shlex.quote(run)}{split}{'' if checkpoint == 'best' else f' --checkpoint {checkpoint}'}"
+    if facts.split:
+        return f"{facts.split}, checkpoint {checkpoint}{others}{f': {evaluate}' if others else ''}"
+    return f"none of checkpoint {checkpoint}{others}: {evaluate}"
 
 
 def _named(licence: Licence) -> str:

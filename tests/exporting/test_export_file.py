@@ -163,6 +163,11 @@ def test_half_precision_and_programs_are_proved_too(
     program = torch.export.load(tmp_path / "model.pt2", extra_files=said)
     assert json.loads(said["dinoseg"])["labels"]["num_classes"] == 3
     assert program.module()(torch.zeros(3, 3, 32, 32)).shape == (3, 3, 32, 32)
+    # What the page gives to coremltools is of a dialect that it takes: it refuses "TRAINING".
+    page = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text(encoding="utf-8")
+    (decomposed,) = re.findall(r"coremltools\.convert\(torch\.export\.load\(\"vessels\.pt2\"\)(.*?)\)`", page)
+    assert decomposed == ".run_decompositions({})"
+    assert program.run_decompositions({}).dialect in ("ATEN", "EDGE")
 
 
 def test_a_file_that_differs_from_its_run_is_not_there(

@@ -132,9 +132,10 @@ def test_it_is_evaluated_exported_averaged_and_a_start(
     assert {path.name for path in Path("whole").iterdir()} == WHOLE
     assert "of before" not in Path("whole/README.md").read_text()
     root = f"datasets.root={data}"
-    assert "hf:whole has no folder of its own for figures; give one with --out" in _failed(
-        ["eval", "hf:whole", root], monkeypatch, capsys
-    )
+    # Not in the folder itself: figures tell names of images, and it would be no dry run's any more.
+    said = _failed(["eval", "hf:whole", root], monkeypatch, capsys)
+    assert "hf:whole has no folder of its own for figures; give one with --out" in said
+    assert said.endswith("--out figures/whole/val")
     assert run_cli(["eval", "hf:whole", root, "--split", "test", "--out", "figures"], monkeypatch) == 0
     figures, before = (
         json.loads((folder / "metrics.json").read_text()) for folder in (Path("figures"), run / "eval" / "test")
@@ -269,7 +270,13 @@ def test_figures_of_other_weights_are_not_those_of_the_run(
     file.write_text(json.dumps(metrics | {"weights_sha256": "0" * 64}))
     assert run_cli(["push", run, NAME, "--dry-run", tmp_path / "sent"], monkeypatch) == 0
     # Those of the training's last evaluation are.
-    assert "figures  val, checkpoint best" in capsys.readouterr().out
+    others = "those in eval/test are of other weights"
+    assert f"figures  val, checkpoint best; {others}: dinoseg eval {run} --split test\n" in capsys.readouterr().out
+    (run / "eval" / "val" / "metrics.json").unlink()
+    last = ["push", run, NAME, "--dry-run", tmp_path / "last", "--checkpoint", "last"]
+    assert run_cli(last, monkeypatch) == 0
+    evaluate = f"dinoseg eval {run} --split test --checkpoint last"
+    assert f"figures  none of checkpoint last; {others}: {evaluate}\n" in capsys.readouterr().out
     assert run_cli(["report", run, "--split", "test", "--max-images", "0"], monkeypatch) == 0
     assert "checkpoint best (as it was then: another one lies there now)" in (run / "report-test.html").read_text()
 
