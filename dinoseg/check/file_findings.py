@@ -11,7 +11,7 @@ from dinoseg.check.facts import PairFacts
 from dinoseg.data.found_files import IMAGE_SUFFIXES, MASK_SUFFIXES, suffix_of
 from dinoseg.data.items import is_part
 from dinoseg.data.pairs import Pair, Split, SplitListing
-from dinoseg.system.messages import list_names, printable
+from dinoseg.system.messages import list_names, plural, printable
 
 Severity = Literal["error", "warning", "note"]
 
@@ -49,11 +49,6 @@ class SplitScan:
     name: Split
     listing: SplitListing
     facts: tuple[PairFacts, ...]
-
-
-def plural(count: int, noun: str) -> str:
-    """``1 mask``, ``2 masks``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def file_finding(severity: Severity, code: str, message: str, advice: str, files: Iterable[Path]) -> Finding:

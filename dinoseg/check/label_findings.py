@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from dinoseg.check.facts import PairFacts
-from dinoseg.check.file_findings import Finding, SplitScan, file_finding, is_jpeg, plural
+from dinoseg.check.file_findings import Finding, SplitScan, file_finding, is_jpeg
 from dinoseg.data.items import is_part
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind, label_ids_advice, show_label
+from dinoseg.system.messages import plural
 
 # More ids than this with nothing declared is more often a photograph or blurred edges than a label map.
 MANY_IDS = 64

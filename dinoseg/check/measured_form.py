@@ -6,11 +6,12 @@ from typing import Any
 
 from dinoseg.check.band_measures import BandProfile, profile
 from dinoseg.check.facts import ImageFacts, PairFacts
-from dinoseg.check.file_findings import Finding, SplitScan, file_finding, plural
+from dinoseg.check.file_findings import Finding, SplitScan, file_finding
 from dinoseg.config import Config, DatasetsConfig, get_key
 from dinoseg.config.bands import Percentiles, Ranges, parse_range
 from dinoseg.config.defaults import IMAGENET_MEAN, IMAGENET_STD
 from dinoseg.data.pictures import LARGEST_WHITE
+from dinoseg.system.messages import plural
 
 _RGB = [1, 2, 3]
 # Of black to white, what 98 % of the values must fill: below it they are 13 of 256 steps.

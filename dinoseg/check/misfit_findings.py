@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 
-from dinoseg.check.file_findings import Finding, SplitScan, file_finding, plural
+from dinoseg.check.file_findings import Finding, SplitScan, file_finding
 from dinoseg.data.pairs import Misfit
+from dinoseg.system.messages import plural
 
 
 def misfit_findings(split: SplitScan) -> list[Finding]:

@@ -2,9 +2,10 @@
 
 from collections import Counter
 
-from dinoseg.check.file_findings import Finding, SplitScan, plural
+from dinoseg.check.file_findings import Finding, SplitScan
 from dinoseg.data.found_files import suffix_of
 from dinoseg.data.slices import Slice, volumes_of
+from dinoseg.system.messages import plural
 
 
 def slice_findings(scan: SplitScan, has_range: bool) -> list[Finding]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dinoseg.check.facts import PairFacts
-from dinoseg.check.file_findings import Finding, SplitScan, plural
+from dinoseg.check.file_findings import Finding, SplitScan
 from dinoseg.config import DatasetsConfig
 from dinoseg.data.folders import data_root, find_pairs, find_pool
 from dinoseg.data.items import SelfReading
@@ -19,6 +19,7 @@ from dinoseg.data.regions import attach_regions
 from dinoseg.data.selection import recorded_name
 from dinoseg.data.splits import DEFAULT_SHARES, HELD_OUT, Member, assign_splits, group_of, parse_shares
 from dinoseg.labels import LabelSpace
+from dinoseg.system.messages import plural
 
 MADE_SPLITS = "made_splits"
 

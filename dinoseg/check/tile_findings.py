@@ -3,12 +3,13 @@
 from collections import defaultdict
 from pathlib import Path
 
-from dinoseg.check.file_findings import Finding, Severity, SplitScan, file_finding, plural
+from dinoseg.check.file_findings import Finding, Severity, SplitScan, file_finding
 from dinoseg.check.label_findings import class_counts
 from dinoseg.data.items import is_part
 from dinoseg.data.pairs import Pair
 from dinoseg.data.tiles import Tile
 from dinoseg.labels import LabelSpace
+from dinoseg.system.messages import plural
 
 
 def tile_findings(scan: SplitScan) -> list[Finding]:

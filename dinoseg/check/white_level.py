@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dinoseg.check.file_findings import Finding, Severity, SplitScan, file_finding, plural
+from dinoseg.check.file_findings import Finding, Severity, SplitScan, file_finding
 from dinoseg.data.pictures import LARGEST_WHITE, comes_out_dark, white_level_of
+from dinoseg.system.messages import plural
 
 
 @dataclass(frozen=True)

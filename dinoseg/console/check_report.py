@@ -9,13 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from dinoseg.check.check import CheckReport
-from dinoseg.check.file_findings import Finding, plural
+from dinoseg.check.file_findings import Finding
 from dinoseg.check.split_summary import SplitSummary
 from dinoseg.check.zero_decision import Decision
 from dinoseg.console.band_table import band_table
 from dinoseg.console.fold_table import fold_table
 from dinoseg.console.label_table import label_id_table
-from dinoseg.system.messages import valid_text
+from dinoseg.system.messages import plural, valid_text
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _MOST_FILES = 3

@@ -10,6 +10,7 @@ from rich.text import Text
 from dinoseg.console.columns import add_figures, add_names
 from dinoseg.console.policy_words import percent
 from dinoseg.evaluation.compare import FEWEST_IMAGES, Comparison, Difference, ImageDifference
+from dinoseg.system.messages import plural
 
 _VERDICT = (
     "* beyond chance: the paired 95 % bootstrap interval over {0} excludes 0. It speaks of other {0}, not of another "
@@ -39,7 +40,7 @@ def comparison_table(comparison: Comparison) -> Group:
 
 def _class_table(comparison: Comparison) -> Table:
     of = "" if comparison.volumes is None else f" of {comparison.units}"
-    title = f"IoU, %, {comparison.images} images{of} ({comparison.absent_classes})"
+    title = f"IoU, %, {plural(comparison.images, 'image')}{of} ({comparison.absent_classes})"
     table = Table(title=title, title_justify="left")
     add_figures(table, "label\nid")
     add_names(table, "name")

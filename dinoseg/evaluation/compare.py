@@ -15,6 +15,7 @@ from dinoseg.evaluation.volume_figures import counts_by_volume
 from dinoseg.run_folder.ensemble_folder import is_ensemble
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation, read_evaluation, read_evaluation_folder
+from dinoseg.system.messages import plural
 from dinoseg.zoo.address import is_address
 
 # With fewer images, not even a difference of one sign in all of them is beyond chance (sign test: 2 * 0.5 ** 5 > 5 %).
@@ -89,7 +90,7 @@ class Comparison:
     @property
     def units(self) -> str:
         """What is resampled, with how many there are."""
-        return f"{self.images} images" if self.volumes is None else f"{self.volumes} volumes"
+        return plural(self.images, "image") if self.volumes is None else plural(self.volumes, "volume")
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison for ``--json``."""

@@ -29,11 +29,21 @@ LOCAL_KEYS = (
     "train.cache_folder",
 )
 
+# Of a checkpoint's metadata.
+_KEPT = ("format", "step")
+_COUNTS = ("train_images", "val_images")
+
 
 def without_local(config: Config) -> Config:
     """The config with the defaults in the place of all that is local."""
     default = Config()
     return with_changes(config, {key: get_key(default, key) for key in LOCAL_KEYS})
+
+
+def public_metadata(of_checkpoint: Mapping[str, str]) -> dict[str, str]:
+    """What the metadata of a checkpoint says without paths, and without hashes of names of images."""
+    counts = {key: of_checkpoint[key].partition(" ")[0] for key in _COUNTS if key in of_checkpoint}
+    return {key: of_checkpoint[key] for key in _KEPT if key in of_checkpoint} | counts
 
 
 def local_values(config: Config) -> list[str]:

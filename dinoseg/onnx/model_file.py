@@ -43,10 +43,10 @@ class ModelFile:
         except OSError as error:
             raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
         except ValueError as error:
-            raise ValueError(
-                f"{path}: damaged, or no ONNX file ({error}); copy it again, or give one that `dinoseg export RUN "
-                "FILE.onnx` wrote"
-            ) from None
+            remedy = "copy it again, or give one that `dinoseg export RUN FILE.onnx` wrote"
+            if path.suffix.lower() == ".pt2":
+                remedy = "programs of PyTorch are for torch.export.load; export RUN FILE.onnx for this"
+            raise ValueError(f"{path}: damaged, or no ONNX file ({error}); {remedy}") from None
 
 
 def _read(stream: BufferedIOBase) -> ModelFile:

@@ -8,7 +8,7 @@ from dinoseg.system.messages import printable
 # What means something to Markdown, to HTML or to what is made of them: code, emphasis, links, columns, formulas, names
 # of users and pictures. Written as entities, which stand for themselves everywhere but in code.
 _MEANING = re.compile(
-    r"[\\`*{}\[\]<>|~#!:@$\"'&=^]|(?<![^\W_])_|_(?![^\W_])|^[-+\s]|^\d+(?=[.)])|\s$|(?<=\s)\s|(?i:www)(?=\.)"
+    r"[\\`*{}\[\]<>|~#!@$\"'&=^]|:(?!\s)|(?<!\S):|(?<![^\W_])_|_(?![^\W_])|^[-+\s]|^\d+(?=[.)])|\s$|(?<=\s)\s|(?i:www)(?=\.)"
 )
 # Controls that a table would break at, and that an entity can stand for.
 _BREAKS = ("\n", "\t", "\r")

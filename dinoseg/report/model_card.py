@@ -163,7 +163,10 @@ def _training(facts: CardFacts) -> list[str]:
     lines.append(f"crops of {_size(crop)} px" + _short_side(config.transforms.train.img_size))
     step = facts.metadata.get("step")
     if step and step.isdecimal():
-        lines.append(f"{step} of {config.scheduler.total_iter} optimiser steps of {config.bs} images a process")
+        lines.append(
+            f"the checkpoint after {step} of {config.scheduler.total_iter} optimiser steps, each of {config.bs} images "
+            "a process"
+        )
     if config.datasets.bands is not None:
         lines.append(f"bands of the files: {', '.join(map(str, config.datasets.bands))}")
     if config.datasets.range is not None:

@@ -11,6 +11,7 @@ from dinoseg.evaluation.constant import not_above_constant
 from dinoseg.labels.settings import Kind
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation
+from dinoseg.system.messages import plural
 
 # Accuracy of a class is its recall; an interval has a column of its own. With beta 1 the F-score is the Dice score.
 _SHOWN_ELSEWHERE = ("accuracy", "IoU_interval")
@@ -62,7 +63,7 @@ def report_head(
 def _resampled(recorded: RecordedEvaluation) -> str:
     """What intervals are over, with how many there are."""
     images, volumes = len(recorded.names), len(set(recorded.volumes))
-    return f"{volumes:,} volumes" if recorded.volumes else f"{images:,} images"
+    return plural(volumes, "volume") if recorded.volumes else plural(images, "image")
 
 
 def _model_in_words(folder: RunFolder, config: Config, recorded: RecordedEvaluation) -> list[str]:

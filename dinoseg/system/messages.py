@@ -32,6 +32,11 @@ def list_names(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def plural(count: int, noun: str) -> str:
+    """``1 mask``, ``2,000 masks``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def printable(name: object) -> str:
     """The name of a file on one line that every terminal takes: bytes that are no UTF-8, and control characters, are
     escaped."""

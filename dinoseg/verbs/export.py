@@ -12,6 +12,7 @@ from dinoseg.backbone import backbone_hash
 from dinoseg.config import Config, with_changes
 from dinoseg.config.loading import is_setting, save_config
 from dinoseg.config.unused_keys import note_unused_keys
+from dinoseg.hub.local_keys import public_metadata, without_local
 from dinoseg.inference.chosen_runs import Chosen, OpenedEnsemble, choose_runs, describing_keys
 from dinoseg.inference.opening import OpenedRun
 from dinoseg.models.segmenter import Segmenter
@@ -25,6 +26,11 @@ from dinoseg.system.messages import OUT_OF_ROOM
 from dinoseg.system.whole_folder import whole_folder
 from dinoseg.verbs.export_file import FILE_SUFFIXES, FileOptions, export_file
 from dinoseg.zoo.address import is_address
+
+# Names of files that TensorRT, Core ML, OpenVINO, TensorFlow and PyTorch itself read.
+_OF_OTHER_ENGINES = frozenset(
+    {".engine", ".plan", ".trt", ".mlmodel", ".mlpackage", ".xml", ".pb", ".tflite", ".pth", ".ts", ".safetensors"}
+)
 
 
 def export_arguments(arguments: Sequence[str], checkpoint: str, options: FileOptions, console: Console) -> None:
@@ -54,12 +60,17 @@ def export_arguments(arguments: Sequence[str], checkpoint: str, options: FileOpt
 
 def _refuse_misspelt(out: Path) -> None:
     """Raises ValueError for a name that was to be a file's: of ``vessels.onn`` a folder would be made."""
+    if out.suffix.lower() in _OF_OTHER_ENGINES and not out.exists():
+        raise ValueError(
+            f"{out}: {out.suffix} files are made by their own tools, of FILE.onnx or FILE.pt2 (docs/onnx.md says how); "
+            f"give {out.with_suffix('.onnx')}"
+        )
     meant = difflib.get_close_matches(out.suffix.lower(), FILE_SUFFIXES, 1, cutoff=0.7)
     if meant and not out.exists():
         raise ValueError(f"{out}: did you mean {out.with_suffix(meant[0])}? A folder wants a name without {out.suffix}")
 
 
-def export_run(run: Chosen, out: Path, console: Console) -> None:
+def export_run(run: Chosen, out: Path, console: Console, public: bool = False) -> None:
     """Writes config, labels and one checkpoint with the whole backbone, LoRA adapters merged into its weights.
 
     The same run gives the same bytes, wherever they are written. Several runs are written so into subfolders, beside an
@@ -70,6 +81,7 @@ def export_run(run: Chosen, out: Path, console: Console) -> None:
 
     Args:
         out: the new folder; must not exist, or be empty.
+        public: without what is of this machine and its data: paths, and hashes of names of images.
 
     Raises:
         ValueError: not a run folder, no such checkpoint, weights that are not to be had, ``out`` is in use or cannot
@@ -82,13 +94,15 @@ def export_run(run: Chosen, out: Path, console: Console) -> None:
         said = f"the whole model of {opened.source.words} (checkpoint {opened.source.version})"
         segmenter = opened.load_merged()
         with _written(out) as folder:
-            _write_run(opened, segmenter, RunFolder(folder))
+            _write_run(opened, segmenter, RunFolder(folder), public)
     else:
         said = f"the whole models of {len(opened.members)} runs (checkpoint {run.checkpoint} of each)"
         with _written(out) as folder:
-            _write_members(opened, EnsembleFolder(folder))
+            _write_members(opened, EnsembleFolder(folder), public)
     size = sum(file.stat().st_size for file in out.rglob(MODEL_FILE)) / 1e6
-    console.print(f"{out}: {size:.1f} MB, {said}; next: dinoseg predict {out} IMAGES", soft_wrap=True, markup=False)
+    console.print(
+        f"{out}: a folder of {size:.1f} MB, {said}; next: dinoseg predict {out} IMAGES", soft_wrap=True, markup=False
+    )
 
 
 def _refuse_used(out: Path) -> None:
@@ -116,9 +130,12 @@ def _written(out: Path) -> Iterator[Path]:
         raise ValueError(f"{out}: {_why_unwritten(out, error)}") from error
 
 
-def _write_run(opened: OpenedRun, segmenter: Segmenter, target: RunFolder) -> None:
-    config = config_of_export(opened.config)
-    metadata = opened.source.metadata | {
+def _write_run(opened: OpenedRun, segmenter: Segmenter, target: RunFolder, public: bool) -> None:
+    config, kept = config_of_export(opened.config), opened.source.metadata
+    if public:
+        config, kept = without_local(config), public_metadata(kept)
+    metadata = {
+        **kept,
         "backbone": opened.config.model.dino_hub,
         "backbone_saved": "true",
         "backbone_sha256": backbone_hash(segmenter.backbone.state_dict()),
@@ -132,14 +149,14 @@ def _write_run(opened: OpenedRun, segmenter: Segmenter, target: RunFolder) -> No
         CalibrationFile(target.calibration).write(opened.calibration.model_copy(update=of_export))
 
 
-def _write_members(opened: OpenedEnsemble, target: EnsembleFolder) -> None:
+def _write_members(opened: OpenedEnsemble, target: EnsembleFolder, public: bool) -> None:
     """One model in memory at a time."""
     listed = []
     for number, member in enumerate(opened.members, start=1):
         # A name may have 255 bytes at most.
         name = f"{number}_{_last_name(member.source.words)[:50]}".replace("\\", "_")
         folder = RunFolder(target.path / name)
-        _write_run(member, member.load_merged(), folder)
+        _write_run(member, member.load_merged(), folder, public)
         listed.append((name, folder.open_checkpoint("best").weights_sha256))
     target.write(listed)
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -26,10 +27,16 @@ from dinoseg.models.segmenter import Segmenter
 from dinoseg.onnx import OnnxSegmenter, load
 from dinoseg.onnx.description import OnnxDescription
 from dinoseg.system.files import named_errors, refuse_unwritable, replace_text
+from dinoseg.system.messages import plural
 from dinoseg.system.whole_folder import folder_beside
 
 FILE_SUFFIXES = (".onnx", ".pt2")
 _MOST_IMAGES = 3
+# From Python, given the file's name as a literal.
+_NEXT = {
+    ".onnx": "import dinoseg.onnx; dinoseg.onnx.load({}).predict(IMAGE).labels   (docs/onnx.md)",
+    ".pt2": "torch.export.load({}).module()(images)   (docs/onnx.md)",
+}
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ def export_file(run: Chosen, out: Path, options: FileOptions, console: Console) 
         _refuse_beyond(parity, options, out)
         if options.labels:
             refuse_other_labels(written, description)
-        replace_text(_beside(written), json.dumps(parity.describe() | {"tolerance": options.allowed}, indent=2) + "\n")
+        replace_text(_beside(written), json.dumps(_account(out, opened, description, parity, options), indent=2) + "\n")
         # Another export may have been faster.
         _refuse_existing(out)
         # The file itself last: where it is, all is.
@@ -129,6 +136,19 @@ def _written(
         return load(file)
     write_program(segmenter, description, file)
     return run_says.of(ProgramModel(file, segmenter.num_classes, segmenter.scores_are_probabilities))
+
+
+def _account(
+    out: Path, opened: OpenedRun, description: OnnxDescription, parity: Parity, options: FileOptions
+) -> dict[str, Any]:
+    """Of what the file was made, and how far it is from that."""
+    made = {
+        "file": out.name,
+        "checkpoint": opened.source.version,
+        "precision": description.precision,
+        "window": description.window.size,
+    }
+    return made | parity.describe() | {"tolerance": options.allowed}
 
 
 def _beside(file: Path) -> Path:
@@ -182,8 +202,9 @@ def _file_policy(opened: OpenedRun, images: Sequence[Path]) -> WindowPolicy:
     sizes = Counter(policy.view_sizes(opened.picture_form.read(image).size[::-1])[0] for image in images)
     size = sizes.most_common(1)[0][0]
     warnings.warn(
-        f"the run sees images in one piece, and the file windows of {size[0]} x {size[1]} px: of images of another "
-        "size it says something else than `dinoseg predict`, which the proof does not count",
+        f"the run sees images in one piece, and the file sees windows of {size[0]} x {size[1]} px: label maps of "
+        "images of another size differ from those of `dinoseg predict`, and the proof is of this size alone; with "
+        "windows in both (eval.mode=slide eval.crop_size=... eval.stride=...) they agree at every size",
         stacklevel=3,
     )
     return replace(policy, mode="slide", crop=size, stride=size)
@@ -202,9 +223,9 @@ def _say(out: Path, description: OnnxDescription, parity: Parity, console: Conso
     height, width = description.window.size
     console.print(
         f"{out}: {out.stat().st_size / 1e6:.1f} MB, windows of {height} x {width} px, {description.precision}\n"
-        f"proved on {len(parity.images)} pictures: scores differ by up to {parity.largest_difference:.2g} "
+        f"proved on {plural(len(parity.images), 'picture')}: scores differ by up to {parity.largest_difference:.2g} "
         f"({parity.share_of_range:.1g} of their range), {parity.pixels_that_differ} of {parity.pixels} pixels are of "
-        "another class",
+        f"another class\nnext: {_NEXT[out.suffix.lower()].format(repr(str(out)))}",
         soft_wrap=True,
         markup=False,
     )

@@ -72,7 +72,8 @@ def push_run(run: str, repository: str, options: PushOptions, console: Console) 
             "private" if options.private else "public unless its owner's default is another, or as it is there already"
         )
         later = f"without --dry-run to {HUB}{name}, {seen}"
-        where = f"{options.dry_run}; nothing is sent, and {address} loads it; {later}"
+        needed = " with model.weights=FILE" if contents.facts.backbone.weights == "file" else ""
+        where = f"{options.dry_run}; nothing is sent, and {address} loads it{needed}; {later}"
         _say(contents, where, _figures_in_words(contents.facts, run, options.checkpoint), options, console)
         return address
     address = f"{HUB_PREFIX}{name}"

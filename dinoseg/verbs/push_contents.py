@@ -21,7 +21,7 @@ from dinoseg.hub.layout import (
     BackboneRecord,
     config_json,
 )
-from dinoseg.hub.local_keys import without_local
+from dinoseg.hub.local_keys import public_metadata, without_local
 from dinoseg.hub.public_metrics import public_metrics
 from dinoseg.hub.sent_backbone import backbone_of, published_name
 from dinoseg.inference.opening import OpenedRun
@@ -37,9 +37,6 @@ from dinoseg.system.tensor_files import save_tensors
 from dinoseg.verbs.export import config_of_export
 
 _MOST_PICTURES = 4
-# Of a checkpoint's metadata: the others hold paths, or hashes of names of images.
-_KEPT = ("format", "step")
-_COUNTS = ("train_images", "val_images")
 
 
 @dataclass(frozen=True)
@@ -143,10 +140,8 @@ def _whole_model(opened: OpenedRun) -> _Model:
 
 def _metadata(model: _Model, space: LabelSpace, of_checkpoint: Mapping[str, str]) -> dict[str, str]:
     """That of the model file: what a checkpoint says, without paths and names."""
-    counts = {key: of_checkpoint[key].partition(" ")[0] for key in _COUNTS if key in of_checkpoint}
     return {
-        **{key: of_checkpoint[key] for key in _KEPT if key in of_checkpoint},
-        **counts,
+        **public_metadata(of_checkpoint),
         "backbone": model.backbone.name,
         "backbone_sha256": model.backbone.sha256,
         "backbone_saved": str(model.backbone.weights == "included").lower(),

@@ -73,7 +73,7 @@ def write_space(request: AppRequest, out: Path, console: Console) -> None:
     quiet = Console(quiet=True)
     with whole_folder(out) as folder:
         for run, name in zip(runs, names, strict=True):
-            export_run(run, folder / name, quiet)
+            export_run(run, folder / name, quiet, public=True)
         count = "a run" if len(runs) == 1 else f"{len(runs)} runs"
         arguments = ", ".join(json.dumps(name, ensure_ascii=False) for name in names)
         (folder / "app.py").write_text(_APP.format(count=count, runs=arguments), encoding="utf-8")

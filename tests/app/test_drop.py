@@ -121,7 +121,7 @@ def test_what_cannot_be_predicted_is_one_line_and_the_others_go_on(
     # Nothing is left of the others.
     assert len(list((tmp_path / "pictures").iterdir())) == 1
     words = Fragments(runs, "").status(told[-1], [])
-    assert "6 pictures done; not all could be predicted." in words and words.count("<li>") == 5
+    assert "6 pictures done; 5 of them could not be predicted." in words and words.count("<li>") == 5
 
 
 def test_a_picture_beyond_the_memory_is_refused_by_its_header(

@@ -76,7 +76,10 @@ def test_a_file_predicts_the_label_ids_of_its_run(
     assert run_cli(["export", folder, file], monkeypatch) == 0
     printed = capsys.readouterr().out
     assert "windows of 32 x 32 px, fp32" in printed and "proved on 2 pictures" in printed
+    assert f"next: import dinoseg.onnx; dinoseg.onnx.load({str(file)!r}).predict(IMAGE).labels" in printed
     beside = json.loads((tmp_path / "model.onnx.json").read_text())
+    assert (beside["file"], beside["checkpoint"], beside["precision"]) == ("model.onnx", "best", "fp32")
+    assert beside["window"] == [32, 32]
     assert beside["share_of_range"] < 1e-4 and beside["pixels"] == 2 * 40 * 56
     picture = next((data / "val" / "images").iterdir())
     found, expected = dinoseg.onnx.load(file).predict(picture), dinoseg.load(folder, device="cpu").predict(picture)
@@ -125,7 +128,7 @@ def test_a_run_that_sees_images_in_one_piece_gets_a_window_of_their_size(
     file = tmp_path / "model.onnx"
     assert run_cli(["export", folder, file, "eval.mode=whole"], monkeypatch) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "windows of 40 x 56 px: of images of another size it says something else than `dinoseg predict`" in said
+    assert "windows of 40 x 56 px: label maps of images of another size differ from those of `dinoseg predict`" in said
     opened = dinoseg.onnx.load(file)
     assert opened.description.window.size == [40, 56]
     # Of any other size it is cut, and padded where it is smaller.
@@ -198,6 +201,7 @@ def test_a_score_that_is_no_number_is_far_away() -> None:
         (["{run}", "{folder}", "--fp16"], "--fp16 is of files:"),
         (["{run}", "{folder}", "--labels"], "--labels is of files:"),
         (["{run}", "{typo}"], "a.onn: did you mean"),
+        (["{run}", "{folder}.trt"], ".trt files are made by their own tools, of FILE.onnx or FILE.pt2"),
         (["{run}", "{there}"], "exists, and is kept; give a new name, or remove it"),
         (["{run}", "{out}", "datasets.root=/nowhere"], "give some with --images FOLDER"),
     ],
@@ -290,6 +294,9 @@ def test_files_that_are_none_of_ours_are_refused(exported: Path, tmp_path: Path)
         ValueError, match=r"cut\.onnx: damaged, or no ONNX file \(it ends in the middle\); copy it again"
     ):
         dinoseg.onnx.load(tmp_path / "cut.onnx")
+    (tmp_path / "program.pt2").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"programs of PyTorch are for torch\.export\.load; export RUN FILE\.onnx"):
+        dinoseg.onnx.load(tmp_path / "program.pt2")
 
 
 def _described_otherwise(file: Path, place: Path, change: Callable[[dict[str, Any]], object]) -> Path:
