@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,19 @@ def test_a_file_predicts_the_label_ids_of_its_run(
     assert found.labels.dtype == expected.labels.dtype
     assert (found.labels != expected.labels).mean() < 1e-3
     assert found.label_space == expected.label_space and found.class_names == expected.class_names
+
+
+def test_a_file_tells_no_place_of_the_machine_that_wrote_it(
+    run: tuple[Path, Path], exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "model.pt2"
+    assert run_cli(["export", run[1], program], monkeypatch) == 0
+    with zipfile.ZipFile(program) as archive:
+        contents = [archive.read(name) for name in archive.namelist()]
+    assert any(b"aten.conv2d" in content for content in contents)
+    for place in (Path(dinoseg.__file__).parent, Path(torch.__file__).parent, run[0].parent):
+        assert not any(str(place).encode() in content for content in (exported.read_bytes(), *contents))
+    assert not any(node.metadata_props for node in onnx.load(exported).graph.node)
 
 
 @pytest.mark.parametrize("run_of_head", ["linear", "pmt"], indirect=True)
