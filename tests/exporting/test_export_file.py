@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.image_tables import squares, write_table
 from helpers.tiny import run_cli, train_tiny_run
 from PIL import Image
 
@@ -209,6 +210,7 @@ def test_a_score_that_is_no_number_is_far_away() -> None:
         (["{run}", "{typo}"], "a.onn: did you mean"),
         (["{run}", "{there}"], "exists, and is kept; give a new name, or remove it"),
         (["{run}", "{out}", "datasets.root=/nowhere"], "give some with --images FOLDER"),
+        (["{run}", "{out}", "--images", "{table}"], "rows of tables are no files of their own"),
     ],
 )
 def test_mistakes_are_named(
@@ -227,6 +229,7 @@ def test_mistakes_are_named(
         "folder": tmp_path / "folder",
         "typo": tmp_path / "a.onn",
         "there": there,
+        "table": write_table(tmp_path / "table.parquet", squares(1, seed=0)),
     }
     assert run_cli(["export", *(argument.format(**places) for argument in arguments)], monkeypatch) == 1
     assert message in " ".join(capsys.readouterr().err.split())
