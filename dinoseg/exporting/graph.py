@@ -104,7 +104,8 @@ def _simplify(model: Any) -> None:
     common.InlinePass()(model)
     # What is folded first is an input of what is folded then.
     for _ in range(2):
-        optimizer.fold_constants(model)
+        # Types of what was inlined are inferred, or casts to them (CastLike) stay, which few engines know.
+        optimizer.fold_constants(model, onnx_shape_inference=True)
         common.RemoveUnusedNodesPass()(model)
     common.CommonSubexpressionEliminationPass()(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
