@@ -104,12 +104,15 @@ def _simplify(model: Any) -> None:
     common.InlinePass()(model)
     # What is folded first is an input of what is folded then.
     for _ in range(2):
-        optimizer.fold_constants(model)
+        # Types of what was inlined are inferred, or casts to them (CastLike) stay, which few engines know.
+        optimizer.fold_constants(model, onnx_shape_inference=True)
         common.RemoveUnusedNodesPass()(model)
     common.CommonSubexpressionEliminationPass()(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.RemoveUnusedFunctionsPass()(model)
     common.RemoveUnusedOpsetsPass()(model)
+    # What a node was in Python: a third of the file of a small model.
+    common.ClearMetadataAndDocStringPass()(model)
 
 
 def _contents_of(file: Path) -> ContentsRecord:
@@ -150,7 +153,7 @@ def traced(segmenter: Segmenter, description: OnnxDescription) -> Any:
     batch = torch.export.Dim("batch", min=1, max=_MOST_WINDOWS)
     try:
         with torch.no_grad(), _quietly():
-            return torch.export.export(
+            program = torch.export.export(
                 _graph(segmenter, description), (example,), dynamic_shapes={IMAGES: {0: batch}}, strict=False
             )
     except Exception as error:  # torch.export raises of many kinds
@@ -158,6 +161,10 @@ def traced(segmenter: Segmenter, description: OnnxDescription) -> Any:
             f"{description.origin.head} on {description.origin.backbone}: PyTorch {torch.__version__} cannot trace it "
             f"({type(error).__name__}: {str(error).splitlines()[0][:200]}); a newer PyTorch may"
         ) from error
+    # Which lines of which files made a node: places on this machine, which would go with the file.
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program
 
 
 def _graph(segmenter: Segmenter, description: OnnxDescription) -> nn.Module:

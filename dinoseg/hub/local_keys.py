@@ -71,5 +71,7 @@ def told_overrides(overrides: list[str]) -> list[str]:
     told = []
     for given in overrides:
         key = given.partition("=")[0]
-        told.append(f"{key}=..." if key.startswith((*LOCAL_KEYS, "config")) else given)
+        # Of a section that is given as one, any value may be local.
+        hidden = key.startswith((*LOCAL_KEYS, "config")) or any(local.startswith(f"{key}.") for local in LOCAL_KEYS)
+        told.append(f"{key}=..." if hidden else given)
     return told

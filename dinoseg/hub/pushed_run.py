@@ -21,7 +21,7 @@ from dinoseg.labels.labels_json import LabelSpaceRecord
 from dinoseg.run_folder.calibration_file import CalibrationRecord
 from dinoseg.run_folder.checkpoint_manifest import CONTENTS_FILE, write_contents
 from dinoseg.run_folder.folder import RunFolder
-from dinoseg.system.files import file_sha256, replace_text, user_cache_folder
+from dinoseg.system.files import file_sha256, replaced_file, user_cache_folder
 from dinoseg.system.json_files import read_json
 from dinoseg.system.messages import printable
 from dinoseg.zoo.address import Address
@@ -198,20 +198,22 @@ def _write(path: Path, text: str) -> None:
             return
     except (OSError, UnicodeDecodeError):
         pass
-    replace_text(path, text)
+    with replaced_file(path, shared=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _link_model(file: Path, checkpoint: Path) -> None:
     """The checkpoint's weights are a link to the file; its manifest says what the file must be."""
     checkpoint.mkdir(parents=True, exist_ok=True)
     target, link = file.resolve(), checkpoint / MODEL_FILE
-    if not (link.is_symlink() and link.resolve() == target):
+    is_linked = link.is_symlink() and link.resolve() == target
+    if not is_linked:
         temporary = Path(tempfile.mkdtemp(dir=checkpoint)) / MODEL_FILE
         temporary.symlink_to(target)
         temporary.replace(link)
         temporary.parent.rmdir()
-        (checkpoint / CONTENTS_FILE).unlink(missing_ok=True)
-    if not (checkpoint / CONTENTS_FILE).exists():
+    # Replaced, never removed: another process may have the same one and read it.
+    if not is_linked or not (checkpoint / CONTENTS_FILE).exists():
         with tempfile.TemporaryDirectory(dir=checkpoint) as folder:
             (Path(folder) / MODEL_FILE).symlink_to(target)
             write_contents(Path(folder), (MODEL_FILE,), {}).replace(checkpoint / CONTENTS_FILE)

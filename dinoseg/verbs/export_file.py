@@ -177,7 +177,12 @@ def _refuse_lost(config: Config, out: Path) -> None:
 def _pictures(config: Config, options: FileOptions) -> list[Path]:
     """Those that prove the file."""
     if options.images is not None:
-        return [image.path for image in list_inputs([str(options.images)]) if image.row is None][:_MOST_IMAGES]
+        given = [image.path for image in list_inputs([str(options.images)]) if image.row is None]
+        if not given:
+            raise ValueError(
+                f"--images {options.images}: rows of tables are no files of their own; give pictures as files"
+            )
+        return given[:_MOST_IMAGES]
     try:
         pairs = find_pairs(config.datasets, "val").pairs
     except (ValueError, OSError) as error:

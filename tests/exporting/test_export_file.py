@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.image_tables import squares, write_table
 from helpers.tiny import run_cli, train_tiny_run
 from PIL import Image
 
@@ -81,11 +83,25 @@ def test_a_file_predicts_the_label_ids_of_its_run(
     assert (beside["file"], beside["checkpoint"], beside["precision"]) == ("model.onnx", "best", "fp32")
     assert beside["window"] == [32, 32]
     assert beside["share_of_range"] < 1e-4 and beside["pixels"] == 2 * 40 * 56
+    assert "CastLike" not in {node.op_type for node in onnx.load(file).graph.node}
     picture = next((data / "val" / "images").iterdir())
     found, expected = dinoseg.onnx.load(file).predict(picture), dinoseg.load(folder, device="cpu").predict(picture)
     assert found.labels.dtype == expected.labels.dtype
     assert (found.labels != expected.labels).mean() < 1e-3
     assert found.label_space == expected.label_space and found.class_names == expected.class_names
+
+
+def test_a_file_tells_no_place_of_the_machine_that_wrote_it(
+    run: tuple[Path, Path], exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "model.pt2"
+    assert run_cli(["export", run[1], program], monkeypatch) == 0
+    with zipfile.ZipFile(program) as archive:
+        contents = [archive.read(name) for name in archive.namelist()]
+    assert any(b"aten.conv2d" in content for content in contents)
+    for place in (Path(dinoseg.__file__).parent, Path(torch.__file__).parent, run[0].parent):
+        assert not any(str(place).encode() in content for content in (exported.read_bytes(), *contents))
+    assert not any(node.metadata_props for node in onnx.load(exported).graph.node)
 
 
 @pytest.mark.parametrize("run_of_head", ["linear", "pmt"], indirect=True)
@@ -204,6 +220,7 @@ def test_a_score_that_is_no_number_is_far_away() -> None:
         (["{run}", "{folder}.trt"], ".trt files are made by their own tools, of FILE.onnx or FILE.pt2"),
         (["{run}", "{there}"], "exists, and is kept; give a new name, or remove it"),
         (["{run}", "{out}", "datasets.root=/nowhere"], "give some with --images FOLDER"),
+        (["{run}", "{out}", "--images", "{table}"], "rows of tables are no files of their own"),
     ],
 )
 def test_mistakes_are_named(
@@ -222,6 +239,7 @@ def test_mistakes_are_named(
         "folder": tmp_path / "folder",
         "typo": tmp_path / "a.onn",
         "there": there,
+        "table": write_table(tmp_path / "table.parquet", squares(1, seed=0)),
     }
     assert run_cli(["export", *(argument.format(**places) for argument in arguments)], monkeypatch) == 1
     assert message in " ".join(capsys.readouterr().err.split())

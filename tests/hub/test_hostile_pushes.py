@@ -1,7 +1,9 @@
 """Files of strangers: what does not agree, or asks for more than a run may, is refused in words and never run."""
 
 import json
+import os
 import pickle
+import tempfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dinoseg.config.loading import load_config
+from dinoseg.hub import pushed_run
 from dinoseg.hub.layout import BackboneRecord, config_json
 from dinoseg.hub.pushed_run import find_pushed_run
 from dinoseg.inference.chosen_runs import choose_runs
@@ -23,6 +26,7 @@ from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import build_segmenter
 from dinoseg.run_folder.checkpoint import model_state
 from dinoseg.run_folder.trained_with import describe_training
+from dinoseg.system import files
 from dinoseg.system.tensor_files import save_tensors
 from dinoseg.zoo.address import Address
 
@@ -88,6 +92,43 @@ def test_what_is_in_order_is_taken(good: Path) -> None:
     opened = choose_runs(f"hf:{good}").open()
     assert opened.label_space.class_names == ("rest", "vein") and opened.config.model.weights == "hub"
     assert next(iter(opened.load_ensemble(torch.device("cpu")).members)).config.output_dir == "runs/dinoseg"
+
+
+def test_processes_that_load_it_at_once_do_no_harm(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def after_another(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            with monkeypatch.context() as patch:
+                patch.setattr(files, "flush_to_disk", flush)
+                patch.setattr(tempfile, "mkdtemp", make)
+                patch.setattr(pushed_run, "write_contents", write)
+                child = os.fork()
+                if child == 0:
+                    try:
+                        find_pushed_run(Address.parse(f"hf:{good}"))
+                        os._exit(0)
+                    finally:
+                        os._exit(1)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            return original(*arguments, **options)
+
+        return call
+
+    def while_it_lies_there(*arguments: Any) -> Path:
+        assert (arguments[0].parent / "checkpoint.json").is_file()
+        return write(*arguments)
+
+    flush, make, write = files.flush_to_disk, tempfile.mkdtemp, pushed_run.write_contents
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "flush_to_disk", after_another(flush))
+        assert find_pushed_run(Address.parse(f"hf:{good}")) is not None
+    found = find_pushed_run(Address.parse(f"hf:{good}"))
+    assert found is not None
+    checkpoint = found.folder / "checkpoints" / "best"
+    for file in checkpoint.iterdir():
+        file.unlink()
+    monkeypatch.setattr(tempfile, "mkdtemp", after_another(make))
+    monkeypatch.setattr(pushed_run, "write_contents", while_it_lies_there)
+    assert find_pushed_run(Address.parse(f"hf:{good}")) is not None
 
 
 @pytest.mark.parametrize(

@@ -54,3 +54,8 @@ def test_local_values_give_way_to_defaults_and_nothing_else_does() -> None:
 def test_of_overrides_the_local_ones_keep_their_key_alone() -> None:
     given = ["eval.use_tta=true", "datasets.root=/home/me/data", "datasets.val=x", "config=/home/me/c.yaml"]
     assert told_overrides(given) == ["eval.use_tta=true", "datasets.root=...", "datasets.val=...", "config=..."]
+
+
+def test_of_sections_that_are_given_whole_the_local_values_stay_here() -> None:
+    given = ["datasets={root: /home/me/data, val: x}", "model={weights: /home/me/w.pth}", "eval={use_tta: true}"]
+    assert told_overrides(given) == ["datasets=...", "model=...", "eval={use_tta: true}"]
