@@ -82,6 +82,7 @@ def write_onnx(segmenter: Segmenter, description: OnnxDescription, file: Path) -
         )
         assert written is not None
         _simplify(written.model)
+        _name_batch(written.model)
     written.model.producer_name = "dinoseg"
     beside = _bytes_of(segmenter) > _LARGEST_FILE
     written.save(str(file), external_data=beside)
@@ -113,6 +114,14 @@ def _simplify(model: Any) -> None:
     common.RemoveUnusedOpsetsPass()(model)
     # What a node was in Python: a third of the file of a small model.
     common.ClearMetadataAndDocStringPass()(model)
+
+
+def _name_batch(model: Any) -> None:
+    """Input and outputs name their first axis, which PyTorch numbers, as engines ask for it."""
+    from onnx_ir import Shape
+
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        value.shape = Shape(["batch", *value.shape[1:]])
 
 
 def _contents_of(file: Path) -> ContentsRecord:

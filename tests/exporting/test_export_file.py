@@ -120,6 +120,7 @@ def test_label_ids_and_probabilities_are_those_of_the_run(
     np.testing.assert_allclose(opened.probabilities(picture), expected, atol=2e-4)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     windows = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
+    assert [value.shape[0] for value in (*session.get_inputs(), *session.get_outputs())] == ["batch"] * 3
     logits, labels = session.run(["logits", "labels"], {"images": windows})
     assert labels.dtype == np.int32
     np.testing.assert_array_equal(labels, np.array([0, 1, 2])[logits.argmax(axis=1)])
