@@ -24,7 +24,7 @@ def head_file(address: Address) -> Path:
         ValueError: there is none, or it cannot be fetched; of the latter the message says what to put where.
     """
     if address.path is not None:
-        return _local_file(address, address.path)
+        return local_head_file(address, address.path)
     assert address.repository is not None
     for name in HEAD_FILES:
         cached = try_to_load_from_cache(address.repository, name, revision=address.revision)
@@ -42,7 +42,8 @@ def backbone_file(address: Address) -> Path | None:
     return next((file for name in BACKBONE_FILES if (file := address.path / name).is_file()), None)
 
 
-def _local_file(address: Address, path: Path) -> Path:
+def local_head_file(address: Address, path: Path) -> Path:
+    """The file itself, or that of a folder. Raises ValueError for a folder without one."""
     if not path.is_dir():
         return path
     found = next((file for name in HEAD_FILES if (file := path / name).is_file()), None)
@@ -50,7 +51,7 @@ def _local_file(address: Address, path: Path) -> Path:
         names = list_names(sorted(printable(entry.name) for entry in path.iterdir())) or "nothing"
         raise ValueError(
             f"{address.text}: neither {' nor '.join(HEAD_FILES)} in this folder, but {names}; put the head's file "
-            "there, or name it: hf:FOLDER/FILE"
+            "there, or name it: hf:FOLDER/FILE; a pushed run has a config.json beside it"
         )
     return found
 

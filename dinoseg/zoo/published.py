@@ -19,7 +19,7 @@ from dinoseg.models.segmenter import Segmenter, build_segmenter
 from dinoseg.system.files import file_sha256
 from dinoseg.zoo.address import Address
 from dinoseg.zoo.catalogue import PublishedHead, nearest_head
-from dinoseg.zoo.files import BACKBONE_FILES, backbone_file
+from dinoseg.zoo.files import BACKBONE_FILES, backbone_file, local_head_file
 from dinoseg.zoo.pmt_state import PmtSizes, load_decoder, read_decoder
 
 # What has to be said of a head that is not known.
@@ -182,6 +182,9 @@ def _label_space(config: Config) -> LabelSpace:
 
 
 def _refuse_unknown(address: Address, overrides: Sequence[str]) -> None:
+    if address.path is not None:
+        # Without a head it does not matter what it was trained on.
+        local_head_file(address, address.path)
     missing = [key for key in _NEEDED if not is_given(key, overrides)]
     if address.head is None and missing:
         name = address.repository or (address.path.name if address.path else "")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.published import COMMIT, FakeHub, running_hub, use_hub, write_hub_cache
 
+import dinoseg
 from dinoseg.zoo.address import Address
 from dinoseg.zoo.files import backbone_file, head_file
 
@@ -126,6 +127,9 @@ def test_files_of_a_folder(some_file: Path, tmp_path: Path) -> None:
     address = Address.parse(f"hf:{folder}")
     with pytest.raises(ValueError, match=r"neither model.safetensors nor pytorch_model.bin in this folder, but notes"):
         head_file(address)
+    # Not what it was trained on, which would not help.
+    with pytest.raises(ValueError, match=r"in this folder, but notes.*; a pushed run has a config.json beside it"):
+        dinoseg.load(address.text)
     for name in ("pytorch_model.bin", "model.safetensors"):
         (folder / name).write_bytes(b"")
         assert head_file(address) == folder / name
