@@ -313,7 +313,7 @@ def test_files_that_are_none_of_ours_are_refused(exported: Path, tmp_path: Path)
         ValueError, match=r"cut\.onnx: damaged, or no ONNX file \(it ends in the middle\); copy it again"
     ):
         dinoseg.onnx.load(tmp_path / "cut.onnx")
-    (tmp_path / "program.pt2").write_bytes(b"PK")
+    (tmp_path / "program.pt2").write_bytes(b"PK\x03\x04")
     with pytest.raises(ValueError, match=r"programs of PyTorch are for torch\.export\.load; export RUN FILE\.onnx"):
         dinoseg.onnx.load(tmp_path / "program.pt2")
 
