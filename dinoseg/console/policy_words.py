@@ -5,7 +5,7 @@ from typing import Any
 from dinoseg.evaluation.compare import FEWEST_IMAGES
 from dinoseg.evaluation.constant import not_above_constant
 from dinoseg.labels.settings import Kind, label_number, show_labels
-from dinoseg.system.messages import list_names
+from dinoseg.system.messages import list_names, plural
 
 ABSENT_CLASSES = {
     "skip_empty": "A class with no pixel in truth or prediction is left out of the means (skip_empty).",
@@ -55,7 +55,7 @@ def _slices(policy: dict[str, Any]) -> str:
         return ""
     which = "The images are" if slices == policy["images"] else f"{slices} of the images are"
     volumes = policy["volumes"]
-    return f"{which} slices of {volumes} volume{'' if volumes == 1 else 's'}; intervals are over volumes."
+    return f"{which} slices of {plural(volumes, 'volume')}; intervals are over volumes."
 
 
 def images_in_words(policy: dict[str, Any]) -> str:
@@ -65,7 +65,7 @@ def images_in_words(policy: dict[str, Any]) -> str:
     noun = "slice" if sliced else "tile" if policy.get("tiles") == images else "image"
     noun = noun if available == 1 else f"{noun}s"
     if sliced:
-        noun += f" of {policy['volumes']} volume{'' if policy['volumes'] == 1 else 's'}"
+        noun += f" of {plural(policy['volumes'], 'volume')}"
     independent = policy["volumes"] if sliced else images
     few = " An interval over so few means little." if 1 < independent < FEWEST_IMAGES else ""
     if images == available:

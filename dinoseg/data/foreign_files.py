@@ -7,6 +7,7 @@ from typing import BinaryIO
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from dinoseg.data.found_files import is_volume
+from dinoseg.system.messages import plural
 
 _SAVE = "save it as PNG or TIFF, grey or RGB with 8 or 16 bits"
 _STARTS = (
@@ -101,4 +102,4 @@ def _tiff(file: BinaryIO, start: bytes) -> str:
     words += [f"{values} values"] if values else []
     colours = _PHOTOMETRICS.get(int(tags.get(262, 1)))
     words += [colours] if colours else []
-    return f"a valid TIFF with {bands} band{'s' if bands > 1 else ''} of {', '.join(words)}"
+    return f"a valid TIFF with {plural(bands, 'band')} of {', '.join(words)}"

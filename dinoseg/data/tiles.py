@@ -28,6 +28,7 @@ from dinoseg.data.rasters import (
     read_region_area,
 )
 from dinoseg.labels.settings import Kind
+from dinoseg.system.messages import plural
 
 # Where datasets.tile is left out: the side, and how many pixels an image has that is read whole.
 SIDE = 1024
@@ -115,7 +116,7 @@ def count_in_words(pairs: Sequence[Pair]) -> str:
     if not tiles:
         return str(len(pairs))
     files, whole = len({tile.image for tile in tiles}), len(pairs) - len(tiles)
-    said = f"{len(tiles)} tiles of {files} image{'s' if files > 1 else ''}"
+    said = f"{len(tiles)} tiles of {plural(files, 'image')}"
     return f"{said} and {whole} whole" if whole else said
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float64
 
 from dinoseg.importing.runs import Region, Runs, joined
 from dinoseg.system.json_files import is_finite_number, show_found
+from dinoseg.system.messages import plural
 
 Ring = Float64[np.ndarray, "_ 2"]
 _Edges = Float64[np.ndarray, "_ 4"]
@@ -49,7 +50,7 @@ def corners_of(points: Sequence[Any], where: str) -> Ring:
     """Corners in any unit; see ``ring_of``."""
     if len(points) < 3:
         raise ValueError(
-            f"{where}: a polygon of {len(points)} point{'' if len(points) == 1 else 's'}, which covers nothing; three "
+            f"{where}: a polygon of {plural(len(points), 'point')}, which covers nothing; three "
             "are the fewest: correct or remove it"
         )
     for index, point in enumerate(points):

@@ -60,13 +60,15 @@ def export_arguments(arguments: Sequence[str], checkpoint: str, options: FileOpt
 
 def _refuse_misspelt(out: Path) -> None:
     """Raises ValueError for a name that was to be a file's: of ``vessels.onn`` a folder would be made."""
-    if out.suffix.lower() in _OF_OTHER_ENGINES and not out.exists():
+    if out.exists():
+        return
+    if out.suffix.lower() in _OF_OTHER_ENGINES:
         raise ValueError(
             f"{out}: {out.suffix} files are made by their own tools, of FILE.onnx or FILE.pt2 (docs/onnx.md says how); "
             f"give {out.with_suffix('.onnx')}"
         )
     meant = difflib.get_close_matches(out.suffix.lower(), FILE_SUFFIXES, 1, cutoff=0.7)
-    if meant and not out.exists():
+    if meant:
         raise ValueError(f"{out}: did you mean {out.with_suffix(meant[0])}? A folder wants a name without {out.suffix}")
 
 

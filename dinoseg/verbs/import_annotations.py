@@ -14,7 +14,7 @@ from dinoseg.importing.formats import ImportOrder, read_source
 from dinoseg.importing.mask import Overlap
 from dinoseg.importing.report import ImportReport
 from dinoseg.system.bars import image_progress
-from dinoseg.system.messages import list_names, printable
+from dinoseg.system.messages import list_names, plural, printable
 
 
 def import_annotations(order: ImportOrder, out: Path, overlap: Overlap, console: Console) -> ImportReport:
@@ -38,7 +38,7 @@ def _show(report: ImportReport, out: Path, console: Console) -> None:
     splits = ", ".join(f"{split} {count:,}" for split, count in report.splits.items() if split)
     links = ", ".join(f"{way} {count:,}" for way, count in report.links.items())
     total = report.splits.total()
-    said = f"{out}: {total:,} picture{'' if total == 1 else 's'} with masks from {report.source.format}"
+    said = f"{out}: {plural(total, 'picture')} with masks from {report.source.format}"
     say(f"{said}{f' ({splits})' if splits else ''}; pictures by {links}")
     console.print(_class_table(report))
     say(f"{report.source.classes.rule}")

@@ -74,12 +74,12 @@ def push_run(run: str, repository: str, options: PushOptions, console: Console) 
         later = f"without --dry-run to {HUB}{name}, {seen}"
         needed = " with model.weights=FILE" if contents.facts.backbone.weights == "file" else ""
         where = f"{options.dry_run}; nothing is sent, and {address} loads it{needed}; {later}"
-        _say(contents, where, _figures_in_words(contents.facts, run, options.checkpoint), options, console)
+        _say(contents, run, where, options, console)
         return address
     address = f"{HUB_PREFIX}{name}"
     with tempfile.TemporaryDirectory(prefix="dinoseg-push-") as place:
         contents = write_push_contents(opened, checkpoint, Path(place), what)
-        _say(contents, target.words, _figures_in_words(contents.facts, run, options.checkpoint), options, console)
+        _say(contents, run, target.words, options, console)
         commit = target.send(Path(place), f"Push with dinoseg {__version__}")
     _print(console, f"sent; next: dinoseg predict {address} IMAGES", f"for good: {address}@{commit}")
     return address
@@ -133,7 +133,7 @@ def _remove_earlier(folder: Path) -> None:
             path.rmdir() if path.is_dir() else path.unlink()
 
 
-def _say(contents: PushContents, where: str, figures: str, options: PushOptions, console: Console) -> None:
+def _say(contents: PushContents, run: str, where: str, options: PushOptions, console: Console) -> None:
     """What is sent, where to, and what is disclosed by it."""
     facts = contents.facts
     licence = licence_of(facts)
@@ -144,7 +144,7 @@ def _say(contents: PushContents, where: str, figures: str, options: PushOptions,
         *(f"{size_in_words(size):>9}  {name}" for name, size in contents.files),
         f"to       {where}",
         f"tells    {shown}class names, figures, numbers of images, settings; no paths, no names of images{hidden}",
-        f"figures  {figures}",
+        f"figures  {_figures_in_words(facts, run, options.checkpoint)}",
         f"licence  {'not stated for this backbone: the card names none' if licence is None else _named(licence)}",
         f"backbone {_backbone_in_words(facts)}",
     )

@@ -182,11 +182,11 @@ def _label_space(config: Config) -> LabelSpace:
 
 
 def _refuse_unknown(address: Address, overrides: Sequence[str]) -> None:
-    if address.path is not None:
-        # Without a head it does not matter what it was trained on.
-        local_head_file(address, address.path)
     missing = [key for key in _NEEDED if not is_given(key, overrides)]
     if address.head is None and missing:
+        if address.path is not None:
+            # Without a head it does not matter what it was trained on.
+            local_head_file(address, address.path)
         name = address.repository or (address.path.name if address.path else "")
         raise ValueError(
             f"{address.text}: none of the heads that are known by name (`dinoseg zoo` lists them); "

@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 from dinoseg import cli
 from dinoseg.backbone import build_backbone
 
+# Of evaluation: a tiny picture needs several.
+WINDOWS = ["eval.crop_size=32", "eval.stride=20"]
 COLOURS = np.array([[20, 20, 20], [220, 60, 40], [40, 200, 60], [60, 80, 230]], dtype=np.uint8)
 
 

@@ -49,5 +49,6 @@ def test_any_name_survives_alone(name: str) -> None:
 
 
 def test_plain_words_stay_readable() -> None:
+    assert plain("class_0 of 2 images: 95 % (skip_empty)") == "class_0 of 2 images: 95 % (skip_empty)"
     assert plain("class_0 of 2 images, 95 % (skip_empty)") == "class_0 of 2 images, 95 % (skip_empty)"
     assert table(["name", "IoU"], [["a", "1"]]) == "| name | IoU |\n| --- | ---: |\n| a | 1 |"
