@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from dinoseg.backbone.attention import quick_attention
 from dinoseg.backbone.catalogue import BackboneSpec
 from dinoseg.backbone.feature_map import FeatureMap
-from dinoseg.backbone.fitting import fit_to_patches
+from dinoseg.backbone.fitting import fit_to_patches, fitted_size
 from dinoseg.backbone.input_bands import RGB, PictureBands, embedding_name, picture_bands, widen
 from dinoseg.backbone.layer_sets import layer_indices
 from dinoseg.backbone.lora import (
@@ -25,7 +26,7 @@ from dinoseg.backbone.lora import (
     without_adapters,
 )
 from dinoseg.backbone.open_blocks import OpenBlocks
-from dinoseg.backbone.patch_size import set_patch_size
+from dinoseg.backbone.patch_size import positions_of_one_grid, set_patch_size
 from dinoseg.backbone.timm_models import create_model, find_or_describe, model_from_hub
 from dinoseg.backbone.weights import WeightsReport, load_weights
 from dinoseg.config import LoraConfig, settled_lora
@@ -191,6 +192,11 @@ class Backbone(nn.Module):
     @property
     def _has_gradients(self) -> bool:
         return self.mode != "freeze" or self.trains_bands
+
+    def at_size(self, size: tuple[int, int]) -> AbstractContextManager[None]:
+        """Within, images have this height and width in pixels, and a traced graph has no resize of positions."""
+        height, width = fitted_size(size, self.spec.patch_size, self.scale)
+        return positions_of_one_grid(self.model, (height // self.spec.patch_size, width // self.spec.patch_size))
 
     def forward(self, image: Float[Tensor, "batch bands height width"]) -> list[FeatureMap]:
         """Features of a normalised image, one entry per tapped layer.

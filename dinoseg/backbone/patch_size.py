@@ -1,12 +1,14 @@
 """A ViT with patches of another size, or positions of another grid, than its weights were trained with."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from timm.layers.pos_embed import resample_abs_pos_embed
-from torch import Tensor
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 
 from dinoseg.backbone.catalogue import BackboneSpec
 from dinoseg.backbone.dialects import State
@@ -53,3 +55,27 @@ def with_positions_of(state: State, target: Mapping[str, Tensor]) -> State:
         return state
     grids = [[side, side] for side in sides]
     return state | {_POSITIONS: resample_abs_pos_embed(theirs, grids[1], grids[0], num_prefix_tokens=prefix)}
+
+
+@contextmanager
+def positions_of_one_grid(model: nn.Module, grid: tuple[int, int]) -> Iterator[None]:
+    """Within, a ViT takes images of so many rows and columns of patches only, and resizes no learned positions.
+
+    For graphs of one size: timm puts the resize into a graph that is traced even where it changes nothing, and some
+    engines have no bicubic one. Other models are left as they are.
+    """
+    if not isinstance(model, VisionTransformer) or model.pos_embed is None or not model.dynamic_img_size:
+        yield
+        return
+    vit: Any = model
+    positions, embedding = vit.pos_embed, vit.patch_embed
+    prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
+    resized = resample_abs_pos_embed(
+        positions.detach(), list(grid), list(embedding.grid_size), num_prefix_tokens=prefix
+    )
+    # Without this timm's forward adds positions to a grid of patches; with it, to a sequence.
+    vit.pos_embed, vit.dynamic_img_size, embedding.flatten = nn.Parameter(resized, False), False, True
+    try:
+        yield
+    finally:
+        vit.pos_embed, vit.dynamic_img_size, embedding.flatten = positions, True, False

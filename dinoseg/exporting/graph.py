@@ -158,10 +158,11 @@ def traced(segmenter: Segmenter, description: OnnxDescription) -> Any:
         segmenter.half()
     bands = len(description.picture.mean)
     # Two windows: the numbers 0 and 1 would become part of the graph.
-    example = torch.zeros(2, bands, *description.window.size)
+    height, width = description.window.size
+    example = torch.zeros(2, bands, height, width)
     batch = torch.export.Dim("batch", min=1, max=_MOST_WINDOWS)
     try:
-        with torch.no_grad(), _quietly():
+        with torch.no_grad(), _quietly(), segmenter.backbone.at_size((height, width)):
             program = torch.export.export(
                 _graph(segmenter, description), (example,), dynamic_shapes={IMAGES: {0: batch}}, strict=False
             )

@@ -222,6 +222,36 @@ def test_dinov2_takes_odd_sizes() -> None:
     assert feature.map.shape == (1, 384, 3, 4)
 
 
+class FirstMap(nn.Module):
+    """What a graph may give: tensors alone."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, image: Tensor) -> Tensor:
+        first: Tensor = self.backbone(image)[0].map
+        return first
+
+
+@pytest.mark.parametrize("name", ["tiny_vit8", "dinov2_vits14_reg", "dinov3_vits16"])
+def test_at_one_size_features_are_the_same_and_a_graph_resizes_no_positions(name: str) -> None:
+    # At scale 2 these are 3 rows and 5 columns of 16 px.
+    backbone = build_backbone(name, "none", [0], scale=2.0).eval()
+    image = torch.randn(2, 3, 21, 40)
+    (expected,) = backbone(image)
+    state = {key: value.shape for key, value in backbone.state_dict().items()}
+    with backbone.at_size((21, 40)):
+        (found,) = backbone(image)
+        program = torch.export.export(FirstMap(backbone), (image,), strict=False)
+    assert torch.equal(found.map, expected.map)
+    assert not any("bicubic" in str(node.target) for node in program.graph.nodes)
+    # Afterwards images may have any size again.
+    assert {key: value.shape for key, value in backbone.state_dict().items()} == state
+    assert torch.equal(backbone(image)[0].map, expected.map)
+    assert backbone(torch.randn(1, 3, 64, 64))[0].map.shape[-1] > found.map.shape[-1]
+
+
 def test_multiples_of_the_patch_are_not_touched() -> None:
     image = torch.randn(1, 3, 32, 48)
     assert fit_to_patches(image, 16) is image
