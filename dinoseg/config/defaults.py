@@ -23,6 +23,9 @@ _LORA: tuple[tuple[str, str, Any], ...] = (
     ("targets", "target_modules", ["attn.qkv", "attn.proj"]),
 )
 
+# Where a settled config has what was given in another spelling.
+SETTLED_AT = {"lora.enabled": "model.mode"} | {f"lora.{theirs}": f"lora.{ours}" for ours, theirs, _ in _LORA}
+
 # Options of scheduler.constructor_kwargs that are numbers.
 _SCHEDULE_NUMBERS = ("warmup_iters", "warmup_ratio", "pct_start", "div_factor", "final_div_factor", "gamma", "power")
 

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError
 
-from dinoseg.config.defaults import settle
+from dinoseg.config.defaults import SETTLED_AT, settle
 from dinoseg.config.dinov3_dialect import scale_to_unit_range, translate
 from dinoseg.config.likely_keys import unknown_key_hint
 from dinoseg.config.option import OptionError
@@ -60,20 +60,25 @@ def load_config(arguments: Iterable[str] = (), base: Config | None = None) -> Co
 def given_keys(arguments: Iterable[str]) -> dict[str, str]:
     """The keys that arguments give a value, and which argument does: ``config=FILE``, or the ``key=value`` itself.
 
+    Keys are those that a settled config has the value at: ``model.mode`` for ``lora.enabled``. A preset or a file of
+    classes gives ``datasets.ignore``, too.
+
     Raises:
         ValueError: as ``load_config``.
     """
     with warnings.catch_warnings():
         # ``load_config`` says them.
         warnings.simplefilter("ignore")
-        _, given_by = _merged(arguments, None)
+        merged, given_by = _merged(arguments, None)
     known = [entry.key for entry in all_keys()]
     found: dict[str, str] = {}
     for leaf, source in given_by.items():
         # Leaves of a mapping, such as datasets.classes, are of one key.
         owner = next((key for key in known if leaf == key or leaf.startswith(f"{key}.")), None)
         if owner is not None:
-            found[owner] = source
+            found[SETTLED_AT.get(owner, owner)] = source
+    if isinstance(merged["datasets"]["classes"], str):
+        found.setdefault("datasets.ignore", found["datasets.classes"])
     return found
 
 

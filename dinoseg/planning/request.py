@@ -38,6 +38,9 @@ class PlanRequest:
             ValueError: it is no number of minutes, stands there twice, or a key is wrong.
         """
         minutes, rest = split_minutes(arguments)
+        if minutes is not None:
+            # A tenth of the steps, which are not known yet: as if it were not given.
+            rest = [argument for argument in rest if argument != "eval.eval_interval=0"]
         return PlanRequest(minutes, tuple(rest), given_keys(rest))
 
     @cached_property

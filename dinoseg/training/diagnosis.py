@@ -19,6 +19,7 @@ _FEW_STEPS = 300
 _FEW_EPOCHS = 3.0
 # Shares of pixels by which two mixes of classes, or two accuracies, must differ to say something.
 _TELLING = 0.2
+_MUCH_FOREGROUND = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Ended:
         steps: optimiser steps done; fewer than ``scheduler.total_iter`` where the training stopped early.
         epochs: how often each training image was seen in them.
         image_size: height and width of a validation image.
+        val_pixels: pixels of each class in all validation masks, of which a validation may take a part.
+        stopped_early: whether ``train.early_stopping`` ended it.
+        budget: the minutes that ended it or that its steps were chosen for; None where they did not decide.
     """
 
     config: Config
@@ -53,6 +57,9 @@ class Ended:
     steps: int
     epochs: float
     image_size: tuple[int, int]
+    val_pixels: tuple[int, ...]
+    stopped_early: bool = False
+    budget: float | None = None
 
     @cached_property
     def truth(self) -> np.ndarray:
@@ -126,14 +133,15 @@ def _exchanged_classes(ended: Ended) -> Iterator[Cause]:
 
 def _other_mix(ended: Ended) -> Iterator[Cause]:
     """Training and validation masks of which one has much more of a class."""
-    distance = float(np.abs(ended.truth - ended.trained).sum() / 2)
+    validated = _shares(np.array(ended.val_pixels))
+    distance = float(np.abs(validated - ended.trained).sum() / 2)
     if distance < _TELLING:
         return
-    index = int(np.abs(ended.truth - ended.trained).argmax())
+    index = int(np.abs(validated - ended.trained).argmax())
     yield Cause(
         0.4 + distance / 2,
         f"training and validation masks differ: {ended.names[index]} is {_percent(ended.trained[index])} of the "
-        f"pixels in train and {_percent(ended.truth[index])} in val: are both labelled alike, and drawn from the same?",
+        f"pixels in train and {_percent(validated[index])} in val: are both labelled alike, and drawn from the same?",
     )
 
 
@@ -161,20 +169,22 @@ def _class_weights(ended: Ended) -> Iterator[Cause]:
 
 def _rare_classes_given_up(ended: Ended) -> Iterator[Cause]:
     train, share = ended.config.train, ended.predicted[ended.commonest]
-    if share < 0.98 or ended.truth.max() > 0.999 or train.class_weights not in (None, "none"):
+    if share < 0.98 or train.class_weights not in (None, "none"):
         return
-    remedy = "train.class_weights=auto"
+    weighed, remedies = "", ["train.class_weights=auto"]
     if ended.config.decoder_head.type == "linear" and train.diceloss_weight == 0:
-        remedy += " or train.diceloss_weight=1"
+        weighed, remedies = "every pixel weighs the same, and ", [*remedies, "train.diceloss_weight=1"]
+    if ended.config.transforms.train.foreground_share < _MUCH_FOREGROUND:
+        remedies.append(f"transforms.train.foreground_share={_MUCH_FOREGROUND}")
     yield Cause(
         0.6,
-        f"nearly all is predicted as {ended.names[ended.commonest]} ({_percent(share)}): every pixel weighs the same, "
-        f"and {_percent(ended.trained[ended.commonest])} of those trained on are of it; give {remedy}",
+        f"nearly all is predicted as {ended.names[ended.commonest]} ({_percent(share)}): {weighed}"
+        f"{_percent(ended.trained[ended.commonest])} of the pixels trained on are of it; give {' or '.join(remedies)}",
     )
 
 
 def _few_steps(ended: Ended) -> Iterator[Cause]:
-    steps, planned, patience = ended.steps, ended.config.scheduler.total_iter, ended.config.train.early_stopping
+    steps = ended.steps
     if not steps:
         return
     falling = _still_falling(ended.losses)
@@ -184,15 +194,23 @@ def _few_steps(ended: Ended) -> Iterator[Cause]:
     if rising:
         noticed.append(f"{ended.config.metric_to_save} still rose ({ended.scores[-2]:.2f} to {ended.scores[-1]:.2f})")
     told = f": {' and '.join(noticed)}" if noticed else ""
-    remedy = "raise scheduler.total_iter"
-    if steps < planned:
-        remedy = f"it ended before its {planned}: give it more time"
-        if patience is not None:
-            remedy = f"train.early_stopping={patience} ended it before its {planned}: raise that, or leave it out"
     yield Cause(
         min(0.9, 0.1 + 0.5 * few + 0.2 * bool(falling) + 0.1 * rising),
-        f"{steps} steps, which show each training image {ended.epochs:.1f} times, may be too few{told}; {remedy}",
+        f"{steps} steps, which show each training image {ended.epochs:.1f} times, may be too few{told}; "
+        + _more_steps(ended),
     )
+
+
+def _more_steps(ended: Ended) -> str:
+    """How to have more of them: the key that decided how many there were."""
+    planned, patience = ended.config.scheduler.total_iter, ended.config.train.early_stopping
+    if ended.stopped_early:
+        return f"train.early_stopping={patience} ended it before its {planned}: raise that, or leave it out"
+    if ended.budget is not None:
+        return f"give it more than minutes={ended.budget:g}"
+    if ended.steps < planned:
+        return f"it ended before its {planned}: give it more time"
+    return "raise scheduler.total_iter"
 
 
 def _learning_rate(ended: Ended) -> Iterator[Cause]:
@@ -204,7 +222,7 @@ def _learning_rate(ended: Ended) -> Iterator[Cause]:
     size, told = f"optimizer.lr={rate:g} ({usual:g} is usual for this head)", _loss_in_words(ended.losses)
     low, high = rate < usual / 5, rate > 5 * usual
     flat, risen = _moved(ended.losses, -0.05, 0.05), _moved(ended.losses, 0.05, np.inf)
-    if low or (flat and not high):
+    if low or (flat and rate <= usual):
         yield Cause(0.99 if rate == 0 else 0.2 + 0.4 * low + 0.3 * flat, f"{size} looks too low{told}; raise it")
     elif high or risen:
         yield Cause(0.2 + 0.4 * high + 0.3 * risen, f"{size} looks too high{told}; lower it")
@@ -227,6 +245,8 @@ def _scale(ended: Ended) -> Iterator[Cause]:
 
 
 def _small_crop(ended: Ended) -> Iterator[Cause]:
+    if ended.config.train.cache_features:
+        return  # The backbone saw whole images.
     crop, train = ended.config.transforms.train.crop_size, ended.config.transforms.train
     area = crop[0] * crop[1] if isinstance(crop, list) else crop * crop
     short, size = min(ended.image_size), ended.image_size

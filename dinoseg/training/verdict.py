@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from dinoseg.check.check import CheckReport
 from dinoseg.console.policy_words import percent
 from dinoseg.evaluation.constant import COMPARED, not_above_constant
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation, read_evaluation
@@ -11,12 +12,12 @@ from dinoseg.training.diagnosis import Ended, likely_causes
 from dinoseg.training.loop import Trainer
 
 
-def verdict(trainer: Trainer, train_pixels: Sequence[int]) -> str:
+def verdict(trainer: Trainer, report: CheckReport) -> str:
     """The figures that the constant has, too, and the likeliest causes; empty when there are none of them.
 
     Args:
         trainer: of a finished training, whose best evaluation is in the run folder.
-        train_pixels: pixels of each class in the training masks.
+        report: of the check before it, which counted the pixels of each class.
     """
     try:
         recorded = read_evaluation(trainer.run_folder, "val", trainer.label_space)
@@ -27,21 +28,32 @@ def verdict(trainer: Trainer, train_pixels: Sequence[int]) -> str:
     beaten = not_above_constant(recorded.metrics)
     if not beaten:
         return ""
-    config, steps = trainer.config, trainer.progress.step
+    config, progress, steps = trainer.config, trainer.progress, trainer.progress.step
     images = steps * config.bs * config.train.accumulation_steps
     ended = Ended(
         config,
         trainer.label_space.class_names,
         recorded.matrix,
-        tuple(train_pixels),
+        tuple(report.class_pixels("train")),
         _values(records, "train", "loss"),
         _values(records, "val", config.metric_to_save),
         steps,
         images * trainer.accelerator.num_processes / len(trainer.train_data),
         trainer.val_data.stored_size(0),
+        tuple(report.class_pixels("val")),
+        progress.is_stopped_early(config.train.early_stopping),
+        _deciding_minutes(trainer),
     )
     causes = [f"  {place}. {cause.text}" for place, cause in enumerate(likely_causes(ended), start=1)]
     return "\n".join([_headline(recorded, beaten), "likeliest causes in this run, most likely first:", *causes])
+
+
+def _deciding_minutes(trainer: Trainer) -> float | None:
+    """Those of ``minutes=``, where there would have been more steps with more of them."""
+    budget, planned = trainer.budget, trainer.config.scheduler.total_iter
+    ended_by_it = trainer.progress.step < planned
+    chosen_for_it = budget is not None and budget.settles_steps and planned < budget.most_steps
+    return budget.seconds / 60 if budget is not None and (ended_by_it or chosen_for_it) else None
 
 
 def _headline(recorded: RecordedEvaluation, beaten: list[str]) -> str:

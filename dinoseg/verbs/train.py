@@ -219,8 +219,10 @@ def _run(trainer: Trainer, report: CheckReport) -> bool:
             progress = trainer.run(interruption)
         if trainer.journal:
             finished = progress.is_finished(trainer.config.scheduler.total_iter, trainer.config.train.early_stopping)
-            out_of_time = trainer.budget is not None and not finished and progress.evaluated_step == progress.step
-            if (finished or out_of_time) and (remark := verdict(trainer, report.class_pixels("train"))):
+            # Not where a signal came while the last evaluation was saved.
+            ended_evaluated = not interruption.requested and progress.evaluated_step == progress.step
+            out_of_time = trainer.budget is not None and not finished and ended_evaluated
+            if (finished or out_of_time) and (remark := verdict(trainer, report)):
                 trainer.journal.say(remark)
             if trainer.budget is not None and out_of_time:
                 factor, steps = trainer.schedule(progress.step), trainer.config.scheduler.total_iter

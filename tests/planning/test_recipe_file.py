@@ -42,6 +42,22 @@ def test_what_is_written_is_read_back(minutes: list[str], tmp_path: Path) -> Non
     assert load_config([f"config={file}"]).output_dir == "runs/dinoseg"
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["lora.enabled=true", "lora.r=32", "lora.lora_alpha=64", "lora.target_modules=[attn.qkv]"],
+        ["datasets.classes=cityscapes"],
+        ["datasets.classes=camvid", "datasets.ignore=[4]"],
+        ["eval.reduce_zero_label=true", "datasets.classes={1: a, 2: b}"],
+    ],
+)
+def test_other_spellings_and_presets_are_read_back(given: list[str], tmp_path: Path) -> None:
+    plan = _plan(["datasets.root=data/x", *given, "minutes=9"])
+    file = tmp_path / "plan.yaml"
+    file.write_text(recipe_yaml(plan, "dinoseg plan ..."), encoding="utf-8")
+    assert load_config([f"config={file}"]) == plan.config
+
+
 def test_each_choice_has_its_reason_and_what_was_given_its_source() -> None:
     text = recipe_yaml(_plan([*ARGUMENTS, "minutes=9"]), "dinoseg plan datasets.root=data/x minutes=9")
     lines = text.splitlines()

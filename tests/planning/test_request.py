@@ -31,6 +31,22 @@ def test_a_wrong_key_is_told_as_by_train() -> None:
         PlanRequest.of(["decoder_head.typ=linear"])
 
 
+def test_other_spellings_are_given_where_a_settled_config_has_them() -> None:
+    request = PlanRequest.of(["lora.enabled=true", "lora.r=32", "datasets.classes=camvid"])
+    assert dict(request.given) == {
+        "model.mode": "lora.enabled=true",
+        "lora.rank": "lora.r=32",
+        "datasets.classes": "datasets.classes=camvid",
+        "datasets.ignore": "datasets.classes=camvid",
+    }
+
+
+def test_evaluations_after_a_tenth_of_steps_that_are_not_known_are_as_if_not_given() -> None:
+    assert not PlanRequest.of(["minutes=5", "eval.eval_interval=0"]).holds("eval.eval_interval")
+    assert PlanRequest.of(["minutes=5", "eval.eval_interval=9"]).holds("eval.eval_interval")
+    assert PlanRequest.of(["eval.eval_interval=0"]).holds("eval.eval_interval")
+
+
 def test_given_keys_win_over_what_is_decided(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("bs: 7\ndatasets:\n  classes: {0: a, 1: b}\n")

@@ -23,9 +23,10 @@ def ended(*settings: str, **changes: Any) -> Ended:
     """A run in which nothing is odd but what is given."""
     config = load_config(["scheduler.total_iter=5000", *settings])
     steps = config.scheduler.total_iter
-    return replace(
-        Ended(config, NAMES, GOOD, (5000, 3000, 2000), FALLEN, (40.0, 42.0, 41.0), steps, 50.0, (600, 600)), **changes
-    )
+    pixels, scores = (5000, 3000, 2000), (40.0, 42.0, 41.0)
+    usual = Ended(config, NAMES, GOOD, pixels, FALLEN, scores, steps, 50.0, (600, 600), pixels)
+    changes.setdefault("val_pixels", tuple(changes.get("matrix", GOOD).sum(axis=1).tolist()))
+    return replace(usual, **changes)
 
 
 ALL_BACKGROUND = np.array([[930, 0, 0], [40, 0, 0], [30, 0, 0]])
@@ -49,12 +50,16 @@ MOSTLY_BACKGROUND = (9300, 400, 300)
             ["20 steps, which show each training image 0.4 times", "loss still fell", "raise scheduler.total_iter"],
         ),
         (
-            ended("scheduler.total_iter=40000", "train.early_stopping=2", steps=200, epochs=1.0),
+            ended("scheduler.total_iter=40000", "train.early_stopping=2", steps=200, epochs=1.0, stopped_early=True),
             ["200 steps, which show each training image 1.0 times", "train.early_stopping=2 ended it before its 40000"],
         ),
         (
             ended("scheduler.total_iter=40000", steps=200, epochs=1.0),
             ["200 steps, which show each training image 1.0 times", "it ended before its 40000: give it more time"],
+        ),
+        (
+            ended("scheduler.total_iter=400", "train.early_stopping=9", steps=200, epochs=1.0, budget=5.0),
+            ["200 steps, which show each training image 1.0 times", "; give it more than minutes=5"],
         ),
         (
             ended(matrix=NO_BACKGROUND, train_pixels=MOSTLY_BACKGROUND),
@@ -72,6 +77,19 @@ MOSTLY_BACKGROUND = (9300, 400, 300)
         (
             ended("transforms.train.max_class_share=1", matrix=ALL_BACKGROUND, train_pixels=MOSTLY_BACKGROUND),
             ["nearly all is predicted as back (100.0 %)", "class_weights=auto or train.diceloss_weight=1"],
+        ),
+        (
+            # One pixel in two thousand, and a head whose Dice loss does not weigh every pixel the same.
+            ended(
+                "decoder_head.type=dense",
+                "transforms.train.max_class_share=1",
+                matrix=np.array([[9995, 0, 0], [4, 0, 0], [1, 0, 0]]),
+                train_pixels=(9995, 4, 1),
+            ),
+            [
+                "nearly all is predicted as back (100.0 %): 100.0 % of the pixels trained on are of it; "
+                "give train.class_weights=auto or transforms.train.foreground_share=0.5"
+            ],
         ),
         (
             ended(matrix=GOOD[[1, 0, 2]], train_pixels=(3000, 5000, 2000)),
@@ -96,6 +114,18 @@ def test_the_cause_that_the_run_shows_comes_first(run: Ended, words: list[str]) 
     first = likely_causes(run)[0].text
     for part in words:
         assert part in first
+
+
+def test_advice_does_not_contradict_what_was_chosen() -> None:
+    def said(run: Ended) -> str:
+        return " ".join(cause.text for cause in likely_causes(run))
+
+    # Features of whole images were computed before: a small crop hides nothing.
+    assert "a crop of" not in said(ended("transforms.train.crop_size=64", "train.cache_features=true"))
+    # A rate above the usual one that changed nothing is not called too low.
+    assert "too low" not in said(ended("optimizer.lr=5e-3", losses=(1.1, 1.1)))
+    # Four images that happened to be validated are another mix, and all of the split are not.
+    assert "masks differ" not in said(ended(matrix=ALL_BACKGROUND, val_pixels=(5000, 3000, 2000)))
 
 
 def test_one_bad_step_in_the_end_is_no_sign_of_a_rate_too_high() -> None:
