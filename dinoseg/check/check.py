@@ -185,7 +185,7 @@ def _judge(
     findings += [*white.findings, *dropped_channel_findings(scans), *measured.findings]
     findings += mask_kind_findings(scans, kind, declared, datasets.ignore)
     counts = label_counts(scans, kind)
-    blurred = undeclared_id_findings(counts) if datasets.classes is None else []
+    blurred = undeclared_id_findings(counts, datasets.ignore) if datasets.classes is None else []
     findings += blurred
     fit = not any(finding.severity == "error" for finding in blurred)
     space = _label_space(datasets, num_classes, counts, findings) if fit else None

@@ -16,6 +16,8 @@ from dinoseg.system.messages import plural
 
 # More ids than this with nothing declared is more often a photograph or blurred edges than a label map.
 MANY_IDS = 64
+# Of label ids that count from 0 or 1, more than one in so many is in use.
+_FEW_OF = 8
 # A stray colour that covers less than this share of all pixels is more likely an edge than a forgotten class.
 EDGE_SHARE = 0.002
 # With more ids than this outside the label space, one finding sums them up.
@@ -65,8 +67,12 @@ def mask_kind_findings(splits: Sequence[SplitScan], kind: Kind, declared: bool, 
     return [file_finding("error", "mask_kind", message, advice, files)]
 
 
-def undeclared_id_findings(counts: Counter[int]) -> list[Finding]:
-    """Nothing is declared and the values do not look like label ids."""
+def undeclared_id_findings(counts: Counter[int], ignore: Any = None) -> list[Finding]:
+    """No classes are declared and the values do not look like label ids.
+
+    Args:
+        ignore: ``datasets.ignore``; left out, 255 is ignored, which such values may mean as a class.
+    """
     if len(counts) <= 2:
         return []
     everything = sum(counts.values())
@@ -89,6 +95,20 @@ def undeclared_id_findings(counts: Counter[int]) -> list[Finding]:
             "if these are no label maps (photographs, depth, blurred edges), fix the masks; else name datasets.classes"
         )
         return [Finding("warning", "many_ids", message, advice, count=len(counts))]
+    others, share = sorted(counts.keys() - {255}), counts[255] / everything
+    greys = others[-1] > MANY_IDS and len(others) * _FEW_OF < others[-1]
+    if ignore is None and counts[255] and (greys or share > 0.5):
+        why = "the others are greys that are far apart" if greys else "that is most of them"
+        named = ", ".join(f"{label_id}: name" for label_id in [*others[:6], 255])
+        return [
+            Finding(
+                "warning",
+                "ignored_255",
+                f"label id 255 is ignored where nothing is declared, and {100 * share:.1f} % of the pixels have it: "
+                f"{why}, so it may be a class",
+                f'if it is, "datasets.classes={{{named}}}" "datasets.ignore=[]"; if not, datasets.ignore=[255]',
+            )
+        ]
     return []
 
 

@@ -223,7 +223,7 @@ def _check_agreement(config: Config) -> None:
     if config.train.cache_features and config.model.mode != "freeze":
         raise ValueError(
             f"train.cache_features=true with model.mode={config.model.mode}: features of a backbone that is trained "
-            "change with every step; leave train.cache_features out"
+            "change with every step; give train.cache_features=false"
             + (", or set model.mode=freeze" if config.decoder_head.type != "eomt" else "")
         )
     if config.train.celoss_weight == config.train.diceloss_weight == 0:

@@ -18,9 +18,9 @@ from dinoseg.planning.plan import Plan, Times
 from dinoseg.planning.request import PlanRequest
 from dinoseg.planning.rule import Facts, Way
 from dinoseg.planning.rules import decide
-from dinoseg.planning.ways import FEWEST_STEPS, MOST_FEATURES, MOST_STEPS, USUAL_STEPS, least_steps
+from dinoseg.planning.ways import MOST_FEATURES, MOST_STEPS, USUAL_STEPS, least_steps
 from dinoseg.system.messages import duration_in_words
-from dinoseg.training.budget import CLOSING_SECONDS, MARGIN, Budget, evaluation_interval
+from dinoseg.training.budget import CLOSING_SECONDS, FEWEST_STEPS, MARGIN, Budget, evaluation_interval
 
 # Evaluations of the validation split, and the shares of the budget that all of them and one of them may take.
 _EVALUATIONS = 3

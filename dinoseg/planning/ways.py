@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from dinoseg.planning.fingerprint import Fingerprint
 from dinoseg.planning.rule import Way
+from dinoseg.training.budget import FEWEST_STEPS
 
 # Shares of the budget that the pass over the images may take while a smaller scale is to be had, by head. Dense: 13 and
 # 17 % in the recipes' best runs, 25 % at CamVid's 56.7, while 50 % left 49.7, what the linear head has. Linear: 55 % of
@@ -25,8 +26,6 @@ LONG_STEPS = 800
 # Steps that are planned without a budget, and the most with one: no longer training was measured.
 USUAL_STEPS = {"dense": 2100, "linear": 600, "m2f": 1250, "pmt": 1250, "eomt": 1250}
 MOST_STEPS = {"dense": 10_000, "linear": 3400, "m2f": 40_000, "pmt": 40_000, "eomt": 40_000}
-# A training of fewer steps is none.
-FEWEST_STEPS = 20
 # The scales that are chosen from; below 1 none was measured.
 SCALES = (2.0, 1.5, 1.0, 0.75, 0.5)
 # Half of a class beyond a patch lies in structures that are thinner than so many patches.

@@ -17,6 +17,8 @@ from dinoseg.training.pace import Estimate, evaluations_left
 # Of what is left for steps, that is not planned. Small: to end so far before the schedule does costs next to nothing,
 # as the usual one has less than 1 % of its largest learning rate over its last 5 % of steps.
 MARGIN = 0.04
+# Fewer are no training.
+FEWEST_STEPS = 20
 # To write the last checkpoint and to say goodbye.
 CLOSING_SECONDS = 2.0
 

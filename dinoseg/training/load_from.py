@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from dinoseg.backbone import Backbone, backbone_hash
-from dinoseg.config import Config
+from dinoseg.backbone.lora import is_adapter
+from dinoseg.config import Config, LoraConfig, settled_lora
 from dinoseg.config.defaults import trains_bands
 from dinoseg.labels import LabelSpace
 from dinoseg.models.dinov3_state import load_dinov3_state
@@ -17,7 +18,7 @@ from dinoseg.models.mask2former_head import Mask2FormerHead
 from dinoseg.models.pmt_head import PmtHead
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.checkpoint import MODEL_FILE, Checkpoint
-from dinoseg.run_folder.checkpoint_manifest import REMEDY
+from dinoseg.run_folder.checkpoint_manifest import CONTENTS_FILE, REMEDY
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.system.messages import list_names
 from dinoseg.system.state_dicts import named_tensors, read_state, refuse_not_finite, show_name
@@ -112,6 +113,8 @@ def _likely_run(folder: Path) -> str:
     within = sorted(entry.name for entry in folder.iterdir() if RunFolder(entry).config.is_file())
     if within:
         return f"give one of the runs in it: {list_names(within)}"
+    if (folder / CONTENTS_FILE).is_file():
+        return "it is a checkpoint without its run: give the run folder that it is of"
     if (folder / MODEL_FILE).is_file():
         return f"for the state dict in it give load_from={folder / MODEL_FILE}"
     return "give a run folder (the output_dir of a training), or a file with a state dict"
@@ -135,6 +138,8 @@ def _load_backbone(segmenter: Segmenter, state: Mapping[str, Tensor], config: Co
     same = (backbone.mode, backbone.trains_bands) == (mode, trains_bands(config)) and all(
         name in state and state[name].shape == value.shape for name, value in trained.items()
     )
+    if mode == "lora":
+        same = same and _same_adapters(backbone, state, settled_lora(config.lora))
     # Adapters, and a patch embedding, mean something beside the weights they were trained with only.
     if same and mode != "full":
         same = backbone_hash(backbone.frozen_state()) == frozen_sha256
@@ -146,6 +151,14 @@ def _load_backbone(segmenter: Segmenter, state: Mapping[str, Tensor], config: Co
         )
     segmenter.load_state_dict({name: state[name] for name in trained}, strict=False)
     return f"{len(trained)} trained tensors of the backbone loaded too"
+
+
+def _same_adapters(backbone: Backbone, state: Mapping[str, Tensor], lora: LoraConfig) -> bool:
+    """Whether adapters of a state stand at the same layers, and count as much as they did there."""
+    ours = {f"backbone.{name}" for name, _ in backbone.named_parameters() if is_adapter(name)}
+    theirs = {name for name in state if name.startswith("backbone.") and is_adapter(name)}
+    settings = [(options.alpha, options.use_rslora, options.bias) for options in (backbone.lora, lora)]
+    return ours == theirs and settings[0] == settings[1]
 
 
 def _load_file(segmenter: Segmenter, source: Path, names: tuple[str, ...]) -> str:

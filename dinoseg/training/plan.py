@@ -18,6 +18,7 @@ from dinoseg.console.label_table import class_table
 from dinoseg.data.tiles import count_in_words
 from dinoseg.data.transforms import as_size
 from dinoseg.system.messages import duration_in_words
+from dinoseg.system.processes import process_count
 from dinoseg.training.feature_cache import fits_evaluation
 from dinoseg.training.loop import Trainer
 from dinoseg.training.pace import Estimate, evaluations_left
@@ -44,7 +45,7 @@ def describe_plan(trainer: Trainer, report: CheckReport, estimate: Estimate) -> 
         f"features     {trainer.features_in_words}",
         f"device       {trainer.accelerator.device}, {config.model_dtype.lower()}",
         f"time         about {duration_in_words(estimate.seconds)}, measured again after the first steps",
-        *_too_long(config, estimate),
+        *_too_long(config, estimate, trainer.progress.step > 0),
         f"run folder   {trainer.run_folder.path}",
         *_bands_in_words(config),
         *_without_effect(config),
@@ -53,11 +54,15 @@ def describe_plan(trainer: Trainer, report: CheckReport, estimate: Estimate) -> 
     return Group(class_table(trainer.label_space, report.class_pixels("train")), trained, Text("\n".join(lines)))
 
 
-def _too_long(config: Config, estimate: Estimate) -> list[str]:
-    """Advice to who has taken the default, which is of trainings on GPUs."""
-    if config.scheduler.total_iter != SchedulerConfig().total_iter or estimate.seconds < _LONG_SECONDS:
+def _too_long(config: Config, estimate: Estimate, goes_on: bool) -> list[str]:
+    """Advice to who has taken the default, which is of trainings on GPUs; a run that goes on keeps its length."""
+    usual = config.scheduler.total_iter == SchedulerConfig().total_iter
+    if goes_on or not usual or estimate.seconds < _LONG_SECONDS:
         return []
-    return ["             minutes=20 plans a training that is done by then; scheduler.total_iter=2000 is fewer steps"]
+    advice = ["scheduler.total_iter=2000 is fewer steps"]
+    if process_count() == 1 and config.datasets.folds is None:
+        advice.insert(0, "minutes=20 plans a training that is done by then")
+    return [f"             {'; '.join(advice)}"]
 
 
 def _bands_in_words(config: Config) -> list[str]:

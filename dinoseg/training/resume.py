@@ -191,17 +191,24 @@ def _refuse_changed_inputs(trainer: Trainer, checkpoint: Checkpoint) -> None:
             )
 
 
-def _protect_best(trainer: Trainer) -> str:
-    """Sets the figure to beat to that of ``best``, which may be of a later step than the checkpoint gone on from."""
-    progress, folder = trainer.progress, trainer.run_folder.checkpoint("best")
+def best_progress(run: RunFolder) -> Progress | None:
+    """Where the training stood at ``best``; None where that is missing or damaged."""
     try:
-        found = Checkpoint.open(folder)
+        found = Checkpoint.open(run.checkpoint("best"))
         # Its progress speaks of whole weights only.
         _ = found.weights_sha256
-        best = read_resume_progress(found)
+        return read_resume_progress(found)
     except ValueError:
+        return None
+
+
+def _protect_best(trainer: Trainer) -> str:
+    """Sets the figure to beat to that of ``best``, which may be of a later step than the checkpoint gone on from."""
+    progress, best = trainer.progress, best_progress(trainer.run_folder)
+    if best is None:
         known = progress.best_metric
         progress.set_best(None, 0)
+        folder = trainer.run_folder.checkpoint("best")
         return "" if known is None else f"{folder}: missing or damaged; the next evaluation writes it anew"
     if progress.best_metric is None or (best.best_metric is not None and best.best_metric > progress.best_metric):
         progress.set_best(best.best_metric, best.best_step)

@@ -18,11 +18,12 @@ from dinoseg.inference.decision import asked_of_calibration
 from dinoseg.labels import LabelSpace
 from dinoseg.losses.criterion import build_criterion
 from dinoseg.models.segmenter import build_segmenter
+from dinoseg.run_folder.checkpoint import Checkpoint
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.trained_with import describe_training
-from dinoseg.system.messages import duration_in_words
+from dinoseg.system.messages import duration_in_words, plural
 from dinoseg.system.processes import process_count
-from dinoseg.training.budget import evaluation_interval
+from dinoseg.training.budget import FEWEST_STEPS, evaluation_interval
 from dinoseg.training.feature_cache import settle_feature_cache
 from dinoseg.training.loop import Trainer
 from dinoseg.training.optim import build_schedule, scaled_options
@@ -41,9 +42,17 @@ def settled_by_data(config: Config, report: CheckReport) -> Config:
 
 
 def build_trainer(
-    config: Config, run: RunFolder, label_space: LabelSpace, report: CheckReport, accelerator: Accelerator
+    config: Config,
+    run: RunFolder,
+    label_space: LabelSpace,
+    report: CheckReport,
+    accelerator: Accelerator,
+    checkpoint: Checkpoint | None = None,
 ) -> Trainer:
     """Data, model, loss, window and measures of a training, ready for its first step.
+
+    Args:
+        checkpoint: that the training goes on from; a backbone that it holds takes the place of ``model.weights``.
 
     Raises:
         ValueError: an option does not fit, or the backbone's weights are not to be had.
@@ -55,20 +64,25 @@ def build_trainer(
     criterion = build_criterion(config, label_space, report.class_pixels("train"), report.most_classes)
     torch.manual_seed(config.seed)
     segmenter = build_segmenter(config, label_space.num_classes)
+    backbone_sha256 = backbone_hash(segmenter.backbone.frozen_state())
+    holds_another = False
+    if checkpoint is not None and checkpoint.holds_backbone and config.model.mode != "full":
+        # Before features are looked up by its hash.
+        checkpoint.load_into(segmenter)
+        given, backbone_sha256 = backbone_sha256, backbone_hash(segmenter.backbone.frozen_state())
+        holds_another = given != backbone_sha256
     train_pairs, val_pairs = report.pairs["train"], report.pairs["val"]
     form = PictureForm.of(config.datasets)
     metadata = {
         "format": "dinoseg 1",
         "backbone": config.model.dino_hub,
-        "backbone_sha256": backbone_hash(segmenter.backbone.frozen_state()),
-        "backbone_saved": "true" if _saves_backbone(config) else "false",
+        "backbone_sha256": backbone_sha256,
+        "backbone_saved": "true" if _saves_backbone(config) or holds_another else "false",
         **describe_inputs(train_pairs, val_pairs, config.bs * process_count()),
     }
     train_data = SegmentationDataset(train_pairs, label_space, train_transform, config.seed, form)
     val_data = EvaluationDataset(val_pairs, label_space, build_eval_transform(config.transforms), form)
-    config, features, words = settle_feature_cache(
-        config, segmenter.backbone, metadata["backbone_sha256"], train_data, val_data
-    )
+    config, features, words = settle_feature_cache(config, segmenter.backbone, backbone_sha256, train_data, val_data)
     # Test-time augmentation follows what was settled.
     settings = evaluation_settings(config, label_space)
     metadata |= describe_training(config, label_space)
@@ -100,11 +114,15 @@ def settle_steps(trainer: Trainer) -> str:
         return ""
     measured = trainer.budget.step_seconds
     budget = trainer.budget = replace(trainer.budget, step_seconds=_rehearsed_step(trainer, trainer.budget.left()))
-    before = trainer.config.scheduler.total_iter
-    steps = max(1, budget.room())
+    before, steps = trainer.config.scheduler.total_iter, budget.room()
+    if steps < FEWEST_STEPS <= before:
+        return (
+            f"warning: features took so long that there is room for {plural(steps, 'step')} of {before}: the schedule "
+            "stays, and the budget ends it; --resume goes on to its end, or start anew: the features are kept"
+        )
     changes: dict[str, Any] = {"scheduler.total_iter": steps}
-    if not budget.keeps_options:
-        options = trainer.config.scheduler.constructor_kwargs
+    options = trainer.config.scheduler.constructor_kwargs
+    if not budget.keeps_options or options.get("warmup_iters", 0) >= steps:
         changes["scheduler.constructor_kwargs"] = scaled_options(options, before, steps)
     if budget.interval is None:
         changes["eval.eval_interval"] = evaluation_interval(steps, budget.evaluations)

@@ -140,7 +140,7 @@ def _write_run(opened: OpenedRun, segmenter: Segmenter, target: RunFolder, publi
         **kept,
         "backbone": opened.config.model.dino_hub,
         "backbone_saved": "true",
-        "backbone_sha256": backbone_hash(segmenter.backbone.state_dict()),
+        "backbone_sha256": backbone_hash(segmenter.backbone.frozen_state()),
         **describe_training(config, opened.label_space),
     }
     write_checkpoint(target.checkpoint("best"), model_state(segmenter, whole=True), metadata, None, {})

@@ -133,7 +133,7 @@ def _trained_model(opened: OpenedRun, checkpoint: Checkpoint) -> _Model:
 def _whole_model(opened: OpenedRun) -> _Model:
     """As ``export`` writes it."""
     segmenter = opened.load_merged()
-    digest = backbone_hash(segmenter.backbone.state_dict())
+    digest = backbone_hash(segmenter.backbone.frozen_state())
     backbone = BackboneRecord(name=opened.config.model.dino_hub, sha256=digest, weights="included")
     return _Model(model_state(segmenter, whole=True), backbone, without_local(config_of_export(opened.config)))
 

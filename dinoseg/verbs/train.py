@@ -37,7 +37,7 @@ from dinoseg.training.loop import Trainer
 from dinoseg.training.pace import Estimate
 from dinoseg.training.plan import describe_plan, estimate_time
 from dinoseg.training.progress import Progress
-from dinoseg.training.resume import restore, resume_point
+from dinoseg.training.resume import best_progress, restore, resume_point
 from dinoseg.training.setup import build_trainer, settle_steps, settled_by_data
 from dinoseg.training.verdict import verdict
 from dinoseg.verbs.fit_data import OwnData, checked_data
@@ -132,7 +132,7 @@ def _train_in(run: RunFolder, config: Config, console: Console, accelerator: Acc
             config = settled_by_data(config, report)
         if checkpoint is not None and run.read_labels() != label_space:
             raise ValueError(f"{run.path}: the masks now give other labels than labels.json; resume on the same data")
-        trainer = build_trainer(config, run, label_space, report, accelerator)
+        trainer = build_trainer(config, run, label_space, report, accelerator, checkpoint)
         remark = _starting_point(trainer, checkpoint)
     trainer.budget = None if start.planned is None else start.planned.budget
     estimate = estimate_time(trainer) if trainer.budget is None else trainer.budget.estimate(config)
@@ -308,5 +308,6 @@ def _last_words(run: RunFolder, config: Config, progress: Progress) -> str:
 
 def _next_words(run: RunFolder, progress: Progress) -> str:
     # Where no evaluation had a figure, as of masks in which all is ignored, there is no best checkpoint.
-    which = f"{run.path}" if progress.best_metric is not None else f"{run.path} --checkpoint last"
+    has_best = progress.best_metric is not None and best_progress(run) is not None
+    which = f"{run.path}" if has_best else f"{run.path} --checkpoint last"
     return f"next: dinoseg eval {which}\n      dinoseg predict {which} IMAGES --out predictions/"

@@ -65,6 +65,20 @@ def test_a_few_label_ids_and_void_are_no_blurred_edges(root: Path) -> None:
     assert report.ok and report.label_space is not None and report.label_space.num_classes == 8
 
 
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [([0, 128, 255], "33.3 % of the pixels have it: the others are greys"), ([0, 1, 255, 255, 255], "that is most")],
+)
+def test_255_that_may_be_a_class_is_not_ignored_without_a_word(values: list[int], why: str, root: Path) -> None:
+    rewrite_masks(root, lambda _: np.array([values], dtype=np.uint8))
+    finding = only(run(root), "ignored_255")
+    assert finding.severity == "warning" and why in finding.message
+    named = ", ".join(f"{label_id}: name" for label_id in sorted(set(values)))
+    assert f'"datasets.classes={{{named}}}" "datasets.ignore=[]"' in finding.advice
+    # Who says so is not asked.
+    assert "ignored_255" not in [finding.code for finding in run(root, ignore=[255]).findings]
+
+
 def test_many_undeclared_ids_are_doubted(root: Path) -> None:
     rewrite_masks(root, lambda _: np.arange(100, dtype=np.uint8).reshape(10, 10))
     finding = only(run(root), "many_ids")

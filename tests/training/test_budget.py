@@ -124,6 +124,26 @@ def test_what_was_typed_is_not_settled(tmp_path: Path, monkeypatch: pytest.Monke
     assert config.scheduler.constructor_kwargs == {"warmup_iters": 4}
 
 
+def test_features_that_take_the_budget_leave_a_schedule_to_go_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 2})
+    monkeypatch.setattr(Budget, "room", lambda self, before=0.0: 3)
+    monkeypatch.setattr(Budget, "has_ended", lambda self, steps, seconds: steps == 2)
+    run, said = _train(data, tmp_path / "run", _budget(600.0, settles_steps=True), "scheduler.total_iter=30")
+    assert "warning: features took so long that there is room for 3 steps of 30: the schedule stays" in said
+    assert "the budget of 10 min ends after step 2 of 30" in said and "--resume" in said
+    assert run.read_config().scheduler.total_iter == 30
+
+
+def test_a_typed_warm_up_that_does_not_fit_is_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_tiny_dataset(tmp_path / "data", {"train": 4, "val": 2})
+    monkeypatch.setattr(Budget, "room", lambda self, before=0.0: 4)
+    budget = _budget(600.0, settles_steps=True, keeps_options=True)
+    run, _ = _train(data, tmp_path / "run", budget, "scheduler.constructor_kwargs={warmup_iters: 6}")
+    assert run.read_config().scheduler.constructor_kwargs == {"warmup_iters": 3}
+
+
 def test_an_evaluation_that_takes_longer_than_measured_is_known_from_then_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,6 +175,15 @@ def test_a_trained_backbone_that_stays_behind_is_said(tmp_path: Path) -> None:
         assert all(torch.equal(value, before[name]) for name, value in target.backbone.state_dict().items())
 
 
+@pytest.mark.parametrize("other", ["lora.alpha=64", "lora.use_rslora=true", "lora.layers=[0]", "lora.bias=all"])
+def test_adapters_that_would_count_otherwise_stay_behind(other: str, tmp_path: Path) -> None:
+    space, lora = _space("back", "artery"), "model.mode=lora"
+    torch.manual_seed(0)
+    run = _own_run(_segmenter(2, lora), space, tmp_path / "run", lora)
+    torch.manual_seed(0)
+    assert "STAYS BEHIND" in load_from(_segmenter(2, lora, other), run, space)
+
+
 def test_state_dicts_of_dinov3_load_by_position(tmp_path: Path) -> None:
     source = _segmenter(3, *SMALL_M2F)
     assert isinstance(source.head, Mask2FormerHead)
@@ -287,6 +297,7 @@ def _spoil_weights(run: Path) -> None:
         ("runs/first/checkpoints/best", None, "it lies in a run: give load_from=RUNS/first"),
         ("runs/first/eval", None, "it lies in a run: give load_from=RUNS/first"),
         ("runs/second", None, "a run without checkpoints/best, which its first evaluation writes; give a run that got"),
+        ("lone", None, "it is a checkpoint without its run: give the run folder that it is of"),
         ("runs/first", _spoil_labels, "labels.json is missing; copy the whole run folder"),
         ("runs/first", _spoil_weights, "RUNS/first/checkpoints/best/model.safetensors: damaged"),
     ],
@@ -297,6 +308,7 @@ def test_a_folder_that_is_no_run_is_named_with_its_key(
     space, runs = _space("back", "artery"), tmp_path / "runs"
     run = _own_run(_segmenter(2), space, runs / "first")
     save_config(load_config([]), runs / "second" / "config.yaml")
+    shutil.copytree(run / "checkpoints" / "best", tmp_path / "lone")
     for folder in (tmp_path / "void", run / "eval"):
         folder.mkdir()
     if spoil is not None:

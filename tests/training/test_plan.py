@@ -99,6 +99,10 @@ def test_a_batch_norm_with_one_value_names_the_keys_to_raise(more: list[str], tm
 
 def test_who_takes_the_default_on_a_slow_machine_is_told_of_shorter_trainings() -> None:
     slow, default = Estimate(step_seconds=6.0, steps=40_000), load_config(["datasets.root=x"])
-    assert "minutes=20 plans a training that is done by then" in "".join(plan._too_long(default, slow))
-    assert plan._too_long(default, Estimate(step_seconds=0.1, steps=40_000)) == []
-    assert plan._too_long(with_changes(default, {"scheduler.total_iter": 50_000}), slow) == []
+    assert "minutes=20 plans a training that is done by then" in "".join(plan._too_long(default, slow, False))
+    assert plan._too_long(default, Estimate(step_seconds=0.1, steps=40_000), False) == []
+    assert plan._too_long(with_changes(default, {"scheduler.total_iter": 50_000}), slow, False) == []
+    # What --resume and folds would refuse is not advised.
+    assert plan._too_long(default, slow, True) == []
+    folds = with_changes(default, {"datasets.folds": 5})
+    assert plan._too_long(folds, slow, False) == ["             scheduler.total_iter=2000 is fewer steps"]

@@ -270,6 +270,33 @@ def test_another_backbone_is_refused(base: Path, tmp_path: Path) -> None:
     _train([*settings, f"model.weights={tmp_path / 'moved.safetensors'}"], "last")
 
 
+def test_a_run_that_holds_its_backbone_goes_on_with_it_whatever_weights_are_given(base: Path, tmp_path: Path) -> None:
+    files = [tmp_path / f"weights-{seed}.safetensors" for seed in (0, 1)]
+    for seed, file in enumerate(files):
+        torch.manual_seed(seed)
+        save_file(build_backbone("tiny_vit8", weights="none").model.state_dict(), file)
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    more = [f"model.weights={files[0]}", "model.save_backbone=true", "train.cache_features=true"]
+    more += [f"train.cache_folder={tmp_path / 'cache'}", "scheduler.total_iter=3", "eval.mode=whole"]
+    for folder in (run, whole):
+        _train(_settings(base, folder, "linear", *more))
+    _lose_last(run)
+    lines = [f"config={run / 'config.yaml'}", f"model.weights={files[1]}", "model.save_backbone=false"]
+    _train(lines, "previous")
+    ours, theirs = (Checkpoint(folder / "checkpoints" / "last") for folder in (run, whole))
+    assert ours.metadata["backbone_sha256"] == theirs.metadata["backbone_sha256"] and ours.holds_backbone
+    first, second = ours.weights(), theirs.weights()
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_finished_run_without_best_names_the_checkpoint_that_is_there(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(stopped / "checkpoints" / "best")
+    assert run_cli(["train", stopped, "--resume"], monkeypatch) == 0
+    assert f"next: dinoseg eval {stopped} --checkpoint last" in capsys.readouterr().out
+
+
 def _lose_last(run: Path) -> None:
     """Makes a finished run one whose last checkpoint is lost."""
     shutil.rmtree(run / "checkpoints" / "last")

@@ -74,6 +74,9 @@ def test_training_and_predicting_again_give_the_same(finished: tuple[Path, Path]
         assert run_cli(["export", run, tmp_path / "export"], patch) == 0
     maps = [labels(folder, image) for folder in (run, run, again, tmp_path / "export")]
     assert all(np.array_equal(maps[0], other) for other in maps[1:])
+    # An export's patch embedding is taken along as the run's is.
+    on = train(data, tmp_path / "on", BANDS, f"load_from={tmp_path / 'export'}", "scheduler.total_iter=0")
+    assert "1 trained tensors of the backbone loaded too" in (on / "train.log").read_text(encoding="utf-8")
 
 
 def test_a_resumed_training_is_the_same_bit_for_bit(
