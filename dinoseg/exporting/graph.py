@@ -13,7 +13,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dinoseg.models.segmenter import Segmenter
-from dinoseg.onnx.description import IMAGES, KEY, LABELS, LOGITS, ContentsRecord, DataRecord, OnnxDescription
+from dinoseg.onnx.description import (
+    IMAGES,
+    KEY,
+    LABELS,
+    LOGITS,
+    ContentsRecord,
+    DataRecord,
+    OnnxDescription,
+    description_sha256,
+)
 from dinoseg.onnx.model_file import ModelFile
 from dinoseg.system.files import file_sha256
 
@@ -87,7 +96,7 @@ def write_onnx(segmenter: Segmenter, description: OnnxDescription, file: Path) -
     beside = _bytes_of(segmenter) > _LARGEST_FILE
     written.save(str(file), external_data=beside)
     # Known once it is written, and written into it by doing so again.
-    described = description.model_copy(update={"contents": _contents_of(file)})
+    described = description.model_copy(update={"contents": _contents_of(file, description)})
     written.model.metadata_props[KEY] = described.model_dump_json()
     written.save(str(file), external_data=beside)
 
@@ -124,10 +133,11 @@ def _name_batch(model: Any) -> None:
         value.shape = Shape(["batch", *value.shape[1:]])
 
 
-def _contents_of(file: Path) -> ContentsRecord:
+def _contents_of(file: Path, description: OnnxDescription) -> ContentsRecord:
     data = data_file(file)
     beside = DataRecord(name=data.name, sha256=file_sha256(data)) if data.exists() else None
-    return ContentsRecord(sha256=ModelFile.read(file).sha256, data=beside)
+    said = description_sha256(description.model_dump_json())
+    return ContentsRecord(sha256=ModelFile.read(file).sha256, data=beside, description_sha256=said)
 
 
 def data_file(file: Path) -> Path:

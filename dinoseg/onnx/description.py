@@ -1,5 +1,7 @@
 """What an ONNX file says of itself, beside its graph: all that prediction needs."""
 
+import hashlib
+import json
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
@@ -100,10 +102,12 @@ class ContentsRecord(Record):
     Attributes:
         sha256: of the file, less its metadata.
         data: None where all weights lie in the file.
+        description_sha256: of the description, see ``description_sha256``; None in files of earlier versions.
     """
 
     sha256: Sha256
     data: DataRecord | None
+    description_sha256: Sha256 | None = None
 
 
 class OnnxDescription(Record):
@@ -160,3 +164,13 @@ class OnnxDescription(Record):
                 f"{FORMAT}: {_REMEDY} with it"
             )
         return check_document(document, OnnxDescription, source, _REMEDY)
+
+
+def description_sha256(text: str) -> str:
+    """Of all that a description says but its ``contents``, however tools lay out its JSON.
+
+    Args:
+        text: that parses.
+    """
+    said = {key: value for key, value in parse_json(text.encode()).items() if key != "contents"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -13,7 +13,7 @@ from PIL import Image
 from dinoseg.data.bands import BandPicture, Picture, shown_picture
 from dinoseg.data.picture_form import PictureForm
 from dinoseg.labels import LabelSpace
-from dinoseg.onnx.description import IMAGES, KEY, LABELS, LOGITS, OnnxDescription
+from dinoseg.onnx.description import IMAGES, KEY, LABELS, LOGITS, OnnxDescription, description_sha256
 from dinoseg.onnx.model_file import ModelFile
 from dinoseg.onnx.windows import Windows
 from dinoseg.system.files import file_sha256
@@ -58,7 +58,8 @@ class OnnxSegmenter:
 
     Raises:
         ValueError: onnxruntime is not installed, or has no such provider; no ONNX file, none of ours, or one that says
-            another thing of itself than its graph; the file of its weights is missing or another one.
+            another thing of itself than its graph, or than when it was written; the file of its weights is missing or
+            another one.
 
     Warns where its graph or weights are not those that were proved.
     """
@@ -189,10 +190,15 @@ def _refuse_unknown(asked: Sequence[Provider], available: Sequence[str]) -> None
 
 
 def _refuse_other_contents(file: Path, found: ModelFile, description: OnnxDescription) -> None:
-    """Raises ValueError where the weights beside a file are not its own; warns where the file itself was changed."""
+    """Raises ValueError where description or weights beside a file are not its own; warns where its graph was changed."""
     proved = description.contents
     if proved is None:
         raise ValueError(f"{file}: contents: null found, the hash of what was proved expected; export the run anew")
+    if proved.description_sha256 not in (None, description_sha256(found.metadata[KEY])):
+        raise ValueError(
+            f"{file}: its description (label ids, normalisation, windows) was changed after the export, which proved "
+            "another: export the run anew"
+        )
     if found.sha256 != proved.sha256:
         # Other tools make graphs smaller, or round weights, and write all of it anew.
         warnings.warn(

@@ -108,10 +108,13 @@ def test_a_description_that_is_not_of_its_graph_is_refused(
     run: tuple[Path, Path], exported: Path, tmp_path: Path
 ) -> None:
     def refused(section: str, change: dict[str, object], message: str) -> None:
+        def described_so(said: dict[str, Any]) -> None:
+            said[section].update(change)
+            # As in files of earlier versions.
+            del said["contents"]["description_sha256"]
+
         with pytest.raises(ValueError, match=message):
-            dinoseg.onnx.load(
-                _described_otherwise(exported, tmp_path / "changed.onnx", lambda said: said[section].update(change))
-            )
+            dinoseg.onnx.load(_described_otherwise(exported, tmp_path / "changed.onnx", described_so))
 
     refused("window", {"size": [40, 40]}, r"graph has images of \[3, 32, 32\], and its description says \[3, 40, 40\]")
     refused("window", {"stride": [20, 33]}, r"stride: \[20, 33\] found, no more than size \[32, 32\] expected")
@@ -120,6 +123,36 @@ def test_a_description_that_is_not_of_its_graph_is_refused(
     refused("picture", {"bands": [1, 2]}, "bands: 2 found, 3 expected")
     classes = json.loads((run[1] / "labels.json").read_text())["classes"]
     refused("labels", {"classes": classes[:2], "num_classes": 2}, r"logits of \[3, 32, 32\].*says \[2, 32, 32\]")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda said: said.update(temperature=2.0),
+        lambda said: said["window"].update(stride=[19, 19]),
+        lambda said: said["picture"].update(mean=[0.5, 0.5, 0.5]),
+        lambda said: said["labels"]["classes"][1].update(label_ids=[7]),
+    ],
+)
+def test_a_description_that_was_changed_is_refused(
+    exported: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    changed = _described_otherwise(exported, tmp_path / "changed.onnx", change)
+    with pytest.raises(ValueError, match=r"changed\.onnx: its description .* was changed after the export"):
+        dinoseg.onnx.load(changed)
+
+
+def test_a_description_may_be_written_in_another_order_and_by_an_earlier_version(
+    exported: Path, tmp_path: Path
+) -> None:
+    def reordered(said: dict[str, Any]) -> None:
+        said["window"] = said.pop("window")
+
+    def earlier(said: dict[str, Any]) -> None:
+        del said["contents"]["description_sha256"]
+
+    for change in (reordered, earlier):
+        assert dinoseg.onnx.load(_described_otherwise(exported, tmp_path / "same.onnx", change)).class_names
 
 
 @pytest.mark.parametrize("providers", ["CPUExecutionProvider", [("CPUExecutionProvider", {})]])
