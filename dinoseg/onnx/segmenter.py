@@ -57,9 +57,9 @@ class OnnxSegmenter:
         providers: one of onnxruntime's execution providers, or several in order of preference; the CPU when left out.
 
     Raises:
-        ValueError: onnxruntime is not installed, or has no such provider; no ONNX file, none of ours, or one that says
-            another thing of itself than its graph, or than when it was written; the file of its weights is missing or
-            another one.
+        ValueError: onnxruntime is not installed, has no such provider or cannot start it; no ONNX file, none of ours,
+            or one that says another thing of itself than its graph, or than when it was written; the file of its
+            weights is missing or another one.
 
     Warns where its graph or weights are not those that were proved.
     """
@@ -173,15 +173,21 @@ def _open(file: Path, providers: str | Sequence[Provider]) -> Any:
     asked = [providers] if isinstance(providers, str) else list(providers)
     _refuse_unknown(asked, onnxruntime.get_available_providers())
     try:
-        return onnxruntime.InferenceSession(str(file), providers=asked)
+        # Its fallback is the CPU, for whatever does not start or ends in the middle.
+        session = onnxruntime.InferenceSession(str(file), providers=asked, enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes, which share no base but this
         raise ValueError(f"{file}: onnxruntime cannot open it ({str(error).splitlines()[0]})") from None
+    _refuse_unstarted(asked, session.get_providers())
+    return session
+
+
+def _names(asked: Sequence[Provider]) -> list[str]:
+    return [provider if isinstance(provider, str) else provider[0] for provider in asked]
 
 
 def _refuse_unknown(asked: Sequence[Provider], available: Sequence[str]) -> None:
     """Raises ValueError for providers that onnxruntime would pass over, with no more than a warning, for the CPU."""
-    for provider in asked or [""]:
-        name = provider if isinstance(provider, str) else provider[0]
+    for name in _names(asked) or [""]:
         if name not in available:
             raise ValueError(
                 f"providers={name!r}: the onnxruntime that is installed has {', '.join(available)}; give one of them, "
@@ -189,8 +195,18 @@ def _refuse_unknown(asked: Sequence[Provider], available: Sequence[str]) -> None
             )
 
 
+def _refuse_unstarted(asked: Sequence[Provider], started: Sequence[str]) -> None:
+    """Raises ValueError for providers that are installed and cannot work, such as CUDA without its libraries."""
+    for name in _names(asked):
+        if name not in started:
+            raise ValueError(
+                f"providers={name!r}: onnxruntime has it, and cannot start it (it prints why): install the libraries "
+                f"or the driver that it needs, or give {CPU!r}"
+            )
+
+
 def _refuse_other_contents(file: Path, found: ModelFile, description: OnnxDescription) -> None:
-    """Raises ValueError where description or weights beside a file are not its own; warns where its graph was changed."""
+    """Raises ValueError where description or weights are not those of the export; warns where the graph is not."""
     proved = description.contents
     if proved is None:
         raise ValueError(f"{file}: contents: null found, the hash of what was proved expected; export the run anew")

@@ -12,6 +12,7 @@ from helpers.tiny import run_cli
 import dinoseg
 import dinoseg.onnx
 from dinoseg.exporting import graph
+from dinoseg.onnx.segmenter import CPU
 
 pytest.importorskip("onnxscript")
 onnx = pytest.importorskip("onnx")
@@ -166,3 +167,23 @@ def test_a_provider_that_is_not_there_is_refused_with_those_that_are(exported: P
         ValueError, match=r"providers='.*': the onnxruntime that is installed has .*CPUExecutionProvider"
     ):
         dinoseg.onnx.load(exported, providers=providers)
+
+
+def test_a_provider_that_cannot_be_started_is_not_replaced_by_the_cpu(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    # As of a build for CUDA on a machine without: it lists the provider, and opens sessions on the CPU.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", CPU])
+    opened, options = onnxruntime.InferenceSession, dict[str, Any]()
+
+    def on_the_cpu(file: str, providers: Any, **given: Any) -> Any:
+        options.update(given)
+        return opened(file, providers=[CPU])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", on_the_cpu)
+    for asked in ("CUDAExecutionProvider", [("CUDAExecutionProvider", {"device_id": 0}), CPU]):
+        with pytest.raises(ValueError, match="providers='CUDAExecutionProvider': onnxruntime has it, and cannot start"):
+            dinoseg.onnx.load(exported, providers=asked)
+    assert options == {"enable_fallback": 0}
