@@ -3,10 +3,12 @@
 import json
 import re
 import resource
+import runpy
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -323,14 +325,42 @@ def test_pictures_of_other_bands_are_read_as_the_run_reads_them(
     )
 
 
+def _example() -> str:
+    page = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text(encoding="utf-8")
+    (example,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def predict" in block)
+    return example
+
+
 def test_the_example_that_needs_no_dinoseg_predicts_the_same(
     run: tuple[Path, Path], exported: Path, tmp_path: Path
 ) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text(encoding="utf-8")
-    (example,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def predict" in block)
+    example = _example()
     assert "dinoseg" not in [line.split()[1] for line in example.splitlines() if line.startswith(("import", "from"))]
     (tmp_path / "example.py").write_text(example)
     picture = next((run[0] / "val" / "images").iterdir())
     out = tmp_path / "labels.png"
     subprocess.run([sys.executable, "example.py", exported, picture, out], cwd=tmp_path, check=True)
     np.testing.assert_array_equal(Image.open(out), dinoseg.onnx.predict(exported, picture).labels)
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("picture", {"ranges": [[0.0, 4000.0]]}),
+        ("picture", {"bands": [3, 2, 1]}),
+        ("labels", {"classes": [{"label_ids": [0]}, {"label_ids": [0xFF0000]}]}),
+    ],
+)
+def test_the_example_stops_where_it_would_predict_something_else(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: str, change: dict[str, Any]
+) -> None:
+    model = onnx.load(exported)
+    (entry,) = (entry for entry in model.metadata_props if entry.key == "dinoseg")
+    said = json.loads(entry.value)
+    said[section].update(change)
+    entry.value = json.dumps(said)
+    onnx.save(model, tmp_path / "changed.onnx")
+    (tmp_path / "example.py").write_text(_example())
+    monkeypatch.setattr(sys, "argv", ["example.py", str(tmp_path / "changed.onnx"), "none.png", "labels.png"])
+    with pytest.raises(AssertionError):
+        runpy.run_path(str(tmp_path / "example.py"), run_name="__main__")
