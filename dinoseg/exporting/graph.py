@@ -28,7 +28,6 @@ from dinoseg.system.files import file_sha256
 
 # What exporters of PyTorch 2.6 and later write; every engine of the last years reads it.
 OPSET = 18
-_MOST_WINDOWS = 256
 # Bytes of weights beyond which they lie beside the file: 2 GB do not fit into one.
 _LARGEST_FILE = 1_900_000_000
 
@@ -170,7 +169,7 @@ def traced(segmenter: Segmenter, description: OnnxDescription) -> Any:
     # Two windows: the numbers 0 and 1 would become part of the graph.
     height, width = description.window.size
     example = torch.zeros(2, bands, height, width)
-    batch = torch.export.Dim("batch", min=1, max=_MOST_WINDOWS)
+    batch = torch.export.Dim("batch", min=1)
     try:
         with torch.no_grad(), _quietly(), segmenter.backbone.at_size((height, width)):
             program = torch.export.export(
