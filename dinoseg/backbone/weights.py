@@ -143,7 +143,7 @@ def weight_files(path: Path) -> tuple[Path, ...]:
     index = path / "model.safetensors.index.json"
     if index.is_file():
         return _shards(path, index)
-    found = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", *_PICKLE_SUFFIXES))
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in (".safetensors", *_PICKLE_SUFFIXES))
     if len(found) == 1:
         return (found[0],)
     names = ", ".join(file.name for file in found) or "none"

@@ -87,7 +87,7 @@ class ProgramModel:
     """
 
     def __init__(self, file: Path, num_classes: int, scores_are_probabilities: bool) -> None:
-        self._program, self.num_classes = torch.export.load(file).module(), num_classes
+        self._program, self.num_classes = _program_of(file), num_classes
         self.scores_are_probabilities = scores_are_probabilities
 
     def semantic_logits(self, image: torch.Tensor) -> torch.Tensor:
@@ -141,5 +141,11 @@ def _outputs(file: Path, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scores, labels = session.run([LOGITS, LABELS], {IMAGES: windows})
         return scores, labels
     with torch.no_grad():
-        scores, labels = torch.export.load(file).module()(torch.from_numpy(windows))
+        scores, labels = _program_of(file)(torch.from_numpy(windows))
     return scores.numpy(), labels.numpy()
+
+
+def _program_of(file: Path) -> Any:
+    # As a stream: a path has to end in .pt2, written so, or PyTorch logs lines of its own.
+    with file.open("rb") as stream:
+        return torch.export.load(stream).module()

@@ -119,7 +119,7 @@ class RunFolder:
                 what = "a file, where a run folder is wanted"
             predicted = (self.path / "labels").is_dir() and (self.path / "predictions.json").is_file()
             other = f", or score its label maps with --predictions {self.path}/labels" if predicted else ""
-            if self.path.suffix == ".onnx" and self.path.is_file():
+            if self.path.suffix.lower() == ".onnx" and self.path.is_file():
                 other = f", or predict from Python: dinoseg.onnx.load({str(self.path)!r}).predict(IMAGE)"
             elif os.path.lexists(self.path / ENSEMBLE_FILE):
                 what = f"several runs as one ({ENSEMBLE_FILE}), where one is wanted"

@@ -43,7 +43,7 @@ def read_state(file: Path, source: str, remedy: str) -> Mapping[Any, Any]:
     if file.suffix.lower() in _GRAPHS and file.exists():
         raise ValueError(f"{source}: a graph for other engines, no file of weights; {remedy}")
     try:
-        if file.suffix == ".safetensors":
+        if file.suffix.lower() == ".safetensors":
             return load_file(file)
         _refuse_inflated(file)
         with warnings.catch_warnings():
@@ -60,7 +60,7 @@ def read_state(file: Path, source: str, remedy: str) -> Mapping[Any, Any]:
             f"all), and code in it is not run{_foreign_class(error)}; {remedy}"
         ) from None
     except Exception as error:  # the libraries raise many types for a damaged file
-        format_name = "safetensors file" if file.suffix == ".safetensors" else "checkpoint"
+        format_name = "safetensors file" if file.suffix.lower() == ".safetensors" else "checkpoint"
         why = f"perhaps cut short ({_reason(error)})"
         if "TorchScript" in str(error):
             why = "but a TorchScript program, which is not run"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dinoseg.backbone import build_backbone, timm_models
 from dinoseg.backbone.catalogue import list_backbones
-from dinoseg.backbone.weights import load_weights
+from dinoseg.backbone.weights import load_weights, weight_files
 
 State = dict[str, Tensor]
 
@@ -38,6 +38,11 @@ def test_missing_tensors_are_named(tmp_path: Path) -> None:
     assert f"matched {total - 2} / {total} tensors of tiny_vit8, nothing loaded" in message
     assert "Likely reason: the file is incomplete or altered" in message
     assert "missing: blocks.1.norm1.weight, blocks.1.norm1.bias" in message
+
+
+def test_a_file_of_a_folder_may_end_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "TINY.SAFETENSORS").touch()
+    assert weight_files(tmp_path) == (tmp_path / "TINY.SAFETENSORS",)
 
 
 def test_unexpected_tensors_are_named(tmp_path: Path) -> None:

@@ -280,11 +280,13 @@ def test_what_cannot_be_averaged_is_refused(
     ):
         assert run_cli(["predict", *runs, images, "--out", tmp_path / "out"], monkeypatch) == 1
         assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
-    (tmp_path / "slide.onnx").touch()
+    for name in ("slide.onnx", "CAPITALS.ONNX"):
+        (tmp_path / name).touch()
     for missing, message in (
         ("gone", "no such folder"),
         ("half", "labels.json is missing"),
         ("slide.onnx", "slide.onnx: a file, where a run folder is wanted; .* dinoseg.onnx.load"),
+        ("CAPITALS.ONNX", "CAPITALS.ONNX: a file, where a run folder is wanted; .* dinoseg.onnx.load"),
     ):
         with pytest.raises(ValueError, match=message):
             dinoseg.load([slide, tmp_path / missing])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from dinoseg.system.state_dicts import named_tensors, read_state
 
@@ -72,6 +73,14 @@ def test_an_exported_graph_is_told_from_weights(name: str, tmp_path: Path) -> No
     (tmp_path / name).write_bytes(b"\x08\x0a")
     with pytest.raises(ValueError, match=f"load_from={name}: a graph for other engines.*; give a run$"):
         read_state(tmp_path / name, f"load_from={name}", "give a run")
+
+
+def test_endings_may_be_in_capitals(tmp_path: Path) -> None:
+    save_file({"weight": TENSOR}, tmp_path / "STATE.SAFETENSORS")
+    assert torch.equal(_read(tmp_path / "STATE.SAFETENSORS")["weight"], TENSOR)
+    (tmp_path / "CUT.SAFETENSORS").write_bytes((tmp_path / "STATE.SAFETENSORS").read_bytes()[:20])
+    with pytest.raises(ValueError, match="not a readable safetensors file, perhaps cut short"):
+        _read(tmp_path / "CUT.SAFETENSORS")
 
 
 def test_headers_of_safetensors_that_ask_for_too_much_are_refused(tmp_path: Path) -> None:
