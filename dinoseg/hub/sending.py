@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from dinoseg.config.loading import HUB_PREFIX
 from dinoseg.hub.layout import LIBRARY, PUSHED_FILES, is_pushed_file
 from dinoseg.system.messages import list_names, printable
-from dinoseg.zoo.asking import HUB, TIMEOUT_SECONDS, first_line
+from dinoseg.zoo.asking import HUB, TIMEOUT_SECONDS, first_line, unknown_token
 
 # As the Hub has it; neither -- nor .. anywhere, and no end that is one of git's.
 _PART = r"[a-zA-Z0-9](?:[\w.-]*\w)?"
@@ -134,10 +134,7 @@ def _sending(name: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         status, said = error.response.status_code, error.server_message or first_line(error)
         if status == 401:
-            raise ValueError(
-                f"{name}: not sent: the Hub does not know the token ({said}); log in anew with `hf auth login`, or set "
-                "HF_TOKEN to one that is valid"
-            ) from None
+            raise ValueError(f"{name}: not sent: {unknown_token(said)}") from None
         if status in (403, 404):
             raise ValueError(
                 f"{name}: not sent: no right to write there ({said}); give a name of your own in place of {owner}, ask "

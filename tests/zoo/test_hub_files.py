@@ -1,5 +1,7 @@
 """Files of published heads: taken from the Hub's cache, fetched from a Hub, or said to be missing, and why."""
 
+import errno
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from helpers.published import COMMIT, FakeHub, running_hub, use_hub, write_hub_c
 
 import dinoseg
 from dinoseg.zoo.address import Address
+from dinoseg.zoo.asking import UnreachedError, asking_hub
 from dinoseg.zoo.files import backbone_file, head_file
 
 SMALL = "tue-mps/coco_panoptic_pmt_small_640_dinov3"
@@ -90,6 +93,51 @@ def test_what_the_hub_does_not_have(place: str, said: str, hub: FakeHub) -> None
         head_file(Address.parse(f"hf:{place}"))
     assert str(met.value).startswith(f"hf:{place}: {said}")
     assert len(hub.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("met", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "{cache}: No space left on device; free space on that disk"),
+        (PermissionError(errno.EACCES, "Permission denied", "/cache/x"), "/cache/x: Permission denied; give a path"),
+    ],
+)
+def test_a_disk_that_takes_no_file_is_not_told_as_a_hub_that_is_not_reached(
+    met: OSError, said: str, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> str:
+        raise met
+
+    monkeypatch.setattr("dinoseg.zoo.files.hf_hub_download", refuse)
+    with pytest.raises(ValueError) as told:
+        head_file(Address.parse(f"hf:{SMALL}"))
+    assert str(told.value).startswith(f"hf:{SMALL}: not fetched: {said.format(cache=tmp_path / 'hub')}")
+    assert "HF_HUB_CACHE names another folder for it" in str(told.value) and "reached" not in str(told.value)
+
+
+def test_a_connection_that_is_refused_is_a_hub_that_is_not_reached() -> None:
+    # A number that is also that of a file, as TLS has it.
+    for met in (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), ssl.SSLError(1, "no certificate")):
+        with pytest.raises(UnreachedError, match="the Hub was not reached"), asking_hub(Address.parse(f"hf:{SMALL}")):
+            raise met
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "said"),
+    [
+        (401, "Invalid credentials in Authorization header", "not fetched: the Hub does not know the token (Invalid"),
+        (403, "token lacks a right", "not fetched: the token may not read it (token lacks a right); log in with one"),
+        (403, "", "cannot be fetched: the Hub was not reached ("),
+    ],
+)
+def test_a_token_that_is_refused_is_told_from_a_hub_that_is_not_reached(
+    status: int, words: str, said: str, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"X-Error-Message": words} if words else {}
+    monkeypatch.setattr(FakeHub, "answer", lambda hub, path: (status, headers, b""))
+    with pytest.raises(ValueError) as told:
+        head_file(Address.parse(f"hf:{SMALL}"))
+    assert str(told.value).startswith(f"hf:{SMALL}: {said}")
 
 
 def test_a_repository_without_a_head_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
