@@ -8,7 +8,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +123,7 @@ def _of_cache(address: Address, config: Path | None) -> PushedFiles | None:
 
 
 def _of_hub(address: Address) -> PushedFiles | None:
-    with asking_hub(address):
-        siblings = model_info(address).siblings or []
-    sizes = {entry.rfilename: entry.size for entry in siblings}
+    commit, sizes = _listed(address)
     if CONFIG_FILE not in sizes:
         return None
     if (sizes[CONFIG_FILE] or 0) > LARGEST_CONFIG:
@@ -135,15 +133,27 @@ def _of_hub(address: Address) -> PushedFiles | None:
     record = _read_record(config, address)
     if record is None:
         return None
+    # All files are of one commit, whatever is pushed meanwhile. Of the branch config.json is fetched alone: by that the
+    # cache knows which commit it is.
+    key = _commit(config, address)
+    version = replace(address, revision=key)
+    if key != commit:
+        _, sizes = _listed(version)
     for name, part in record.files.items():
         if name not in sizes:
             raise ValueError(
                 f"{address.text}: {name} is missing in the repository, and {CONFIG_FILE} names it; {REMEDY}"
             )
         _refuse_other_size(address, name, sizes[name], part.bytes)
-    paths = {name: _fetched(address, name) for name in record.files}
-    key = _commit(config, address)
+    paths = {name: _fetched(version, name) for name in record.files}
     return PushedFiles(address, key, record, _checked(address, record, paths))
+
+
+def _listed(address: Address) -> tuple[str | None, dict[str, int | None]]:
+    """The commit that the Hub has there now, and the files in it with their bytes."""
+    with asking_hub(address):
+        info = model_info(address)
+    return info.sha, {entry.rfilename: entry.size for entry in info.siblings or []}
 
 
 def _fetched(address: Address, name: str) -> Path:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import tempfile
 from collections.abc import Callable
 from hashlib import sha256
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.hub_double import Repository, log_in, running_hub_double
+from helpers.hub_double import Answer, Repository, log_in, running_hub_double
 from helpers.published import use_hub
 from helpers.weight_files import Trap
 from safetensors import safe_open
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from dinoseg.config.loading import load_config
 from dinoseg.hub import pushed_run
 from dinoseg.hub.layout import BackboneRecord, config_json
+from dinoseg.hub.pushed_files import find_pushed_files
 from dinoseg.hub.pushed_run import find_pushed_run
 from dinoseg.inference.chosen_runs import choose_runs
 from dinoseg.labels import LabelSpace
@@ -293,6 +295,45 @@ def test_of_a_hub_no_more_is_fetched_than_is_known(good: Path, tmp_path: Path, m
         f"download {NAME} --revision v2 --local-dir else` fetches it: give that folder, hf:else, in its place; or copy "
         f"the Hub's cache of a machine that has it to {tmp_path / 'empty'}"
     )
+
+
+@pytest.mark.parametrize("moment", ["/api/models/somebody/else", "/somebody/else/resolve/main/config.json"])
+def test_files_are_of_one_commit_whatever_is_pushed_meanwhile(
+    moment: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {file.name: file.read_bytes() for file in good.iterdir()}
+    with running_hub_double() as hub:
+        use_hub(monkeypatch, tmp_path / "hub", offline=False, endpoint=hub.endpoint)
+        log_in(monkeypatch, tmp_path, None)
+        repository = hub.repositories[NAME] = Repository()
+        first = repository.commit(files)
+        answered = hub.answer
+
+        def pushed_after(method: str, path: str, token: str, body: bytes) -> Answer:
+            found = answered(method, path, token, body)
+            if (method, path) == ("GET", moment) and len(repository.versions) == 1:
+                # Another label space, of another length; config.json says so.
+                folder = _changed_copy(good, tmp_path)
+                repository.commit({file.name: file.read_bytes() for file in folder.iterdir()})
+            return found
+
+        monkeypatch.setattr(hub, "answer", pushed_after)
+        taken = find_pushed_files(Address.parse(f"hf:{NAME}"))
+        assert taken is not None and len(repository.versions) == 2
+        of_the_first = moment.endswith("config.json")
+        assert (taken.key == first) == of_the_first
+        assert taken.paths["labels.json"].read_bytes().endswith(b" ") != of_the_first
+    # The branch is known to the cache.
+    use_hub(monkeypatch, tmp_path / "hub", offline=True)
+    cached = find_pushed_files(Address.parse(f"hf:{NAME}"))
+    assert cached is not None and cached.key == taken.key
+
+
+def _changed_copy(good: Path, place: Path) -> Path:
+    folder = place / "changed"
+    shutil.copytree(good, folder)
+    _as_named(folder, "labels.json", (folder / "labels.json").read_bytes() + b" ")
+    return folder
 
 
 def test_a_run_folder_behind_hf_is_told(tmp_path: Path) -> None:
