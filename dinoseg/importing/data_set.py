@@ -16,15 +16,16 @@ from dinoseg.importing.mask import Overlap, draw_mask
 from dinoseg.importing.report import ImportReport
 from dinoseg.importing.source import AnnotatedPicture, Dropped, Source
 from dinoseg.system.messages import system_error
-from dinoseg.system.whole_folder import whole_folder
+from dinoseg.system.whole_folder import refuse_unreplaceable, whole_folder
 
 CLASSES_FILE, REPORT_FILE = "classes.csv", "import.json"
 
 
 def refuse_used(out: Path) -> None:
-    """Raises ValueError for an output folder that holds something."""
+    """Raises ValueError for an output folder that holds something, or that no other can take the place of."""
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--out {out}: exists and is not an empty folder; give a new one")
+    refuse_unreplaceable(out, "--out")
 
 
 def write_data_set(

@@ -11,9 +11,31 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 
+def refuse_unreplaceable(folder: Path, option: str) -> None:
+    """Raises ValueError for an empty folder that no other can take the place of, as ``whole_folder`` would have it.
+
+    To be asked before work whose outputs would be lost.
+
+    Args:
+        option: by which the folder was given, for messages.
+    """
+    place = folder.resolve()
+    if place == Path.cwd():
+        what = "the working folder"
+    elif os.path.ismount(place):
+        what = "the root of a disk"
+    else:
+        return
+    raise ValueError(
+        f"{f'{option} {folder}'.strip()}: is {what}, which no new folder can take the place of; give a new folder in it"
+    )
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Gives a folder beside ``folder`` to fill; at the end it takes the place of ``folder``, which may be empty.
+
+    A link stays: it takes the place of the folder that the link leads to.
 
     When the block fails nothing lies there, nor beside it. What processes that were killed left for this folder is
     removed; what others are about to fill stays.
@@ -21,7 +43,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be made or renamed, for instance because ``folder`` was filled meanwhile.
     """
-    folder = folder.absolute()
+    folder = folder.resolve()
     with folder_beside(folder) as temporary:
         yield temporary
         if folder.exists():

@@ -23,7 +23,7 @@ from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.trained_with import describe_training
 from dinoseg.system.files import refuse_unwritable, refused_folder
 from dinoseg.system.messages import OUT_OF_ROOM
-from dinoseg.system.whole_folder import whole_folder
+from dinoseg.system.whole_folder import refuse_unreplaceable, whole_folder
 from dinoseg.verbs.export_file import FILE_SUFFIXES, FileOptions, export_file
 from dinoseg.zoo.address import is_address
 
@@ -114,6 +114,7 @@ def _refuse_used(out: Path) -> None:
         )
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: exists and is not an empty folder; give a new one")
+    refuse_unreplaceable(out, "")
 
 
 @contextmanager

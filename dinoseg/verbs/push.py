@@ -21,7 +21,7 @@ from dinoseg.run_folder.lock import refuse_while_trained
 from dinoseg.system.files import named_errors, refuse_unwritable
 from dinoseg.system.json_files import load_json
 from dinoseg.system.messages import list_names
-from dinoseg.system.whole_folder import whole_folder
+from dinoseg.system.whole_folder import refuse_unreplaceable, whole_folder
 from dinoseg.verbs.push_contents import PushContents, PushedParts, write_push_contents
 from dinoseg.zoo.address import is_address
 from dinoseg.zoo.asking import HUB
@@ -108,6 +108,7 @@ def _refuse_used(folder: Path) -> None:
     refuse_unwritable(folder, "--dry-run")
     if os.path.lexists(folder) and not (folder.is_dir() and (_is_dry_run(folder) or not any(folder.iterdir()))):
         raise ValueError(f"--dry-run {folder}: exists, and is neither empty nor of an earlier dry run; give a new one")
+    refuse_unreplaceable(folder, "--dry-run")
 
 
 def _is_dry_run(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from rich.console import Console
 from dinoseg import __version__
 from dinoseg.inference.chosen_runs import Chosen
 from dinoseg.system.files import refuse_unwritable
-from dinoseg.system.whole_folder import whole_folder
+from dinoseg.system.whole_folder import refuse_unreplaceable, whole_folder
 from dinoseg.verbs.app import AppRequest
 from dinoseg.verbs.export import export_run
 
@@ -67,6 +67,7 @@ def write_space(request: AppRequest, out: Path, console: Console) -> None:
     _refuse_of_serving(request)
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--space {out}: exists and is not an empty folder; give a new one")
+    refuse_unreplaceable(out, "--space")
     refuse_unwritable(out, "--space")
     runs = request.runs()
     names = _names(runs)

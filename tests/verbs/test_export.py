@@ -85,6 +85,28 @@ def test_what_is_no_empty_folder_is_kept(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_the_working_folder_is_refused_before_the_work_and_a_link_is_followed(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    said = "is the working folder, which no new folder can take the place of; give a new folder in it\n"
+    for arguments, option in (
+        (["export", run, "."], ""),
+        (["push", run, "me/run", "--dry-run", "."], "--dry-run "),
+        (["app", run, "--space", "."], "--space "),
+        (["import", "coco", "none.json", "--out", "."], "--out "),
+    ):
+        assert run_cli(arguments, monkeypatch) == 1
+        assert capsys.readouterr().err == f"error: {option}.: {said}"
+    assert here.samefile(Path.cwd()) and not list(here.iterdir())
+    (tmp_path / "link").symlink_to(here)
+    monkeypatch.chdir(tmp_path)
+    assert run_cli(["export", run, "link"], monkeypatch) == 0
+    assert (tmp_path / "link").is_symlink() and (here / "config.yaml").is_file()
+
+
 def test_of_two_exports_at_once_the_later_one_says_why_not(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
