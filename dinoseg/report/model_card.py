@@ -250,9 +250,8 @@ def _licence(facts: CardFacts) -> list[str]:
     text = f"The weights of the backbone are under their own licence: {said}."
     if not facts.pretrained:
         text = "The backbone began with random weights, which are nobody's."
-    source = facts.metadata.get("source", "")
-    # A published head; one of a folder is named by its path.
-    if source.startswith(HUB_PREFIX) and source.count("/") == 1:
+    source = facts.metadata.get("source_repository")
+    if source is not None:
         text += f" The head was made from that of {plain(source)}, which has its own, too."
     return ["## Licence", text]
 

@@ -75,7 +75,9 @@ class PublishedSource:
     @property
     def metadata(self) -> dict[str, str]:
         """What a checkpoint of this head says of where it comes from."""
-        return {"format": "dinoseg 1", "source": self.words, "source_sha256": self.weights_sha256}
+        said = {"format": "dinoseg 1", "source": self.words, "source_sha256": self.weights_sha256}
+        # Of a local one the address is a path, which cards and the like must not tell.
+        return said if self.address.repository is None else said | {"source_repository": self.words}
 
     @property
     def calibration(self) -> None:

@@ -1,6 +1,7 @@
 """Model cards: what the Hub reads of them, what people read, and what is not in them."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from dinoseg.hub.layout import BackboneRecord
 from dinoseg.hub.public_metrics import public_metrics
 from dinoseg.labels import LabelSpace
 from dinoseg.report.model_card import CardFacts, model_card
+from dinoseg.zoo.address import Address
+from dinoseg.zoo.published import PublishedSource
 
 NAMES = {0: "rest", 3: "a|b", 4: "<b>vein</b>\n`x`"}
 
@@ -127,6 +130,24 @@ def test_no_path_and_no_name_of_an_image_is_told() -> None:
 def test_where_the_backbone_is(weights: str, said: str) -> None:
     card = model_card(_facts(weights=weights))
     assert said in card and ("model.weights=FILE" in card) == (weights == "file")
+
+
+def test_a_head_is_named_by_its_repository_and_never_by_its_path(tmp_path: Path) -> None:
+    for place in ("heads/mine", "heads"):
+        (tmp_path / place).mkdir(exist_ok=True, parents=True)
+    file = tmp_path / "heads" / "model.safetensors"
+    file.write_bytes(b"weights")
+
+    def card_of(text: str) -> str:
+        source = PublishedSource(Address.parse(text), file, "hub")
+        assert source.metadata["source"] == text
+        return model_card(replace(_facts(), metadata=source.metadata))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        for local in ("hf:heads/mine", "hf:heads", f"hf:{file}", "hf:./heads"):
+            assert "heads" not in card_of(local) and "The head was made" not in card_of(local)
+    assert "The head was made from that of hf&#58;owner/name&#64;v2, which" in card_of("hf:owner/name@v2")
 
 
 def test_without_figures_and_pictures_there_are_none() -> None:
