@@ -1,5 +1,6 @@
 """The page's server: on one address, for as long as the command runs, and silent towards the rest of the world."""
 
+import errno
 import ipaddress
 import logging
 import os
@@ -84,7 +85,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         port: 0 for any that is free.
 
     Raises:
-        ValueError: the port is in use, or the address is none of this machine's.
+        ValueError: the port is in use or the administrator's, or the address is none of this machine's.
     """
     if not 0 <= port <= 65535:
         raise ValueError(f"--port {port}: choose 0 to 65535, 0 for any that is free")
@@ -96,10 +97,17 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
             found.listen(128)
         except OSError as error:
             raise ValueError(
-                f"--host {host} --port {port}: {error.strerror or error}; end what listens there, or give another "
-                "--port (0: any that is free)"
+                f"--host {host} --port {port}: {error.strerror or error}; {_way_to_listen(error)}"
             ) from None
         yield found
+
+
+def _way_to_listen(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "end what listens there, or give another --port (0: any that is free)"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "ports below 1024 are the administrator's: give another --port (0: any that is free)"
+    return "give an address of this machine (127.0.0.1: for itself alone, 0.0.0.0: for the network)"
 
 
 def serve(server: Any, listener: socket.socket, on_start: Callable[[str], None]) -> None:

@@ -1,6 +1,7 @@
 """Where the page listens, and what the environment may not change."""
 
 import asyncio
+import errno
 import os
 import socket
 from pathlib import Path
@@ -30,11 +31,24 @@ def test_a_port_in_use_is_one_line() -> None:
     ("host", "port", "message"),
     [
         ("127.0.0.1", 70000, "--port 70000: choose 0 to 65535"),
-        ("203.0.113.7", 0, "--host 203.0.113.7 --port 0: .*; end what listens there"),
+        ("203.0.113.7", 0, "--host 203.0.113.7 --port 0: .*; give an address of this machine"),
     ],
 )
 def test_an_address_that_is_none_of_this_machine_is_one_line(host: str, port: int, message: str) -> None:
     with pytest.raises(ValueError, match=message), listening(host, port):
+        pass
+
+
+def test_a_port_of_the_administrator_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(socket.socket):
+        def bind(self, address: Any) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", Refused)
+    with (
+        pytest.raises(ValueError, match="--port 80: Permission denied; ports below 1024 are the administrator's"),
+        listening("127.0.0.1", 80),
+    ):
         pass
 
 
