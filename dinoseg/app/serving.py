@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
+
 _PATIENCE_SECONDS = 5
 _PORT = re.compile(r":\d+$")
 _ELSEWHERE = b"This page is for the machine that serves it: open it as localhost, or start it with --host 0.0.0.0.\n"
@@ -72,6 +74,8 @@ def quiet_environment(uploads: Path) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    # Which the Hub's client has read already, if it was imported for an address.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     # FastAPI's, which sends traces to wherever the environment says.
     os.environ.pop("FASTAPI_OTEL_AUTO_CONFIGURE", None)
     os.environ["OTEL_SDK_DISABLED"] = "true"

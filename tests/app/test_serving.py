@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 from dinoseg.app.serving import LocalNames, address_of, is_loopback, listening, quiet_environment
 
@@ -89,10 +90,12 @@ def test_a_foreign_name_that_leads_here_is_not_answered(kind: str) -> None:
 def test_the_environment_is_silenced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said = {"GRADIO_SHARE": "True", "GRADIO_ANALYTICS_ENABLED": "True", "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
     monkeypatch.setattr(os, "environ", {**os.environ, **said})
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", False)
     quiet_environment(tmp_path)
     assert {name: value for name, value in os.environ.items() if name.startswith("GRADIO_")} == {
         "GRADIO_ANALYTICS_ENABLED": "False",
         "GRADIO_TEMP_DIR": str(tmp_path),
     }
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1" and os.environ["OTEL_SDK_DISABLED"] == "true"
+    assert constants.HF_HUB_DISABLE_TELEMETRY is True
     assert "FASTAPI_OTEL_AUTO_CONFIGURE" not in os.environ
