@@ -21,13 +21,18 @@ _TRAINING = (
     "if an evaluation needs it: a lower eval.batch_size, then eval.crop_size with eval.stride no larger",
     "if the machine's own memory ends: a lower num_workers",
 )
+_EVALUATING = (*_WINDOWS, "model_dtype=BFLOAT16", "device=cpu, which is slower and has the memory of the machine")
+_PREDICTING = (*_WINDOWS, "model_dtype=BFLOAT16", "--device cpu, which is slower and has the machine's memory")
 # What needs less memory, in the order to try it.
 _LOWER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "train": _TRAINING,
-        "eval": (*_WINDOWS, "model_dtype=BFLOAT16", "device=cpu, which is slower and has the memory of the machine"),
+        "eval": _EVALUATING,
+        "calibrate": _EVALUATING,
         "report": (*_WINDOWS, "model_dtype=BFLOAT16", "--max-images 0, which needs no model"),
-        "predict": (*_WINDOWS, "model_dtype=BFLOAT16", "--device cpu, which is slower and has the machine's memory"),
+        "predict": _PREDICTING,
+        "suggest": _PREDICTING,
+        "app": _PREDICTING,
     }
 )
 

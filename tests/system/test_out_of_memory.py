@@ -20,7 +20,16 @@ TRAIN = [
     *("eval.batch_size", "eval.crop_size", "eval.stride", "num_workers"),
 ]
 WINDOWS = ["eval.batch_size", "eval.crop_size", "eval.stride", "eval.mode", "model_dtype"]
-KEYS = {"train": TRAIN, "eval": [*WINDOWS, "device"], "report": WINDOWS, "predict": WINDOWS}
+EVALUATING = [*WINDOWS, "device"]
+KEYS = {
+    "train": TRAIN,
+    "eval": EVALUATING,
+    "calibrate": EVALUATING,
+    "report": WINDOWS,
+    "predict": WINDOWS,
+    "suggest": WINDOWS,
+    "app": WINDOWS,
+}
 
 
 def _keys_in(text: str) -> list[str]:
