@@ -9,6 +9,7 @@ from dinoseg.inference.chosen_runs import Chosen, ChosenEnsemble
 from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.predictor import Predictor
 from dinoseg.labels import LabelSpace
+from dinoseg.zoo.address import is_address
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,23 @@ def open_runs(runs: Sequence[Chosen]) -> tuple[ShownRun, ...]:
         ValueError: not a run, one that is given twice, or weights that are not to be had.
     """
     words = [run.words for run in runs]
-    for name in words:
-        if words.count(name) > 1:
-            raise ValueError(f"{name} is given twice; each run has one column: leave one out")
+    _refuse_twice(words)
     titles = _titles(words)
     opened = []
     for run, title in zip(runs, titles, strict=True):
         predictor = Predictor.load(run.open())
         opened.append(ShownRun(run.words, title, predictor, (*_form_notes(predictor), *_volume_notes(run))))
     return tuple(opened)
+
+
+def _refuse_twice(words: Sequence[str]) -> None:
+    owners: dict[Path | str, str] = {}
+    for name in words:
+        place = name if is_address(name) else Path(name).resolve()
+        if place in owners:
+            twice = f"{name} is given twice" if owners[place] == name else f"{owners[place]} and {name} are one folder"
+            raise ValueError(f"{twice}; each run has one column: leave one out")
+        owners[place] = name
 
 
 def _titles(words: Sequence[str]) -> list[str]:

@@ -201,6 +201,8 @@ def test_several_runs_are_columns_and_one_is_not_given_twice(
     assert "compared, not averaged" in Fragments(shown, "").head()
     with pytest.raises(ValueError, match="is given twice; each run has one column: leave one out"):
         open_runs([choose_runs([run])] * 2)
+    with pytest.raises(ValueError, match=f"^{run} and {run}/../run are one folder; each run has one column"):
+        open_runs([choose_runs([str(run)]), choose_runs([f"{run}/../run"])])
 
 
 def test_a_run_of_bands_says_what_to_drop(tiny_run: tuple[Path, Path]) -> None:
