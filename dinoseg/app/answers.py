@@ -4,10 +4,13 @@ import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from dinoseg.app.gallery import Gallery
 from dinoseg.app.seen import View, encoded
 
+# Names of files may hold bytes that are no UTF-8.
+_ANY = "surrogateescape"
 _GONE = "this picture is not kept any more: drop it again"
 
 
@@ -25,6 +28,15 @@ class Answer:
     kind: str = "text/plain; charset=utf-8"
     status: int = 200
     name: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Beside kind and length."""
+        # A browser that kept pictures would have them longer than this page does.
+        kept = {"Cache-Control": "no-store"}
+        if self.name is None:
+            return kept
+        return kept | {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(self.name, safe='', errors=_ANY)}"}
 
 
 @dataclass(frozen=True)

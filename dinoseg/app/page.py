@@ -140,11 +140,7 @@ def _add_addresses(server: Any, answers: Answers) -> None:
     from fastapi import Response
 
     def respond(answer: Answer) -> Response:
-        # A browser that kept pictures would have them longer than this page does.
-        headers = {"Cache-Control": "no-store"}
-        if answer.name is not None:
-            headers["Content-Disposition"] = "attachment"
-        return Response(answer.body, answer.status, headers, answer.kind)
+        return Response(answer.body, answer.status, answer.headers, answer.kind)
 
     @server.get("/given/{key}/{run}")
     def given(key: str, run: int) -> Response:

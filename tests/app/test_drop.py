@@ -12,7 +12,7 @@ from helpers.tiny import run_cli
 from PIL import Image
 
 from dinoseg.app import judging
-from dinoseg.app.answers import Answers
+from dinoseg.app.answers import Answer, Answers
 from dinoseg.app.drop import Progress, predict_dropped
 from dinoseg.app.fragments import Fragments, percent
 from dinoseg.app.gallery import Gallery
@@ -66,6 +66,14 @@ def test_label_maps_are_the_bytes_that_predict_writes(
     packed = zipfile.ZipFile(BytesIO(answers.all_labels(",".join(picture.key for picture in pictures)).body))
     assert sorted(packed.namelist()) == sorted(f"{file.stem}.png" for file in files)
     assert packed.read("deep.png") == (tmp_path / "out" / "labels" / "deep.png").read_bytes()
+
+
+def test_a_file_is_saved_by_its_name() -> None:
+    assert Answer(b"", name="a b\u00e4\udcff.png").headers == {
+        "Cache-Control": "no-store",
+        "Content-Disposition": "attachment; filename*=UTF-8''a%20b%C3%A4%FF.png",
+    }
+    assert Answer(b"").headers == {"Cache-Control": "no-store"}
 
 
 def test_shares_and_confidence_are_those_of_the_prediction(
