@@ -23,6 +23,7 @@ from dinoseg.inference.judged_rows import JudgedRows
 from dinoseg.inference.maps import is_map
 from dinoseg.inference.pixel_maps import as_bytes
 from dinoseg.inference.prediction import Prediction
+from dinoseg.system.messages import shell_word
 
 # Told of the share of a picture that is done, 0..1, from top to bottom.
 OnShare = Callable[[float], None]
@@ -86,9 +87,7 @@ def judge(run: ShownRun, source: Path, name: str, folder: Path, on_share: OnShar
         OSError: a file cannot be written.
     """
     if is_volume(source):
-        raise ValueError(
-            f"{source.name}: a volume; dinoseg predict {run.words} {source.name} predicts it slice by slice"
-        )
+        raise ValueError(f"{source.name}: a volume; {_command(run, source)} predicts it slice by slice")
     predictor = run.predictor
     bands = max(form.channels for form in predictor.forms)
     refuse_beyond_memory(source, free_bytes(), bands, predictor.scores_at_once)
@@ -131,6 +130,10 @@ def _opened(run: ShownRun, source: Path) -> tuple[Exposures, tuple[str, ...]]:
     if is_map(source):
         notes.append(
             "A map with a georeference, shown as a picture: its label map here has none. "
-            f"dinoseg predict {run.words} {source.name} keeps it."
+            f"{_command(run, source)} keeps it."
         )
     return exposures, tuple(dict.fromkeys(notes))
+
+
+def _command(run: ShownRun, source: Path) -> str:
+    return f"dinoseg predict {shell_word(run.words)} {shell_word(source.name)}"

@@ -9,6 +9,7 @@ from dinoseg.inference.chosen_runs import Chosen, ChosenEnsemble
 from dinoseg.inference.opening import ChosenRun
 from dinoseg.inference.predictor import Predictor
 from dinoseg.labels import LabelSpace
+from dinoseg.system.messages import shell_word
 from dinoseg.zoo.address import is_address
 
 
@@ -94,7 +95,7 @@ def _volume_notes(run: Chosen) -> list[str]:
         return []
     return [
         "It learned from slices of volumes, and the page does not take volumes: drop slices as .npy or TIFF; "
-        f"dinoseg predict {run.words} VOLUME.nii.gz predicts whole ones."
+        f"dinoseg predict {shell_word(run.words)} VOLUME.nii.gz predicts whole ones."
     ]
 
 

@@ -15,7 +15,7 @@ from dinoseg.evaluation.volume_figures import counts_by_volume
 from dinoseg.run_folder.ensemble_folder import is_ensemble
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation, read_evaluation, read_evaluation_folder
-from dinoseg.system.messages import plural
+from dinoseg.system.messages import plural, shell_word
 from dinoseg.zoo.address import is_address
 
 # With fewer images, not even a difference of one sign in all of them is beyond chance (sign test: 2 * 0.5 ** 5 > 5 %).
@@ -121,7 +121,7 @@ def read_compared(folder: Path, split: str) -> RecordedEvaluation:
     if is_address(str(folder)):
         raise ValueError(
             f"{folder}: what is on the Hub has no figures by image, which a comparison needs; make them with "
-            f"`dinoseg eval {folder} datasets.root=DATA --split {split} --out FIGURES`, and compare FIGURES"
+            f"`dinoseg eval {shell_word(folder)} datasets.root=DATA --split {split} --out FIGURES`, and compare FIGURES"
         )
     if (folder / "eval" / "metrics.json").is_file():
         # Where `eval --predictions` writes, beside the label maps.

@@ -18,7 +18,7 @@ from dinoseg.hub.layout import CONFIG_FILE, FORMAT, LARGEST_CONFIG, LOADED_FILES
 from dinoseg.run_folder.ensemble_folder import is_run
 from dinoseg.system.files import file_sha256
 from dinoseg.system.json_files import check_document, load_json
-from dinoseg.system.messages import printable
+from dinoseg.system.messages import printable, shell_word
 from dinoseg.zoo.address import Address
 from dinoseg.zoo.asking import UnreachedError, asking_hub, model_info
 from dinoseg.zoo.files import HEAD_FILES
@@ -223,7 +223,7 @@ def _refuse_other_size(address: Address, name: str, found: int | None, expected:
 def _how_to_fetch(address: Address, why: str) -> str:
     assert address.repository is not None
     folder = address.repository.partition("/")[2]
-    pinned = f" --revision {address.revision}" if address.revision else ""
+    pinned = f" --revision {shell_word(address.revision)}" if address.revision else ""
     return (
         f"{address.text}: cannot be fetched: {why}. With network, `hf download {address.repository}{pinned} "
         f"--local-dir {folder}` fetches it: give that folder, hf:{folder}, in its place; or copy the Hub's cache of a "

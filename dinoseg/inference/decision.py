@@ -5,6 +5,7 @@ from typing import Any
 
 from dinoseg.config import Config
 from dinoseg.run_folder.calibration_file import CalibrationRecord, LeastPatches, TunedWeights
+from dinoseg.system.messages import shell_word
 
 Found = TunedWeights | LeastPatches
 
@@ -61,7 +62,9 @@ class Decision:
         if record is not None:
             known = {_TUNED.key: record.tuned, _PATCHES.key: record.least_patches}
         wanted = asked_of_calibration(config)
-        command = " ".join([f"dinoseg calibrate {words}", *(asked.found_by(known.get(asked.key)) for asked in wanted)])
+        command = " ".join(
+            [f"dinoseg calibrate {shell_word(words)}", *(asked.found_by(known.get(asked.key)) for asked in wanted)]
+        )
         for asked in wanted:
             found = known.get(asked.key)
             if found is None:

@@ -25,6 +25,7 @@ from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.metrics_schema import Window
 from dinoseg.run_folder.run_source import RunSource
 from dinoseg.system.device import pick_device
+from dinoseg.system.messages import shell_word
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ class OpenedRun:
         """
         if self.source.calibration is None:
             return None
-        command = f"`dinoseg calibrate {self.source.words}`"
+        command = f"`dinoseg calibrate {shell_word(self.source.words)}`"
         record = CalibrationFile(self.source.calibration).read_for(self.weights_sha256, command)
         if record is not None:
             now = window_policy(self.config)

@@ -33,6 +33,7 @@ from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation, read_eval
 from dinoseg.run_folder.training_records import read_training_records
 from dinoseg.system.bars import image_progress
 from dinoseg.system.files import replace_text
+from dinoseg.system.messages import shell_word
 
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
 _CLASS_FIGURES = ("IoU", "Dice", "precision", "recall")
@@ -89,15 +90,15 @@ def build_report(run: Path, split: str, console: Console, max_images: int = 24, 
 def _calibration_note(folder: RunFolder, recorded: RecordedEvaluation) -> str | None:
     """Of a calibration.json that is damaged, or of a temperature that was fitted after the figures were measured."""
     try:
-        record = CalibrationFile(folder.calibration).read(f"`dinoseg calibrate {folder.path}`")
+        record = CalibrationFile(folder.calibration).read(f"`dinoseg calibrate {shell_word(folder.path)}`")
     except ValueError as error:
         return f"{error} (nothing on this page depends on it)"
     # The figures of a training's own end know no temperature.
     if record is None or folder.calibration.stat().st_mtime <= recorded.date.timestamp():
         return None
     return (
-        f"{folder.path} was calibrated after these figures were measured; dinoseg eval {folder.path} --split "
-        f"{recorded.split} measures its probabilities, and the report then draws the reliability diagram"
+        f"{folder.path} was calibrated after these figures were measured; dinoseg eval {shell_word(folder.path)} "
+        f"--split {recorded.split} measures its probabilities, and the report then draws the reliability diagram"
     )
 
 

@@ -1,6 +1,5 @@
 """The head of a report: the means, how they were measured, of what, and how to get them again."""
 
-import shlex
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -11,7 +10,7 @@ from dinoseg.evaluation.constant import not_above_constant
 from dinoseg.labels.settings import Kind
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.recorded_evaluation import RecordedEvaluation
-from dinoseg.system.messages import plural
+from dinoseg.system.messages import plural, shell_word
 
 # Accuracy of a class is its recall; an interval has a column of its own. With beta 1 the F-score is the Dice score.
 _SHOWN_ELSEWHERE = ("accuracy", "IoU_interval")
@@ -86,15 +85,15 @@ def model_in_words(config: Config) -> str:
 
 
 def _commands(folder: RunFolder, recorded: RecordedEvaluation, overrides: tuple[str, ...]) -> list[str]:
-    run, checkpoint = shlex.quote(str(folder.path)), recorded.checkpoint
-    given = "".join(f" {shlex.quote(override)}" for override in overrides)
+    run, checkpoint = shell_word(folder.path), recorded.checkpoint
+    given = "".join(f" {shell_word(override)}" for override in overrides)
     chosen = "" if checkpoint == "best" else f" --checkpoint {checkpoint}"
     images = recorded.policy["images"]
     # `dinoseg eval` counts every image unless told otherwise; validation during training may not.
     if images < recorded.policy.get("images_available", images) and "eval.max_val_samples" not in given:
         chosen += f" eval.max_val_samples={images}"
     return [
-        f"dinoseg train config={shlex.quote(str(folder.config))} output_dir=NEW_RUN",
+        f"dinoseg train config={shell_word(folder.config)} output_dir=NEW_RUN",
         f"dinoseg eval {run} --split {recorded.split}{chosen}{given}",
         f"dinoseg report {run} --split {recorded.split}{given}",
     ]

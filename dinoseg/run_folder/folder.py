@@ -18,6 +18,7 @@ from dinoseg.models.segmenter import Segmenter, build_segmenter
 from dinoseg.run_folder.checkpoint import PREVIOUS, Checkpoint
 from dinoseg.run_folder.trained_with import refuse_other_labels, refuse_other_settings
 from dinoseg.system.files import replace_text
+from dinoseg.system.messages import shell_word
 
 # By which a user names other images than those of the training.
 _SPLIT_KEYS = tuple(f"datasets.{key}" for key in ("split", "train", "val", "test", "images", "masks"))
@@ -118,7 +119,9 @@ class RunFolder:
             if self.path.is_file():
                 what = "a file, where a run folder is wanted"
             predicted = (self.path / "labels").is_dir() and (self.path / "predictions.json").is_file()
-            other = f", or score its label maps with --predictions {self.path}/labels" if predicted else ""
+            other = (
+                f", or score its label maps with --predictions {shell_word(self.path / 'labels')}" if predicted else ""
+            )
             if self.path.suffix.lower() == ".onnx" and self.path.is_file():
                 other = f", or predict from Python: dinoseg.onnx.load({str(self.path)!r}).predict(IMAGE)"
             elif os.path.lexists(self.path / ENSEMBLE_FILE):
@@ -225,22 +228,22 @@ def settings_of_run(arguments: Iterable[str]) -> list[str]:
 def _no_run_in_words(path: Path) -> str:
     """Why an argument is no run to go on with, and what was likely meant."""
     if path.is_file():
-        return f"{path}: a file, where key=value or a run folder is wanted; give it as config={path}"
+        return f"{path}: a file, where key=value or a run folder is wanted; give it as config={shell_word(path)}"
     if not path.exists():
         return (
             f"{path}: neither key=value nor a run folder: no such folder; to go on, give the folder (output_dir) of a "
-            f"run; to start one, give dinoseg train datasets.root=DATA output_dir={path}"
+            f"run; to start one, give dinoseg train datasets.root=DATA output_dir={shell_word(path)}"
         )
     fold = next(iter(sorted(path.glob("fold_*/config.yaml"))), None)
     if fold is not None:
         return (
             f"{path}: holds the runs of folds; the command that began it goes on with all of them, with --resume; one "
-            f"alone goes on by dinoseg train {fold.parent} --resume"
+            f"alone goes on by dinoseg train {shell_word(fold.parent)} --resume"
         )
     return (
         f"{path}: neither key=value nor a run folder (no config.yaml in it): nothing to resume; start with: dinoseg "
-        f"train datasets.root={path} output_dir=NEW if it holds the data, or dinoseg train config=FILE "
-        f"output_dir={path}"
+        f"train datasets.root={shell_word(path)} output_dir=NEW if it holds the data, or dinoseg train config=FILE "
+        f"output_dir={shell_word(path)}"
     )
 
 

@@ -16,7 +16,7 @@ from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.metrics_schema import MetricsRecord
 from dinoseg.system.array_files import ArrayForm, read_arrays
 from dinoseg.system.json_files import check_document, load_json
-from dinoseg.system.messages import list_names, spreadsheet_text
+from dinoseg.system.messages import list_names, shell_word, spreadsheet_text
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def read_evaluation(run: RunFolder, split: str, label_space: LabelSpace | None) 
             and the command that writes it.
     """
     folder = run.evaluation(split)
-    command = f"`dinoseg eval {run.path} --split {split}`"
+    command = f"`dinoseg eval {shell_word(run.path)} --split {split}`"
     if not (folder / "metrics.json").is_file():
         raise ValueError(f"{run.path}: split {split} is not evaluated yet; run {command} first")
     return read_evaluation_folder(folder, command, label_space)

@@ -1,6 +1,7 @@
 """Pieces of messages: lists of names, texts that every terminal takes, and durations."""
 
 import errno
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,6 +47,11 @@ def printable(name: object) -> str:
 def valid_text(text: str) -> str:
     """A text that holds names of files, without what no UTF-8 terminal or file takes."""
     return "".join(_escaped(letter) if category(letter) == "Cs" else letter for letter in text)
+
+
+def shell_word(argument: object) -> str:
+    """An argument of a command that is given to copy: a path is quoted where a shell would take it apart."""
+    return shlex.quote(printable(argument))
 
 
 def _escaped(letter: str) -> str:

@@ -15,6 +15,7 @@ from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.trained_with import describe_learned, read_learned
 from dinoseg.run_folder.training_records import read_training_records
 from dinoseg.system.json_files import check_document
+from dinoseg.system.messages import shell_word
 from dinoseg.tracking.trackers import refuse_damaged_state
 from dinoseg.training.loop import Trainer
 from dinoseg.training.progress import Progress
@@ -99,14 +100,15 @@ def refuse_changed_config(run: RunFolder, config: Config) -> None:
         before, now = get_key(recorded, entry.key), get_key(config, entry.key)
         if before != now and entry.option.resume != "free":
             advice = (
-                f"it decides which checkpoint is best; `dinoseg eval {run.path} {entry.key}=...` measures with it"
+                f"it decides which checkpoint is best; `dinoseg eval {shell_word(run.path)} {entry.key}=...` measures "
+                "with it"
                 if entry.option.resume == "decides best"
                 else "it would be another training"
             )
             lines.append(f"  {entry.key}: {show_value(before)} in the run, {show_value(now)} now; {advice}")
     if lines:
         # A fold that began with the run of another one would have learned from what it holds out.
-        start = "" if config.datasets.folds is not None else f"load_from={run.path} "
+        start = "" if config.datasets.folds is not None else f"load_from={shell_word(run.path)} "
         raise ValueError(
             "\n".join(
                 [

@@ -26,6 +26,7 @@ from dinoseg.inference.judged_rows import JudgedRows
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.bars import image_progress
 from dinoseg.system.files import refuse_unwritable
+from dinoseg.system.messages import shell_word
 from dinoseg.system.processes import process_rank
 from dinoseg.verbs.figures_folder import refuse_other_figures
 from dinoseg.verbs.learned_images import warn_of_learned_images
@@ -107,8 +108,8 @@ def _target(run: Chosen, split: str, out: Path | None) -> Path:
 
 
 def _command(run: Chosen, split: str, out: Path | None) -> str:
-    place = "" if out is None else f" --out {out}"
-    return f"dinoseg eval {run.words} --split {split}{place}"
+    place = "" if out is None else f" --out {shell_word(out)}"
+    return f"dinoseg eval {shell_word(run.words)} --split {split}{place}"
 
 
 def evaluate_split(run: Chosen, split: str, console: Console) -> Evaluation:

@@ -22,7 +22,7 @@ from dinoseg.run_folder.ensemble_folder import EnsembleFolder, is_ensemble
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.trained_with import describe_training
 from dinoseg.system.files import refuse_unwritable, refused_folder
-from dinoseg.system.messages import OUT_OF_ROOM
+from dinoseg.system.messages import OUT_OF_ROOM, shell_word
 from dinoseg.system.whole_folder import refuse_unreplaceable, whole_folder
 from dinoseg.verbs.export_file import FILE_SUFFIXES, FileOptions, export_file
 from dinoseg.zoo.address import is_address
@@ -103,7 +103,9 @@ def export_run(run: Chosen, out: Path, console: Console, public: bool = False) -
             _write_members(opened, EnsembleFolder(folder), public)
     size = sum(file.stat().st_size for file in out.rglob(MODEL_FILE)) / 1e6
     console.print(
-        f"{out}: a folder of {size:.1f} MB, {said}; next: dinoseg predict {out} IMAGES", soft_wrap=True, markup=False
+        f"{out}: a folder of {size:.1f} MB, {said}; next: dinoseg predict {shell_word(out)} IMAGES",
+        soft_wrap=True,
+        markup=False,
     )
 
 

@@ -1,6 +1,5 @@
 """``dinoseg import``: annotations of other tools as a data set, and what is said of it."""
 
-import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from dinoseg.importing.formats import ImportOrder, read_source
 from dinoseg.importing.mask import Overlap
 from dinoseg.importing.report import ImportReport
 from dinoseg.system.bars import image_progress
-from dinoseg.system.messages import list_names, plural, printable
+from dinoseg.system.messages import list_names, plural, printable, shell_word
 
 
 def import_annotations(order: ImportOrder, out: Path, overlap: Overlap, console: Console) -> ImportReport:
@@ -50,7 +49,7 @@ def _show(report: ImportReport, out: Path, console: Console) -> None:
         say(line)
     if report.dropped:
         say(f"all that was dropped: {out / REPORT_FILE}")
-    root, classes = (shlex.quote(printable(path)) for path in (out, out / CLASSES_FILE))
+    root, classes = (shell_word(path) for path in (out, out / CLASSES_FILE))
     say(f"next: dinoseg check datasets.root={root} datasets.classes={classes}")
 
 

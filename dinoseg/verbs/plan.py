@@ -28,7 +28,7 @@ from dinoseg.run_folder.folder import RunFolder, settings_of_run
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device
 from dinoseg.system.files import refuse_unwritable, replace_text
-from dinoseg.system.messages import duration_in_words
+from dinoseg.system.messages import duration_in_words, shell_word
 from dinoseg.training.budget import Planned
 from dinoseg.training.load_from import refuse_missing
 from dinoseg.training.resume import find_resume_point
@@ -132,7 +132,8 @@ def run_plan(arguments: Sequence[str], out: Path | None, console: Console, start
     show_plan(plan, console)
     if out is not None:
         replace_text(out, recipe_yaml(plan, " ".join(["dinoseg plan", *map(shlex.quote, arguments)])))
-        console.print(f"next: dinoseg train config={out} output_dir=RUN", markup=False, highlight=False, soft_wrap=True)
+        following = f"next: dinoseg train config={shell_word(out)} output_dir=RUN"
+        console.print(following, markup=False, highlight=False, soft_wrap=True)
     return plan
 
 

@@ -1,7 +1,6 @@
 """``dinoseg push``: a run to the Hugging Face Hub, or into a folder of the same files."""
 
 import os
-import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.lock import refuse_while_trained
 from dinoseg.system.files import named_errors, refuse_unwritable
 from dinoseg.system.json_files import load_json
-from dinoseg.system.messages import list_names
+from dinoseg.system.messages import list_names, shell_word
 from dinoseg.system.whole_folder import refuse_unreplaceable, whole_folder
 from dinoseg.verbs.push_contents import PushContents, PushedParts, write_push_contents
 from dinoseg.zoo.address import is_address
@@ -73,7 +72,7 @@ def push_run(run: str, repository: str, options: PushOptions, console: Console) 
         )
         later = f"without --dry-run to {HUB}{name}, {seen}"
         needed = " with model.weights=FILE" if contents.facts.backbone.weights == "file" else ""
-        where = f"{options.dry_run}; nothing is sent, and {address} loads it{needed}; {later}"
+        where = f"{options.dry_run}; nothing is sent, and {shell_word(address)} loads it{needed}; {later}"
         _say(contents, run, where, options, console)
         return address
     address = f"{HUB_PREFIX}{name}"
@@ -89,12 +88,14 @@ def _refuse_other_than_run(run: str, name: str) -> None:
     path = Path(run)
     if is_address(run):
         raise ValueError(
-            f"{run}: is on the Hub already, or ready for it; `dinoseg export {run} FOLDER` makes a run folder of it, "
-            "which can be pushed"
+            f"{run}: is on the Hub already, or ready for it; `dinoseg export {shell_word(run)} FOLDER` makes a run "
+            "folder of it, which can be pushed"
         )
     if is_ensemble(path):
         members = EnsembleFolder(path).names()
-        shown = list_names([f"dinoseg push {path / member} {name}-{n}" for n, member in enumerate(members, 1)], 2)
+        shown = list_names(
+            [f"dinoseg push {shell_word(path / member)} {name}-{n}" for n, member in enumerate(members, 1)], 2
+        )
         addresses = " ".join(f"{HUB_PREFIX}{name}-{number}" for number in (1, 2))
         raise ValueError(
             f"{run}: several runs as one, and a repository holds one; push each: {shown}; whoever predicts names them "
@@ -160,7 +161,7 @@ def _figures_in_words(facts: CardFacts, run: str, checkpoint: str) -> str:
     passed_over = RunFolder(Path(run)).evaluation("test").is_dir()
     others = "; those in eval/test are of other weights" if passed_over else ""
     split = " --split test" if passed_over else ""
-    evaluate = f"dinoseg eval {shlex.quote(run)}{split}{'' if checkpoint == 'best' else f' --checkpoint {checkpoint}'}"
+    evaluate = f"dinoseg eval {shell_word(run)}{split}{'' if checkpoint == 'best' else f' --checkpoint {checkpoint}'}"
     if facts.split:
         return f"{facts.split}, checkpoint {checkpoint}{others}{f': {evaluate}' if others else ''}"
     return f"none of checkpoint {checkpoint}{others}: {evaluate}"

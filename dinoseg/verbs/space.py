@@ -10,6 +10,7 @@ from rich.console import Console
 from dinoseg import __version__
 from dinoseg.inference.chosen_runs import Chosen
 from dinoseg.system.files import refuse_unwritable
+from dinoseg.system.messages import shell_word
 from dinoseg.system.whole_folder import refuse_unreplaceable, whole_folder
 from dinoseg.verbs.app import AppRequest
 from dinoseg.verbs.export import export_run
@@ -83,7 +84,7 @@ def write_space(request: AppRequest, out: Path, console: Console) -> None:
         (folder / ".gitattributes").write_text(_ATTRIBUTES, encoding="utf-8")
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
     console.print(
-        f"{out}: {size:.1f} MB, a Space of {count}; nothing was uploaded; try it: python {out}/app.py",
+        f"{out}: {size:.1f} MB, a Space of {count}; nothing was uploaded; try it: python {shell_word(out / 'app.py')}",
         soft_wrap=True,
         markup=False,
     )

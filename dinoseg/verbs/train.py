@@ -25,6 +25,7 @@ from dinoseg.run_folder.trained_with import describe_learned
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device, refuse_sharded_weights
 from dinoseg.system.files import replace_text
+from dinoseg.system.messages import shell_word
 from dinoseg.system.processes import any_process, failing_together, process_count
 from dinoseg.tracking.trackers import refuse_missing_packages
 from dinoseg.training.budget import Planned
@@ -292,7 +293,7 @@ def _last_words(run: RunFolder, config: Config, progress: Progress) -> str:
     if not progress.is_finished(config.scheduler.total_iter, patience):
         saved = (
             f"stopped after step {progress.step}; saved as {run.path}/checkpoints/last\n"
-            f"go on with: dinoseg train {run.path} --resume"
+            f"go on with: dinoseg train {shell_word(run.path)} --resume"
         )
         return f"{saved}\n{_next_words(run, progress)}" if progress.evaluated_step == progress.step else saved
     best = "n/a" if progress.best_metric is None else f"{progress.best_metric:.2f}"
@@ -309,5 +310,5 @@ def _last_words(run: RunFolder, config: Config, progress: Progress) -> str:
 def _next_words(run: RunFolder, progress: Progress) -> str:
     # Where no evaluation had a figure, as of masks in which all is ignored, there is no best checkpoint.
     has_best = progress.best_metric is not None and best_progress(run) is not None
-    which = f"{run.path}" if has_best else f"{run.path} --checkpoint last"
+    which = shell_word(run.path) + ("" if has_best else " --checkpoint last")
     return f"next: dinoseg eval {which}\n      dinoseg predict {which} IMAGES --out predictions/"

@@ -12,6 +12,7 @@ from dinoseg.run_folder.fold_runs import FoldImages, FoldRuns
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.system.accelerator import start_accelerator
 from dinoseg.system.device import pick_device
+from dinoseg.system.messages import shell_word
 from dinoseg.system.processes import failing_together, process_rank
 from dinoseg.training.resume import RESUME_CHOICES, find_resume_point, resume_point
 from dinoseg.verbs.evaluate_folds import evaluate_folds
@@ -76,8 +77,8 @@ def _conclude(runs: FoldRuns, config: Config, shown: Console) -> None:
     assert isinstance(together, ChosenEnsemble)
     evaluate_folds(together, shown)
     shown.print(
-        f"next: dinoseg predict {runs.path} IMAGES --out predictions/   (the mean of {runs.folds} runs)\n"
-        f"      dinoseg eval {runs.path} --split test",
+        f"next: dinoseg predict {shell_word(runs.path)} IMAGES --out predictions/   (the mean of {runs.folds} runs)\n"
+        f"      dinoseg eval {shell_word(runs.path)} --split test",
         soft_wrap=True,
         markup=False,
         highlight=False,
@@ -108,7 +109,7 @@ def _refuse_unfit(runs: FoldRuns, config: Config, resume: str | None) -> None:
     if resume is not None and resume not in _RESUME:
         raise ValueError(
             f"--resume {resume} is of one run, and datasets.fold=all of {runs.folds}; go on with that fold alone, "
-            f"dinoseg train {runs.run(0).path} --resume {resume}, or with plain --resume"
+            f"dinoseg train {shell_word(runs.run(0).path)} --resume {resume}, or with plain --resume"
         )
     if config.scheduler.total_iter == 0:
         raise ValueError(

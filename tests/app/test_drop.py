@@ -114,15 +114,16 @@ def test_what_cannot_be_predicted_is_one_line_and_the_others_go_on(
     (tmp_path / "notes.png").write_text("not a picture")
     (tmp_path / "nothing.png").write_bytes(b"")
     np.save(tmp_path / "empty.npy", np.zeros((0, 5, 3), np.uint8))
-    (tmp_path / "brain.nii.gz").write_bytes(b"\x1f\x8b")
+    (tmp_path / "a brain.nii.gz").write_bytes(b"\x1f\x8b")
     good = tiny_run[0] / "test" / "images" / "test_0.png"
-    bad = [tmp_path / name for name in ("notes.png", "nothing.png", "empty.npy", "brain.nii.gz", "gone.png")]
+    bad = [tmp_path / name for name in ("notes.png", "nothing.png", "empty.npy", "a brain.nii.gz", "gone.png")]
     gallery = Gallery(tmp_path / "pictures")
     told = drop(runs, gallery, *bad[:3], good, *bad[3:])
     failed = told[-1].failed
     assert failed[0] == "notes.png: not an image that can be read; replace or remove the file"
     assert failed[1].startswith("nothing.png: ") and failed[2].startswith("empty.npy: ")
-    assert failed[3].startswith("brain.nii.gz: a volume; dinoseg predict ")
+    assert failed[3].startswith("a brain.nii.gz: a volume; dinoseg predict ")
+    assert " 'a brain.nii.gz' predicts it slice by slice" in failed[3]
     assert "gone.png" in failed[4] and len(failed) == 5
     assert not any("\n" in message or "pictures/" in message for message in failed)
     assert [progress.finished.file_name for progress in told if progress.finished] == ["test_0.png"]

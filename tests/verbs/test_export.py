@@ -101,10 +101,11 @@ def test_the_working_folder_is_refused_before_the_work_and_a_link_is_followed(
         assert run_cli(arguments, monkeypatch) == 1
         assert capsys.readouterr().err == f"error: {option}.: {said}"
     assert here.samefile(Path.cwd()) and not list(here.iterdir())
-    (tmp_path / "link").symlink_to(here)
+    (tmp_path / "a link").symlink_to(here)
     monkeypatch.chdir(tmp_path)
-    assert run_cli(["export", run, "link"], monkeypatch) == 0
-    assert (tmp_path / "link").is_symlink() and (here / "config.yaml").is_file()
+    assert run_cli(["export", run, "a link"], monkeypatch) == 0
+    assert "next: dinoseg predict 'a link' IMAGES" in capsys.readouterr().out
+    assert (tmp_path / "a link").is_symlink() and (here / "config.yaml").is_file()
 
 
 def test_of_two_exports_at_once_the_later_one_says_why_not(
