@@ -13,6 +13,7 @@ from dinoseg.check.file_findings import Finding, SplitScan, file_findings, same_
 from dinoseg.check.folding import Folding, fold_findings
 from dinoseg.check.label_findings import (
     mask_kind_findings,
+    palette_findings,
     presence_findings,
     undeclared_id_findings,
     unknown_label_findings,
@@ -184,6 +185,7 @@ def _judge(
     measured = measure_form(scans, datasets, white.value)
     findings += [*white.findings, *dropped_channel_findings(scans), *measured.findings]
     findings += mask_kind_findings(scans, kind, declared, datasets.ignore)
+    findings += palette_findings(scans) if kind == "ids" else []
     counts = label_counts(scans, kind)
     blurred = undeclared_id_findings(counts, datasets.ignore) if datasets.classes is None else []
     findings += blurred

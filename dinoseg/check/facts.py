@@ -53,6 +53,7 @@ class MaskFacts:
         stores: whether its values are label ids or packed colours; a palette mask is whichever was asked for.
         counts: pixels per value, the most frequent ``MOST_VALUES``; ``distinct`` is how many values there are.
         equal_channels: an RGB mask that is really grey.
+        palette: the colour, packed, of each label id among the counts; where a palette mask stores label ids.
         outside: pixels outside the region of the image, or (of a tile) without data; they are not among the counts.
         error: why it cannot be read; the other fields are empty then.
     """
@@ -64,6 +65,7 @@ class MaskFacts:
     counts: tuple[tuple[int, int], ...] = ()
     distinct: int = 0
     equal_channels: bool = False
+    palette: tuple[tuple[int, int], ...] = ()
     outside: int = 0
     error: str | None = None
 

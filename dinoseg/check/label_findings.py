@@ -67,6 +67,36 @@ def mask_kind_findings(splits: Sequence[SplitScan], kind: Kind, declared: bool, 
     return [file_finding("error", "mask_kind", message, advice, files)]
 
 
+def palette_findings(splits: Sequence[SplitScan]) -> list[Finding]:
+    """A label id that has one colour in some palette masks and another in others: palettes that were made file by file.
+
+    Masks whose palettes differ in what they do not use, or that have none, say nothing.
+    """
+    seen: dict[int, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for split in splits:
+        for fact in usable_masks(split, "ids"):
+            for label_id, colour in fact.mask.palette:
+                seen[label_id][colour].append(fact.pair.mask or Path())
+    findings = []
+    for label_id, colours in sorted(seen.items()):
+        if len(colours) == 1:
+            continue
+        most = sorted(colours, key=lambda colour: -len(colours[colour]))
+        others = [file for colour in most[1:] for file in colours[colour]]
+        findings.append(
+            file_finding(
+                "warning",
+                "palettes_differ",
+                f"label id {label_id} is {show_label(most[0], 'colours')} in {plural(len(colours[most[0]]), 'mask')} "
+                f"and another colour, such as {show_label(most[1], 'colours')}, in {len(others)}",
+                "label ids are the indices of a palette, which programs number anew in each file: if the colours are "
+                "what is meant, name them in datasets.classes ({'#rrggbb': name}); if not, nothing is wrong",
+                others,
+            )
+        )
+    return findings[:MOST_UNKNOWN]
+
+
 def undeclared_id_findings(counts: Counter[int], ignore: Any = None) -> list[Finding]:
     """No classes are declared and the values do not look like label ids.
 

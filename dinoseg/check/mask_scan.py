@@ -32,7 +32,17 @@ class _StoredMask:
         if isinstance(self.pixels, np.ndarray):
             return mask_facts("npy", (self.pixels.shape[1], self.pixels.shape[0]), 1, self.stores, counts)
         info = self.pixels.info
-        return mask_facts(info["stored_mode"], self.pixels.size, info["orientation"], self.stores, counts)
+        facts = mask_facts(info["stored_mode"], self.pixels.size, info["orientation"], self.stores, counts)
+        return replace(facts, palette=self._palette(counts)) if self.stores == "ids" else facts
+
+    def _palette(self, counts: dict[int, int]) -> tuple[tuple[int, int], ...]:
+        """The packed colour of each label id, where the file has a palette."""
+        assert isinstance(self.pixels, Image.Image)
+        colours = self.pixels.getpalette("RGB") if self.pixels.mode == "P" else None
+        if colours is None:
+            return ()
+        packed = [red << 16 | green << 8 | blue for red, green, blue in zip(*[iter(colours)] * 3, strict=False)]
+        return tuple((label_id, packed[label_id]) for label_id in sorted(counts) if 0 <= label_id < len(packed))
 
     def values(self) -> LabelMap:
         """Label ids or packed colours. Raises ValueError for what is neither."""

@@ -15,7 +15,7 @@ from dinoseg.system.json_files import check_document, load_json
 Facts = TypeVar("Facts")
 
 # Raised whenever the facts or their meaning change, so that older files are passed over.
-VERSION = 7
+VERSION = 8
 
 
 def default_cache_path(root: str) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.small_data_set import IDS, only, rewrite_masks, run, save, text_of, write_data_set, write_pair
+from PIL import Image
 
 
 @pytest.fixture
@@ -77,6 +78,32 @@ def test_255_that_may_be_a_class_is_not_ignored_without_a_word(values: list[int]
     assert f'"datasets.classes={{{named}}}" "datasets.ignore=[]"' in finding.advice
     # Who says so is not asked.
     assert "ignored_255" not in [finding.code for finding in run(root, ignore=[255]).findings]
+
+
+def test_palettes_that_were_made_file_by_file_are_told(root: Path) -> None:
+    def save_with(colours: list[int], path: Path) -> None:
+        image = Image.fromarray(IDS)
+        image.putpalette(colours)
+        image.save(path)
+
+    black, red, green, blue = [0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]
+    masks = sorted(root.glob("*/masks/*.png"))
+    for mask in masks:
+        save_with([*black, *red, *green, *blue], mask)
+    # Entries that are not used may differ.
+    save_with([*black, *red, *green, *blue, *red], masks[0])
+    assert "palettes_differ" not in [finding.code for finding in run(root).findings]
+    save_with([*black, *green, *red, *blue], masks[0])
+    report = run(root)
+    found = [finding for finding in report.findings if finding.code == "palettes_differ"]
+    assert [finding.message for finding in found] == [
+        "label id 1 is #ff0000 in 5 masks and another colour, such as #00ff00, in 1",
+        "label id 2 is #00ff00 in 5 masks and another colour, such as #ff0000, in 1",
+    ]
+    assert found[0].files == (str(masks[0]),) and report.ok
+    # Read by colour, all of them mean the same.
+    named = {"#000000": "back", "#ff0000": "artery", "#00ff00": "vein", "#0000ff": "crossing"}
+    assert "palettes_differ" not in [finding.code for finding in run(root, classes=named).findings]
 
 
 def test_many_undeclared_ids_are_doubted(root: Path) -> None:
