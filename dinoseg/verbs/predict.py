@@ -170,6 +170,9 @@ def predict_files(job: PredictionJob, images: list[InputImage], console: Console
     Raises:
         OSError: an output cannot be written.
     """
+    with failing_together():
+        if process_rank() == 0:
+            job.outputs.begin()
     share = own_share(images)
     title = "predicting" if process_count() == 1 else f"predicting, process 1 of {process_count()}"
     shown = console if process_rank() == 0 else Console(quiet=True)
@@ -225,6 +228,7 @@ def _by_ray(
 ) -> PredictionSummary:
     if process_count() > 1:
         raise ValueError("--engine ray starts its own workers; run it without torchrun or accelerate launch")
+    job.outputs.begin()
     with image_progress(console, len(images), "predicting with Ray") as advance:
         summary = summarise(predict_with_ray(job, images, workers, advance))
     members = opened.members

@@ -31,6 +31,7 @@ from dinoseg.evaluation.counts import Counts
 from dinoseg.evaluation.evaluate import Evaluation, counted_policy, write_evaluation
 from dinoseg.evaluation.measures import Measures, build_measures
 from dinoseg.evaluation.volume_figures import volume_names
+from dinoseg.inference.recorded_predictions import RecordedPredictions
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind, parse_classes, parse_ignore
 from dinoseg.system.bars import image_progress
@@ -128,10 +129,13 @@ def count_label_maps(
 
 def _find(predictions: Path, masks: Path) -> SplitListing:
     """Every pair of the two, which leave no file over."""
-    folder = predictions / "labels"
-    if not (folder.is_dir() and (predictions / "predictions.json").is_file()):
+    folder, recorded = predictions / "labels", RecordedPredictions.of(predictions)
+    if not folder.is_dir() or recorded is None:
+        _refuse_stopped(predictions)
         folder = predictions
     listing = pair_label_maps(folder, masks)
+    if folder != predictions and recorded is not None:
+        _refuse_failed(recorded, listing, predictions)
     sides = (
         ("predictions without a mask", listing.images_without_mask, label_map_base(folder)),
         ("masks without a prediction", listing.masks_without_image, label_map_base(masks)),
@@ -150,6 +154,28 @@ def _find(predictions: Path, masks: Path) -> SplitListing:
     if not listing.pairs:
         raise ValueError(f"--predictions {predictions}: no label map there (PNG, TIFF, NPY, ...)")
     return listing
+
+
+def _refuse_stopped(predictions: Path) -> None:
+    """Raises ValueError for a folder that ``dinoseg predict`` began to write into and did not end."""
+    if all((predictions / name).is_dir() for name in ("labels", "overlays")):
+        raise ValueError(
+            f"--predictions {predictions}: labels and overlays without predictions.json: a prediction that was "
+            "stopped, whose label maps may be those of two runs; give the same `dinoseg predict` again, which goes "
+            f"on, or --predictions {predictions / 'labels'} if they are known to be of one"
+        )
+
+
+def _refuse_failed(recorded: RecordedPredictions, listing: SplitListing, predictions: Path) -> None:
+    """Raises ValueError where images have label maps that the last prediction failed to make: an earlier one's."""
+    found = (*(pair.image for pair in listing.pairs), *listing.images_without_mask)
+    stale = recorded.of_failed(found, predictions)
+    if stale:
+        raise ValueError(
+            f"--predictions {predictions}: predictions.json says that these images failed, and label maps of an "
+            f"earlier call are there: {list_names((str(file.relative_to(predictions)) for file in stale), 12)}; mend "
+            "the images and predict them again, or remove those label maps"
+        )
 
 
 def _label_space(

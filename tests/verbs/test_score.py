@@ -252,6 +252,31 @@ def test_what_does_not_fit_is_refused_and_nothing_written(
     assert not (tmp_path / "pred" / "eval").exists()
 
 
+def test_label_maps_that_the_last_prediction_did_not_make_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of an image that failed, or of a call that was stopped, what lies there is an earlier run's."""
+    maps = {"a": [[0, 1]], "sub/b": [[1, 0]], "c": [[1, 1]]}
+    out = tmp_path / "pred"
+    for folder in (tmp_path / "true", out / "labels", out / "overlays"):
+        write_maps(folder, maps)
+    record: dict[str, Any] = {"classes": [{"name": "back", "label_ids": [0], "colour": [0, 0, 0]}], "failed": {}}
+    # Of c, predicted in another call, nothing is said.
+    record["labels"] = {"photos/a.tif": "labels/a.png", "photos/sub/b.tif": "labels/sub/b.png"}
+    (out / "predictions.json").write_text(json.dumps(record))
+    assert score(tmp_path, monkeypatch) == 0
+    record["failed"] = {record["labels"].popitem()[0]: "damaged"}
+    (out / "predictions.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert score(tmp_path, monkeypatch) == 1
+    assert "these images failed, and label maps of an earlier call are there: labels/sub/b.png;" in capsys.readouterr().err
+    (out / "predictions.json").unlink()
+    assert score(tmp_path, monkeypatch) == 1
+    assert f"{out}: labels and overlays without predictions.json: a prediction that was stopped" in (
+        capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
