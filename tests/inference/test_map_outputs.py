@@ -102,6 +102,10 @@ def test_styles_name_the_classes_and_leave_a_users_own(predictor: Predictor, tmp
     vectors.write_text(vectors.read_text().replace('alpha="1"', 'alpha="0.3"'))
     assert done(predictor, tmp_path, vector="gpkg", style=True) == (None, True)
     assert labels.read_text() == "<qgis>mine</qgis>" and 'alpha="0.3"' not in vectors.read_text()
+    # As if the label map were another run's: the style names other classes.
+    labels.with_suffix(".tif").unlink()
+    assert done(predictor, tmp_path, vector="gpkg") == (None, False)
+    assert labels.read_text() == "<qgis>mine</qgis>" and not vectors.exists()
 
 
 def test_names_of_classes_are_no_markup(tmp_path: Path) -> None:
