@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from dinoseg.check.facts import count_values
 from dinoseg.check.label_findings import undeclared_id_findings
 from dinoseg.check.label_space import build_label_space
 from dinoseg.check.mask_scan import read_mask_facts
@@ -22,9 +23,9 @@ from dinoseg.config.loading import is_given, load_config
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.console.volume_table import volume_table
 from dinoseg.data.georeference import misfits_of_pictures, refuse_misfits
-from dinoseg.data.masks import read_mask, size_mismatch
+from dinoseg.data.masks import LabelMap, read_mask, size_mismatch
 from dinoseg.data.pairs import Pair, SplitListing, label_map_base, pair_label_maps
-from dinoseg.data.regions import attach_regions, encode_inside, encode_within
+from dinoseg.data.regions import attach_regions, encode_inside, encode_within, read_region
 from dinoseg.data.sampler import spread_subset
 from dinoseg.data.slices import Slice, slice_volumes
 from dinoseg.evaluation.counts import Counts
@@ -193,17 +194,24 @@ def _label_space(
 
 
 def _scan(pairs: Sequence[Pair], kind: Kind, console: Console) -> Counter[int]:
-    """Pixels of every label id in the masks."""
+    """Pixels of every label id in the masks, within the regions."""
     pixels: Counter[int] = Counter()
     with image_progress(console, len(pairs), "scanning masks") as advance:
         for pair in pairs:
-            assert pair.mask is not None
-            facts = mask_facts_of_slice(pair) if isinstance(pair, Slice) else read_mask_facts(pair.mask, kind)
-            if facts.error or facts.stores != kind:
-                read_mask(pair.mask, kind)  # raises, and says what is wrong
-            pixels.update(dict(facts.counts))
+            pixels.update(_counts(pair, kind))
             advance()
     return pixels
+
+
+def _counts(pair: Pair, kind: Kind) -> dict[int, int]:
+    assert pair.mask is not None
+    if pair.region is not None and not isinstance(pair, Slice):
+        _, truth = _read_label_ids(pair, kind)
+        return count_values(truth[read_region(pair.region, pair.image, (truth.shape[1], truth.shape[0]))])
+    facts = mask_facts_of_slice(pair) if isinstance(pair, Slice) else read_mask_facts(pair.mask, kind)
+    if facts.error or facts.stores != kind:
+        read_mask(pair.mask, kind)  # raises, and says what is wrong
+    return dict(facts.counts)
 
 
 def _read_class_maps(pair: Pair, space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
@@ -214,10 +222,17 @@ def _read_class_maps(pair: Pair, space: LabelSpace) -> tuple[np.ndarray, np.ndar
         true = encode_within(inside, true_ids, space, f"mask {pair.mask} ({pair.name})")
         predicted = pair.image_label_ids(space.kind)
         return encode_within(inside, predicted, space, f"prediction {pair.image} ({pair.name})"), true
-    prediction, truth = (read_mask(path, space.kind) for path in (pair.image, pair.mask))
-    if prediction.shape != truth.shape:
-        sizes: list[Any] = [(shape[1], shape[0]) for shape in (prediction.shape, truth.shape)]
-        raise ValueError(size_mismatch(pair.image, sizes[0], pair.mask, sizes[1]))
+    prediction, truth = _read_label_ids(pair, space.kind)
     # The mask first: what it does not name, the prediction is not to blame for.
     true = encode_inside(pair, truth, space, f"mask {pair.mask}")
     return encode_inside(pair, prediction, space, f"prediction {pair.image}"), true
+
+
+def _read_label_ids(pair: Pair, kind: Kind) -> tuple[LabelMap, LabelMap]:
+    """Label ids of prediction and truth, (H, W) each. Raises ValueError where their sizes differ."""
+    assert pair.mask is not None
+    truth, prediction = read_mask(pair.mask, kind), read_mask(pair.image, kind)
+    if prediction.shape != truth.shape:
+        sizes: list[Any] = [(shape[1], shape[0]) for shape in (prediction.shape, truth.shape)]
+        raise ValueError(size_mismatch(pair.image, sizes[0], pair.mask, sizes[1]))
+    return prediction, truth

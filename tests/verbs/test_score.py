@@ -252,6 +252,15 @@ def test_what_does_not_fit_is_refused_and_nothing_written(
     assert not (tmp_path / "pred" / "eval").exists()
 
 
+def test_what_stands_outside_the_regions_alone_is_no_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_maps(tmp_path / "true", {"a": [[0, 1, 9, 9]]})
+    write_maps(tmp_path / "pred", {"a": [[0, 1, 0, 0]]})
+    regions = write_maps(tmp_path / "fov", {"a": [[255, 255, 0, 0]]})
+    assert score(tmp_path, monkeypatch, f"datasets.regions={regions}") == 0
+    found = read(tmp_path / "pred" / "eval")
+    assert [row["label_id"] for row in found["per_class"]] == [0, 1] and found["mIoU"] == 100
+
+
 def test_label_maps_that_the_last_prediction_did_not_make_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
