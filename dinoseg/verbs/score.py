@@ -38,7 +38,7 @@ from dinoseg.labels.settings import Kind, parse_classes, parse_ignore
 from dinoseg.system.bars import image_progress
 from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.messages import list_names
-from dinoseg.verbs.figures_folder import refuse_figures_of_run
+from dinoseg.verbs.figures_folder import refuse_figures_of_others, refuse_figures_of_run
 
 # Keys that say what label ids mean, which pixels count, and what is measured.
 USED_KEYS = (
@@ -65,13 +65,14 @@ def evaluate_label_maps(
 
     Raises:
         ValueError: a file without its partner, of another size, with a label id outside the label space, or unreadable;
-            settings that do not fit.
+            settings that do not fit; a folder that holds a run's figures or files of others.
     """
     if out is None:
         out = label_map_base(predictions) / "eval"
         refuse_unwritable(out, "")
     else:
         refuse_figures_of_run(out)
+    refuse_figures_of_others(out)
     settings = list(settings)
     config = load_config(settings)
     listing = _find(predictions, masks)

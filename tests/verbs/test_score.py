@@ -11,6 +11,7 @@ from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
 from PIL import Image
 
 from dinoseg.config.schema import all_keys
+from dinoseg.verbs.figures_folder import refuse_other_figures
 from dinoseg.verbs.score import USED_KEYS
 
 CLASSES = "datasets.classes={0: back, 1: vessel, 2: lesion}"
@@ -252,6 +253,34 @@ def test_what_does_not_fit_is_refused_and_nothing_written(
     assert not (tmp_path / "pred" / "eval").exists()
 
 
+def test_figures_of_others_are_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("true", "pred"):
+        write_maps(tmp_path / folder, {"a": [[0, 1]]})
+    out = tmp_path / "figures"
+    for name, text in (
+        ("metrics.json", '{"loss": 0.5}'),
+        ("metrics.json", '{"loss": NaN}'),
+        ("metrics.json", '{"checkpoint": "best", "split": "val", "policy": {"members": []}}'),
+        ("per_class.csv", "mine"),
+    ):
+        for place, more in ((out, ("--out", out)), (tmp_path / "pred" / "eval", ())):
+            place.mkdir()
+            (place / name).write_text(text)
+            assert score(tmp_path, monkeypatch, *more) == 1
+            assert f"{place / name}: is there and of something else than label maps" in capsys.readouterr().err
+            assert (place / name).read_text() == text
+            shutil.rmtree(place)
+    # Those of label maps are written anew, and are nothing that a run's figures may take the place of.
+    for _ in range(2):
+        assert score(tmp_path, monkeypatch, "--out", out) == 0
+    for text in ((out / "metrics.json").read_text(), '{"loss": NaN}'):
+        (out / "metrics.json").write_text(text)
+        with pytest.raises(ValueError, match=r"figures: holds a metrics\.json that is of no run; give a new folder"):
+            refuse_other_figures(out, "val")
+
+
 def test_what_stands_outside_the_regions_alone_is_no_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_maps(tmp_path / "true", {"a": [[0, 1, 9, 9]]})
     write_maps(tmp_path / "pred", {"a": [[0, 1, 0, 0]]})
@@ -278,7 +307,8 @@ def test_label_maps_that_the_last_prediction_did_not_make_are_refused(
     (out / "predictions.json").write_text(json.dumps(record))
     capsys.readouterr()
     assert score(tmp_path, monkeypatch) == 1
-    assert "these images failed, and label maps of an earlier call are there: labels/sub/b.png;" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "these images failed, and label maps of an earlier call are there: labels/sub/b.png;" in error
     (out / "predictions.json").unlink()
     assert score(tmp_path, monkeypatch) == 1
     assert f"{out}: labels and overlays without predictions.json: a prediction that was stopped" in (
