@@ -212,8 +212,10 @@ def _do_parts(job: PredictionJob, image: InputImage, parts: int, advance: Callab
 
 
 def _refuse_patches_of_maps(opened: Opened, images: Sequence[InputImage], outputs: OutputFolder) -> None:
-    """Raises ValueError where patches of maps were to have least sizes."""
-    if outputs.of_pictures or not opened.config.eval.least_patches:
+    """Raises ValueError where patches of maps were to have least sizes, and these are not predicted as pictures."""
+    resized = any(member.config.transforms.eval.img_size is not None for member in opened.members)
+    as_pictures = outputs.of_pictures or resized or opened.label_space.kind == "colours"
+    if as_pictures or not opened.config.eval.least_patches:
         return
     for image in images:
         if image.row is None and is_map(image.path):

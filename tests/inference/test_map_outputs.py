@@ -130,6 +130,22 @@ def test_maps_that_would_be_pictures_are_refused_before_the_model_is_loaded(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    # Predicted whole it lacks the sizes alone, which calibration finds.
+    [([], "a map is predicted in blocks"), (["transforms.eval.img_size=64"], "has no least sizes of patches")],
+)
+def test_least_sizes_of_patches_are_refused_for_maps_in_blocks_alone(
+    more: list[str], said: str, predictor: Predictor, tmp_path: Path
+) -> None:
+    write_raster(tmp_path / "map.tif", np.moveaxis(colours_of_noise(), -1, 0))
+    origin = predictor.ensemble.members[0].origin
+    assert origin is not None
+    inputs = [str(tmp_path / "map.tif"), "eval.least_patches=true", *more]
+    with pytest.raises(ValueError, match=said):
+        predict_run(choose_runs(origin.run), inputs, OutputFolder(tmp_path / "out"), Console(quiet=True))
+
+
 def test_a_colour_space_that_is_not_read_is_named(predictor: Predictor, tmp_path: Path) -> None:
     write_raster(tmp_path / "map.tif", np.moveaxis(colours_of_noise(), -1, 0), photometric="cielab")
     error, _ = done(predictor, tmp_path)
