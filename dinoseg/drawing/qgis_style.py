@@ -32,12 +32,23 @@ def write_style(layer: Path, style: str) -> bool:
         OSError: it cannot be written.
     """
     path = layer.with_suffix(".qml")
-    if path.exists():
-        found = path.read_text(encoding="utf-8", errors="replace")
-        if found == style or _MARK not in found:
-            return False
+    if path.exists() and (is_foreign_style(path) or _text(path) == style):
+        return False
     replace_text(path, style)
     return True
+
+
+def is_foreign_style(path: Path) -> bool:
+    """Whether a ``.qml`` is none of these, or was changed in QGIS.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _MARK not in _text(path)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def raster_style(space: LabelSpace) -> str:

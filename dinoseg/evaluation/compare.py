@@ -123,13 +123,14 @@ def read_compared(folder: Path, split: str) -> RecordedEvaluation:
             f"{folder}: what is on the Hub has no figures by image, which a comparison needs; make them with "
             f"`dinoseg eval {shell_word(folder)} datasets.root=DATA --split {split} --out FIGURES`, and compare FIGURES"
         )
-    if (folder / "eval" / "metrics.json").is_file():
-        # Where `eval --predictions` writes, beside the label maps.
+    is_run = (folder / "config.yaml").is_file() or is_ensemble(folder)
+    if not is_run and (folder / "eval" / "metrics.json").is_file():
+        # Where `eval --predictions` writes, beside the label maps; those may lie in a run, whose own figures are meant.
         folder = folder / "eval"
     if (folder / "metrics.json").is_file():
         recorded = read_evaluation_folder(folder, "`dinoseg eval`")
         path = folder
-    elif (folder / "config.yaml").is_file() or is_ensemble(folder):
+    elif is_run:
         run = RunFolder(folder)
         # Of several runs as one, figures name the classes.
         space = run.read_labels() if run.config.is_file() else None

@@ -5,7 +5,6 @@ from typing import Any
 
 from dinoseg.config import Config
 from dinoseg.run_folder.calibration_file import CalibrationRecord, LeastPatches, TunedWeights
-from dinoseg.system.messages import shell_word
 
 Found = TunedWeights | LeastPatches
 
@@ -48,12 +47,15 @@ class Decision:
     patches: LeastPatches | None = None
 
     @staticmethod
-    def of(record: CalibrationRecord | None, config: Config, words: str, num_classes: int) -> "Decision":
+    def of(
+        record: CalibrationRecord | None, config: Config, words: str, calibrating: str, num_classes: int
+    ) -> "Decision":
         """What a calibration found, as far as the config asks for it.
 
         Args:
             record: None where the run is not calibrated.
             words: what a command names the run by.
+            calibrating: the command that calibrates it.
 
         Raises:
             ValueError: something is asked for that was not found for these weights of the model, or not of each class.
@@ -62,9 +64,7 @@ class Decision:
         if record is not None:
             known = {_TUNED.key: record.tuned, _PATCHES.key: record.least_patches}
         wanted = asked_of_calibration(config)
-        command = " ".join(
-            [f"dinoseg calibrate {shell_word(words)}", *(asked.found_by(known.get(asked.key)) for asked in wanted)]
-        )
+        command = " ".join([calibrating, *(asked.found_by(known.get(asked.key)) for asked in wanted)])
         for asked in wanted:
             found = known.get(asked.key)
             if found is None:

@@ -20,12 +20,14 @@ from dinoseg.inference.policy import window_policy
 from dinoseg.labels import LabelSpace
 from dinoseg.models.segmenter import Segmenter
 from dinoseg.run_folder.calibration_file import CalibrationFile, CalibrationRecord
+from dinoseg.run_folder.checkpoint import PREVIOUS
 from dinoseg.run_folder.ensemble_folder import MEMBER_REMEDY
 from dinoseg.run_folder.folder import RunFolder
 from dinoseg.run_folder.metrics_schema import Window
 from dinoseg.run_folder.run_source import RunSource
 from dinoseg.system.device import pick_device
 from dinoseg.system.messages import shell_word
+from dinoseg.zoo.address import is_address
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,7 @@ class OpenedRun:
         """
         if self.source.calibration is None:
             return None
-        command = f"`dinoseg calibrate {shell_word(self.source.words)}`"
+        command = f"`{self._calibrating}`"
         record = CalibrationFile(self.source.calibration).read_for(self.weights_sha256, command)
         if record is not None:
             now = window_policy(self.config)
@@ -263,7 +265,17 @@ class OpenedRun:
         asked = asked_of_calibration(self.config)
         if asked and self.source.calibration is None:
             raise ValueError(f"{asked[0].key}=true: {self.source.words} has no {asked[0].noun}; leave it out")
-        return Decision.of(self.calibration, self.config, self.source.words, self.label_space.num_classes)
+        words, classes = self.source.words, self.label_space.num_classes
+        return Decision.of(self.calibration, self.config, words, self._calibrating, classes)
+
+    @property
+    def _calibrating(self) -> str:
+        """The command that calibrates it. What lies on the Hub has no folder for calibration.json: its export has."""
+        words = self.source.words
+        if is_address(words):
+            return f"dinoseg export {shell_word(words)} FOLDER && dinoseg calibrate FOLDER datasets.root=DATA"
+        other = " --checkpoint last" if self.source.version in ("last", PREVIOUS) else ""
+        return f"dinoseg calibrate {shell_word(words)}{other}"
 
     def deciding_by(self, decision: Decision) -> "OpenedRun":
         """The same, whatever calibration.json and the keys that ask for it say."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from dinoseg.data.rasters import has_rasterio
+from dinoseg.drawing.qgis_style import is_foreign_style
 from dinoseg.inference.fingerprint import is_foreign
 from dinoseg.inference.maps import is_foreign_map
 from dinoseg.inference.probability_files import is_foreign_probabilities
@@ -12,7 +13,7 @@ from dinoseg.inference.vector_files import is_foreign_vector
 
 
 def remove_outdated(out: Path, name: str, written: Collection[Path]) -> None:
-    """Removes probabilities, confidence and polygons of the label map before; files of others stay.
+    """Removes probabilities, confidence, polygons and styles of the label map before; files of others stay.
 
     Args:
         out: the output folder.
@@ -35,6 +36,7 @@ def _beside(out: Path, name: str) -> list[tuple[Path, Callable[[Path], bool]]]:
         (out / "vectors" / f"{name}.gpkg", is_foreign_vector),
         (out / "vectors" / f"{name}.geojson", is_foreign_vector),
     ]
+    found += [(out / folder / f"{name}.qml", is_foreign_style) for folder in ("labels", "vectors")]
     if has_rasterio():
         found += [(out / folder / f"{name}.tif", is_foreign_map) for folder in (PROBABILITIES, CONFIDENCE)]
     return found

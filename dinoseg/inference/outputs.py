@@ -20,6 +20,7 @@ from dinoseg.inference.outdated_files import remove_outdated
 from dinoseg.inference.prediction import Prediction
 from dinoseg.inference.probability_files import holds_probabilities, is_foreign_probabilities, write_confidence
 from dinoseg.inference.probability_options import CONFIDENCE, NO_PROBABILITIES, PROBABILITIES, ProbabilityOptions
+from dinoseg.inference.recorded_predictions import PREDICTIONS_FILE
 from dinoseg.inference.vector_files import is_foreign_vector
 from dinoseg.inference.volumes import VOLUME_OUTPUT_SUFFIX, VolumeOutput, is_foreign_volume, volume_holds
 from dinoseg.labels import LabelSpace
@@ -261,6 +262,16 @@ class OutputFolder:
         with replaced_file(self._overlay(image)) as path:
             prediction.overlay(fading=self.probabilities.in_overlay).save(path, pnginfo=text)
 
+    def begin(self) -> None:
+        """Removes the ``predictions.json`` of an earlier call: it is not of the label maps written from now on.
+
+        A call that is stopped leaves none, and what it wrote beside the files of another run is not taken for whole.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        self._record.unlink(missing_ok=True)
+
     def record(
         self,
         summary: PredictionSummary,
@@ -296,11 +307,15 @@ class OutputFolder:
             contents["vectors"] = {
                 path: f"vectors/{Path(name).with_suffix('.' + self.vector).as_posix()}" for path, name in names.items()
             }
-        replace_text(self.path / "predictions.json", json.dumps(contents, indent=2) + "\n")
+        replace_text(self._record, json.dumps(contents, indent=2) + "\n")
 
     def probability_file(self, image: InputImage) -> Path:
         """Where those of every class of a picture go."""
         return self.path / PROBABILITIES / f"{image.name}.npz"
+
+    @property
+    def _record(self) -> Path:
+        return self.path / PREDICTIONS_FILE
 
     def _of_probabilities(self, image: InputImage) -> list[Path]:
         """Files of probabilities of a picture that are written."""

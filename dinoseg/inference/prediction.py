@@ -26,7 +26,8 @@ class Prediction:
             the head gives such (``m2f``, ``pmt`` and ``eomt``, not normalised over classes), with test-time
             augmentation, and of several runs; else raw scores whose softmax over classes are probabilities.
         probabilities: (classes, H, W) of every class, 0..1, adding up to 1, where they were asked for; at the
-            temperature of ``dinoseg calibrate``, where the run has one. The first of the largest is the class.
+            temperature of ``dinoseg calibrate``, where the run has one. The first of the largest is the class, unless
+            ``eval.tuned`` or ``eval.least_patches`` made it another.
         confidence: (H, W) the largest of them, where it was asked for.
         uncertainty: likewise, their entropy as a share of the largest there is: 0 sure, 1 all classes alike.
     """

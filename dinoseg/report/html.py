@@ -88,13 +88,14 @@ def build_report(run: Path, split: str, console: Console, max_images: int = 24, 
 
 
 def _calibration_note(folder: RunFolder, recorded: RecordedEvaluation) -> str | None:
-    """Of a calibration.json that is damaged, or of a temperature that was fitted after the figures were measured."""
+    """Of a calibration.json that is damaged, or of a temperature that the figures were not measured at."""
     try:
         record = CalibrationFile(folder.calibration).read(f"`dinoseg calibrate {shell_word(folder.path)}`")
+        if record is None or record.weights_sha256 != _evaluated_weights(folder, recorded):
+            return None
     except ValueError as error:
         return f"{error} (nothing on this page depends on it)"
-    # The figures of a training's own end know no temperature.
-    if record is None or folder.calibration.stat().st_mtime <= recorded.date.timestamp():
+    if record.temperature == recorded.policy.get("temperature", 1.0):
         return None
     return (
         f"{folder.path} was calibrated after these figures were measured; dinoseg eval {shell_word(folder.path)} "
@@ -126,6 +127,15 @@ def _as_evaluated(
 def _evaluated_checkpoint(folder: RunFolder, recorded: RecordedEvaluation) -> Checkpoint | None:
     """None where it is gone: a page without pictures can do without."""
     return Checkpoint.find(folder.checkpoint(recorded.checkpoint)) if recorded.checkpoint in CHECKPOINTS else None
+
+
+def _evaluated_weights(folder: RunFolder, recorded: RecordedEvaluation) -> str | None:
+    """Their SHA-256. None where it is not known: those of a training's own figures may be gone."""
+    said: str | None = recorded.metrics.get("weights_sha256")
+    if said is not None:
+        return said
+    checkpoint = _evaluated_checkpoint(folder, recorded)
+    return checkpoint.weights_sha256 if checkpoint is not None and recorded.is_of(checkpoint) else None
 
 
 def _refuse_other_training(folder: RunFolder, recorded: RecordedEvaluation) -> None:

@@ -5,9 +5,9 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
-from dinoseg.data.sampler import spread_subset
 from dinoseg.run_folder.folder import RunFolder
 
 _MOST_IMAGES = 4
@@ -37,8 +37,8 @@ def learned_images(folder: RunFolder) -> list[LearnedImage]:
 
 
 def _spread(count: int) -> list[int]:
-    places = spread_subset(count, min(count, _MOST_STEPS))
-    return [*places[:-1], count - 1]
+    """Places of some of so many, evenly spread, the first and the last among them."""
+    return [int(place) for place in np.linspace(0, count - 1, min(count, _MOST_STEPS)).round()]
 
 
 def _strips(steps: list[tuple[int, Path]], name: Path) -> list[tuple[int, str]]:

@@ -44,8 +44,8 @@ def evaluate_run(run: Chosen, split: str, console: Console, out: Path | None = N
         ValueError: not a run folder, no such split or checkpoint, no mask for an image, a label id outside the space;
             of several runs, no folder for the figures, or runs that cannot be averaged.
     """
-    name, opened = _checked(split, out), run.open()
-    target = _target(run, split, out)
+    name, opened = checked_split(split, out), run.open()
+    target = figures_target(run, split, out)
     evaluation = _evaluate_split(opened, run, name, console, WHOLE)
     if process_rank() == 0:
         write_and_show(evaluation, target, extra_of(run, split, opened.weights_sha256), console)
@@ -61,8 +61,8 @@ def evaluate_shard(run: Chosen, split: str, shard: Shard, console: Console, out:
     Raises:
         ValueError: see ``evaluate_run``.
     """
-    name, opened = _checked(split, out), run.open()
-    target = _target(run, split, out)
+    name, opened = checked_split(split, out), run.open()
+    target = figures_target(run, split, out)
     evaluation = _evaluate_split(opened, run, name, console, shard)
     if process_rank() == 0:
         # Of the weights that were loaded, whatever lies there by now.
@@ -82,8 +82,8 @@ def merge_run(run: Chosen, split: str, console: Console, out: Path | None = None
     Raises:
         ValueError: not a run folder, or shards that do not make one evaluation of this run; see ``merge_shards``.
     """
-    _checked(split, out)
-    label_space, target = run.read_labels(), _target(run, split, out)
+    checked_split(split, out)
+    label_space, target = run.read_labels(), figures_target(run, split, out)
     merged = merge_shards(target, f"`{_command(run, split, out)}`")
     if merged.evaluation.label_space != label_space:
         raise ValueError(f"{run.words}: labels.json is not the label space of the shards; make the shards again")
@@ -98,7 +98,7 @@ def merge_run(run: Chosen, split: str, console: Console, out: Path | None = None
     return merged.evaluation
 
 
-def _target(run: Chosen, split: str, out: Path | None) -> Path:
+def figures_target(run: Chosen, split: str, out: Path | None) -> Path:
     """Folder of the figures."""
     if out is not None:
         return out
@@ -118,7 +118,7 @@ def evaluate_split(run: Chosen, split: str, console: Console) -> Evaluation:
     Raises:
         ValueError: see ``evaluate_run``.
     """
-    name = _checked(split, None)
+    name = checked_split(split, None)
     return _evaluate_split(run.open(), run, name, console, WHOLE)
 
 
@@ -195,7 +195,7 @@ def settings_of(opened: Opened, run: Chosen) -> EvaluationSettings:
     return settings if is_given("eval.max_val_samples", run.overrides) else replace(settings, max_samples=None)
 
 
-def _checked(split: str, out: Path | None) -> Split:
+def checked_split(split: str, out: Path | None) -> Split:
     """The split, where there is one of that name and its figures may go to ``out``: asked before any run is opened."""
     names = {name: name for name in SPLITS}
     if split not in names:

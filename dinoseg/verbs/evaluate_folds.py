@@ -10,15 +10,16 @@ from dinoseg.evaluation.out_of_fold import HeldOut, join_folds
 from dinoseg.inference.chosen_runs import Chosen, ChosenEnsemble, OpenedEnsemble
 from dinoseg.inference.decision import BY_SCORES
 from dinoseg.run_folder.fold_runs import find_fold_runs
-from dinoseg.run_folder.folder import RunFolder, names_other_images
+from dinoseg.run_folder.folder import names_other_images
 from dinoseg.run_folder.trained_with import read_learned
-from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.processes import process_rank
 from dinoseg.verbs.evaluate import (
+    checked_split,
     evaluate_pairs,
     evaluate_run,
     evaluate_split,
     extra_of,
+    figures_target,
     find_scored_pairs,
     settings_of,
     write_and_show,
@@ -34,8 +35,8 @@ def evaluate_chosen(run: Chosen, split: str, console: Console, out: Path | None 
     Raises:
         ValueError: see ``evaluate_run``.
     """
-    folds = _folds_of(run, split) if out is None else None
-    return evaluate_run(run, split, console, out) if folds is None else evaluate_folds(folds, console)
+    folds = _folds_of(run, split)
+    return evaluate_run(run, split, console, out) if folds is None else evaluate_folds(folds, console, out)
 
 
 def count_chosen(run: Chosen, split: str, console: Console) -> Evaluation:
@@ -54,18 +55,17 @@ def refuse_parts_of_folds(run: Chosen, split: str) -> None:
         )
 
 
-def evaluate_folds(folds: ChosenEnsemble, console: Console) -> Evaluation:
+def evaluate_folds(folds: ChosenEnsemble, console: Console, out: Path | None = None) -> Evaluation:
     """Counts every fold with its run, prints the table and writes ``eval/val/`` into the folder of the folds.
 
     Args:
         folds: of a ``FoldRuns``, in their order.
+        out: folder for the figures in place of that.
 
     Raises:
         ValueError: see ``evaluate_run``; or folds that overlap, or predict in different ways.
     """
-    assert folds.folder is not None
-    target = RunFolder(folds.folder).evaluation(_HELD_OUT)
-    refuse_unwritable(target, "")
+    target = figures_target(folds, checked_split(_HELD_OUT, out), out)
     evaluation = _count(folds, console)
     if process_rank() == 0:
         write_and_show(evaluation, target, extra_of(folds, _HELD_OUT, folds.hash_of(folds.checkpoint)), console)

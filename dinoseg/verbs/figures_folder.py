@@ -1,4 +1,4 @@
-"""A folder for figures that a user names: not one in which others would be lost, or that is for something else."""
+"""A folder for figures: not one in which others would be lost, or that is for something else."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from dinoseg.system.json_files import load_json
 
 _METRICS = "metrics.json"
 _OF_EVALUATIONS = (_METRICS, "shards")
+_WRITTEN = (*_OF_EVALUATIONS, "per_class.csv", "confusion.csv", "per_image.npz")
 
 
 def refuse_other_figures(out: Path, split: str) -> None:
@@ -18,9 +19,25 @@ def refuse_other_figures(out: Path, split: str) -> None:
         return
     if not any((out / name).exists() for name in _OF_EVALUATIONS):
         raise ValueError(f"--out {out}: holds other files; give a new folder for the figures")
-    other = _split_in(out)
-    if other not in (None, split):
-        raise ValueError(f"--out {out}: holds figures of --split {other}; give each split a folder of its own")
+    if not (out / _METRICS).exists():
+        return
+    found = _figures_in(out)
+    if "checkpoint" not in found:
+        raise ValueError(f"--out {out}: holds a metrics.json that is of no run; give a new folder for the figures")
+    if found.get("split") not in (None, split):
+        raise ValueError(f"--out {out}: holds figures of --split {found['split']}; give each split a folder of its own")
+
+
+def refuse_figures_of_others(out: Path) -> None:
+    """Raises ValueError where figures of label maps would take the place of a run's, or of another tool's files."""
+    policy = _figures_in(out).get("policy")
+    of_label_maps = isinstance(policy, dict) and policy.get("source") == "label maps"
+    there = [name for name in _WRITTEN if (out / name).exists()]
+    if there and not of_label_maps:
+        raise ValueError(
+            f"{out / there[0]}: is there and of something else than label maps; give a new folder for the figures with "
+            "--out"
+        )
 
 
 def refuse_figures_of_run(out: Path) -> None:
@@ -33,10 +50,10 @@ def refuse_figures_of_run(out: Path) -> None:
         raise ValueError(f"--out {out}: {held}; give a folder for these figures alone, such as {run}-and-others")
 
 
-def _split_in(out: Path) -> Any:
-    """The split whose figures lie there; None where none do, or they are damaged."""
+def _figures_in(out: Path) -> dict[str, Any]:
+    """What the metrics.json there holds; nothing where there is none, or it is no evaluation's."""
     try:
         contents = load_json(out / _METRICS, "it is written anew")
     except ValueError:
-        return None
-    return contents.get("split") if isinstance(contents, dict) else None
+        return {}
+    return contents if isinstance(contents, dict) else {}

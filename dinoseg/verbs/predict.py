@@ -170,6 +170,9 @@ def predict_files(job: PredictionJob, images: list[InputImage], console: Console
     Raises:
         OSError: an output cannot be written.
     """
+    with failing_together():
+        if process_rank() == 0:
+            job.outputs.begin()
     share = own_share(images)
     title = "predicting" if process_count() == 1 else f"predicting, process 1 of {process_count()}"
     shown = console if process_rank() == 0 else Console(quiet=True)
@@ -209,8 +212,10 @@ def _do_parts(job: PredictionJob, image: InputImage, parts: int, advance: Callab
 
 
 def _refuse_patches_of_maps(opened: Opened, images: Sequence[InputImage], outputs: OutputFolder) -> None:
-    """Raises ValueError where patches of maps were to have least sizes."""
-    if outputs.of_pictures or not opened.config.eval.least_patches:
+    """Raises ValueError where patches of maps were to have least sizes, and these are not predicted as pictures."""
+    resized = any(member.config.transforms.eval.img_size is not None for member in opened.members)
+    as_pictures = outputs.of_pictures or resized or opened.label_space.kind == "colours"
+    if as_pictures or not opened.config.eval.least_patches:
         return
     for image in images:
         if image.row is None and is_map(image.path):
@@ -225,6 +230,7 @@ def _by_ray(
 ) -> PredictionSummary:
     if process_count() > 1:
         raise ValueError("--engine ray starts its own workers; run it without torchrun or accelerate launch")
+    job.outputs.begin()
     with image_progress(console, len(images), "predicting with Ray") as advance:
         summary = summarise(predict_with_ray(job, images, workers, advance))
     members = opened.members

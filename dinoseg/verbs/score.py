@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from dinoseg.check.facts import count_values
 from dinoseg.check.label_findings import undeclared_id_findings
 from dinoseg.check.label_space import build_label_space
 from dinoseg.check.mask_scan import read_mask_facts
@@ -22,21 +23,22 @@ from dinoseg.config.loading import is_given, load_config
 from dinoseg.console.evaluation_table import evaluation_table
 from dinoseg.console.volume_table import volume_table
 from dinoseg.data.georeference import misfits_of_pictures, refuse_misfits
-from dinoseg.data.masks import read_mask, size_mismatch
+from dinoseg.data.masks import LabelMap, read_mask, size_mismatch
 from dinoseg.data.pairs import Pair, SplitListing, label_map_base, pair_label_maps
-from dinoseg.data.regions import attach_regions, encode_inside, encode_within
+from dinoseg.data.regions import attach_regions, encode_inside, encode_within, read_region
 from dinoseg.data.sampler import spread_subset
 from dinoseg.data.slices import Slice, slice_volumes
 from dinoseg.evaluation.counts import Counts
 from dinoseg.evaluation.evaluate import Evaluation, counted_policy, write_evaluation
 from dinoseg.evaluation.measures import Measures, build_measures
 from dinoseg.evaluation.volume_figures import volume_names
+from dinoseg.inference.recorded_predictions import RecordedPredictions
 from dinoseg.labels import LabelSpace
 from dinoseg.labels.settings import Kind, parse_classes, parse_ignore
 from dinoseg.system.bars import image_progress
 from dinoseg.system.files import refuse_unwritable
 from dinoseg.system.messages import list_names
-from dinoseg.verbs.figures_folder import refuse_figures_of_run
+from dinoseg.verbs.figures_folder import refuse_figures_of_others, refuse_figures_of_run
 
 # Keys that say what label ids mean, which pixels count, and what is measured.
 USED_KEYS = (
@@ -63,13 +65,14 @@ def evaluate_label_maps(
 
     Raises:
         ValueError: a file without its partner, of another size, with a label id outside the label space, or unreadable;
-            settings that do not fit.
+            settings that do not fit; a folder that holds a run's figures or files of others.
     """
     if out is None:
         out = label_map_base(predictions) / "eval"
         refuse_unwritable(out, "")
     else:
         refuse_figures_of_run(out)
+    refuse_figures_of_others(out)
     settings = list(settings)
     config = load_config(settings)
     listing = _find(predictions, masks)
@@ -128,10 +131,13 @@ def count_label_maps(
 
 def _find(predictions: Path, masks: Path) -> SplitListing:
     """Every pair of the two, which leave no file over."""
-    folder = predictions / "labels"
-    if not (folder.is_dir() and (predictions / "predictions.json").is_file()):
+    folder, recorded = predictions / "labels", RecordedPredictions.of(predictions)
+    if not folder.is_dir() or recorded is None:
+        _refuse_stopped(predictions)
         folder = predictions
     listing = pair_label_maps(folder, masks)
+    if folder != predictions and recorded is not None:
+        _refuse_failed(recorded, listing, predictions)
     sides = (
         ("predictions without a mask", listing.images_without_mask, label_map_base(folder)),
         ("masks without a prediction", listing.masks_without_image, label_map_base(masks)),
@@ -152,6 +158,28 @@ def _find(predictions: Path, masks: Path) -> SplitListing:
     return listing
 
 
+def _refuse_stopped(predictions: Path) -> None:
+    """Raises ValueError for a folder that ``dinoseg predict`` began to write into and did not end."""
+    if all((predictions / name).is_dir() for name in ("labels", "overlays")):
+        raise ValueError(
+            f"--predictions {predictions}: labels and overlays without predictions.json: a prediction that was "
+            "stopped, whose label maps may be those of two runs; give the same `dinoseg predict` again, which goes "
+            f"on, or --predictions {predictions / 'labels'} if they are known to be of one"
+        )
+
+
+def _refuse_failed(recorded: RecordedPredictions, listing: SplitListing, predictions: Path) -> None:
+    """Raises ValueError where images have label maps that the last prediction failed to make: an earlier one's."""
+    found = (*(pair.image for pair in listing.pairs), *listing.images_without_mask)
+    stale = recorded.of_failed(found, predictions)
+    if stale:
+        raise ValueError(
+            f"--predictions {predictions}: predictions.json says that these images failed, and label maps of an "
+            f"earlier call are there: {list_names((str(file.relative_to(predictions)) for file in stale), 12)}; mend "
+            "the images and predict them again, or remove those label maps"
+        )
+
+
 def _label_space(
     datasets: DatasetsConfig, num_classes: int | None, pairs: Sequence[Pair], console: Console
 ) -> LabelSpace:
@@ -167,17 +195,24 @@ def _label_space(
 
 
 def _scan(pairs: Sequence[Pair], kind: Kind, console: Console) -> Counter[int]:
-    """Pixels of every label id in the masks."""
+    """Pixels of every label id in the masks, within the regions."""
     pixels: Counter[int] = Counter()
     with image_progress(console, len(pairs), "scanning masks") as advance:
         for pair in pairs:
-            assert pair.mask is not None
-            facts = mask_facts_of_slice(pair) if isinstance(pair, Slice) else read_mask_facts(pair.mask, kind)
-            if facts.error or facts.stores != kind:
-                read_mask(pair.mask, kind)  # raises, and says what is wrong
-            pixels.update(dict(facts.counts))
+            pixels.update(_counts(pair, kind))
             advance()
     return pixels
+
+
+def _counts(pair: Pair, kind: Kind) -> dict[int, int]:
+    assert pair.mask is not None
+    if pair.region is not None and not isinstance(pair, Slice):
+        _, truth = _read_label_ids(pair, kind)
+        return count_values(truth[read_region(pair.region, pair.image, (truth.shape[1], truth.shape[0]))])
+    facts = mask_facts_of_slice(pair) if isinstance(pair, Slice) else read_mask_facts(pair.mask, kind)
+    if facts.error or facts.stores != kind:
+        read_mask(pair.mask, kind)  # raises, and says what is wrong
+    return dict(facts.counts)
 
 
 def _read_class_maps(pair: Pair, space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
@@ -188,10 +223,17 @@ def _read_class_maps(pair: Pair, space: LabelSpace) -> tuple[np.ndarray, np.ndar
         true = encode_within(inside, true_ids, space, f"mask {pair.mask} ({pair.name})")
         predicted = pair.image_label_ids(space.kind)
         return encode_within(inside, predicted, space, f"prediction {pair.image} ({pair.name})"), true
-    prediction, truth = (read_mask(path, space.kind) for path in (pair.image, pair.mask))
-    if prediction.shape != truth.shape:
-        sizes: list[Any] = [(shape[1], shape[0]) for shape in (prediction.shape, truth.shape)]
-        raise ValueError(size_mismatch(pair.image, sizes[0], pair.mask, sizes[1]))
+    prediction, truth = _read_label_ids(pair, space.kind)
     # The mask first: what it does not name, the prediction is not to blame for.
     true = encode_inside(pair, truth, space, f"mask {pair.mask}")
     return encode_inside(pair, prediction, space, f"prediction {pair.image}"), true
+
+
+def _read_label_ids(pair: Pair, kind: Kind) -> tuple[LabelMap, LabelMap]:
+    """Label ids of prediction and truth, (H, W) each. Raises ValueError where their sizes differ."""
+    assert pair.mask is not None
+    truth, prediction = read_mask(pair.mask, kind), read_mask(pair.image, kind)
+    if prediction.shape != truth.shape:
+        sizes: list[Any] = [(shape[1], shape[0]) for shape in (prediction.shape, truth.shape)]
+        raise ValueError(size_mismatch(pair.image, sizes[0], pair.mask, sizes[1]))
+    return prediction, truth

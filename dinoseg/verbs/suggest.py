@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -15,6 +15,9 @@ from rich.console import Console
 from dinoseg.config.loading import is_setting
 from dinoseg.config.unused_keys import note_unused_keys
 from dinoseg.data.folders import find_pairs
+from dinoseg.data.items import SelfReading
+from dinoseg.data.pairs import Pair
+from dinoseg.data.parquet import TableRow
 from dinoseg.data.sampler import spread_subset
 from dinoseg.drawing.overlay import side_by_side, stack_below
 from dinoseg.inference.chosen_runs import Opened, choose_runs, describing_keys
@@ -88,11 +91,12 @@ def suggest(
     if not given:
         raise ValueError("no image is named; give files, folders or globs of images without labels")
     inputs = [image for image in list_inputs(given, out) if not _is_contact_sheet(image.path)]
-    images = [image for image in inputs if image.row is not None or image.path.resolve() not in labelled]
+    with_labels = {_place_of(pair) for pair in labelled}
+    images = [image for image in inputs if _place_of(image) not in with_labels]
     if not images:
         raise ValueError(f"all {len(inputs)} images have labels: they are in the run's own splits; give others")
     predictor = Predictor.load(opened)
-    known = [image_vector(predictor, exposures) for exposures in _read_known(predictor, list(labelled))]
+    known, damaged = _vectors_of(predictor, labelled)
     judged, failed = _judge(predictor, images, console)
     if not judged:
         raise ValueError(f"none of {len(images)} images can be read; the first: {failed[0]}")
@@ -108,6 +112,9 @@ def suggest(
         _contact_sheet(predictor, suggestions).save(temporary)
     for reason in unread:
         console.print(f"note: images with labels are not known, and may be suggested: {reason}", markup=False)
+    if damaged:
+        said = f"note: {len(damaged)} of {len(damaged) + len(known)} images with labels cannot be read; the first: "
+        console.print(f"{said}{damaged[0]}", soft_wrap=True, markup=False, highlight=False)
     _tell_of_blanks(judged, console)
     # Those of the data say which images have labels.
     used = [entry.partition("=")[0] for entry in settings if entry.startswith("datasets.")]
@@ -129,10 +136,18 @@ def _is_contact_sheet(path: Path) -> bool:
     return path.name == SHEET and (path.parent / LIST).is_file()
 
 
-def _labelled_images(opened: Opened) -> tuple[dict[Path, None], list[str]]:
-    """Images of the runs' own splits, in their order; and why those of a run are not known: its data lies there no
-    more."""
-    found: dict[Path, None] = {}
+def _place_of(image: Pair | InputImage) -> tuple[Path, int | None]:
+    """Its file and, of a table, the row: by these it is known, however it is called."""
+    row = image.row if isinstance(image, InputImage) else image
+    if isinstance(row, TableRow):
+        return row.table.path.resolve(), row.row
+    return (image.path if isinstance(image, InputImage) else image.image).resolve(), None
+
+
+def _labelled_images(opened: Opened) -> tuple[list[Pair], list[str]]:
+    """Images of the runs' own splits, or their parts, each once and in their order; and why those of a run are not
+    known: its data lies there no more."""
+    found: dict[tuple[Path, str], Pair] = {}
     unread = []
     for member in opened.members:
         for split in ("train", "val", "test"):
@@ -142,17 +157,30 @@ def _labelled_images(opened: Opened) -> tuple[dict[Path, None], list[str]]:
                 # A set need not have a test split.
                 unread += [str(error).splitlines()[0]] if split == "train" else []
                 continue
-            found |= {pair.image.resolve(): None for pair in pairs}
-    return found, unread
+            for pair in pairs:
+                place = pair.place if isinstance(pair, SelfReading) else ""
+                found[pair.image.resolve(), place] = pair
+    return list(found.values()), unread
 
 
-def _read_known(predictor: Predictor, labelled: Sequence[Path]) -> Iterable[Exposures]:
+def _vectors_of(
+    predictor: Predictor, labelled: Sequence[Pair]
+) -> tuple[list[Float[np.ndarray, " channels"]], list[str]]:
+    """What some of the images with labels show; and why others cannot be read."""
+    vectors, damaged = [], []
     for index in spread_subset(len(labelled), _MOST_KNOWN):
+        pair = labelled[index]
         try:
-            yield Exposures.of(labelled[index], predictor.forms)
-        except (ValueError, OSError):
-            # It says something of the others only; whoever trains on it is told.
-            continue
+            if isinstance(pair, SelfReading):
+                exposures = Exposures({form: pair.picture(form) for form in predictor.forms})
+            else:
+                exposures = Exposures.of(pair.image, predictor.forms)
+            vectors.append(image_vector(predictor, exposures))
+        except ValueError as error:
+            damaged.append(str(error))
+        except OSError as error:
+            damaged.append(system_error(error))
+    return vectors, damaged
 
 
 def _judge(predictor: Predictor, images: Sequence[InputImage], console: Console) -> tuple[list[_Judged], list[str]]:

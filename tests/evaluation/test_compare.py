@@ -178,6 +178,19 @@ def test_what_cannot_be_compared_is_refused_with_both_values(
         assert part in str(caught.value)
 
 
+def test_figures_of_label_maps_in_a_run_do_not_stand_for_its_own(tmp_path: Path) -> None:
+    """A run whose predictions were written into its folder, and scored there."""
+    run = tmp_path / "run"
+    own = write_evaluation(run / "eval" / "val", matrices([2, 4]))
+    write_evaluation(run / "eval", matrices([9, 9]))
+    (run / "config.yaml").write_text("")
+    SPACE.save(run / "labels.json")
+    assert compare(run, own).miou.difference == 0
+    maps = tmp_path / "maps"
+    scored = write_evaluation(maps / "eval", matrices([2, 4]))
+    assert compare(maps, scored).miou.difference == 0
+
+
 def test_what_is_not_there_is_named_with_the_command(tmp_path: Path) -> None:
     first = write_evaluation(tmp_path / "a", matrices([5, 5]))
     with pytest.raises(ValueError, match="neither a run folder") as caught:

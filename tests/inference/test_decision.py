@@ -39,5 +39,5 @@ def test_what_is_missing_names_the_command_that_finds_it(
 ) -> None:
     record = CalibrationRecord.model_construct(temperature=1.0, tuned=tuned, least_patches=least)
     with pytest.raises(ValueError, match=r"(of classes|of patches)") as raised:
-        Decision.of(record, load_config(asked), "runs/x", 2)
-    assert f"`dinoseg calibrate runs/x {options}" in str(raised.value)
+        Decision.of(record, load_config(asked), "runs/x", "dinoseg calibrate runs/x --checkpoint last", 2)
+    assert f"`dinoseg calibrate runs/x --checkpoint last {options}" in str(raised.value)

@@ -102,6 +102,10 @@ def test_styles_name_the_classes_and_leave_a_users_own(predictor: Predictor, tmp
     vectors.write_text(vectors.read_text().replace('alpha="1"', 'alpha="0.3"'))
     assert done(predictor, tmp_path, vector="gpkg", style=True) == (None, True)
     assert labels.read_text() == "<qgis>mine</qgis>" and 'alpha="0.3"' not in vectors.read_text()
+    # As if the label map were another run's: the style names other classes.
+    labels.with_suffix(".tif").unlink()
+    assert done(predictor, tmp_path, vector="gpkg") == (None, False)
+    assert labels.read_text() == "<qgis>mine</qgis>" and not vectors.exists()
 
 
 def test_names_of_classes_are_no_markup(tmp_path: Path) -> None:
@@ -124,6 +128,22 @@ def test_maps_that_would_be_pictures_are_refused_before_the_model_is_loaded(
     with pytest.raises(ValueError, match=r"^--\w+.*: with transforms\.eval\.img_size=64 of .* whole pictures; add tr"):
         predict_run(choose_runs(origin.run), inputs, out, Console(quiet=True))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    # Predicted whole it lacks the sizes alone, which calibration finds.
+    [([], "a map is predicted in blocks"), (["transforms.eval.img_size=64"], "has no least sizes of patches")],
+)
+def test_least_sizes_of_patches_are_refused_for_maps_in_blocks_alone(
+    more: list[str], said: str, predictor: Predictor, tmp_path: Path
+) -> None:
+    write_raster(tmp_path / "map.tif", np.moveaxis(colours_of_noise(), -1, 0))
+    origin = predictor.ensemble.members[0].origin
+    assert origin is not None
+    inputs = [str(tmp_path / "map.tif"), "eval.least_patches=true", *more]
+    with pytest.raises(ValueError, match=said):
+        predict_run(choose_runs(origin.run), inputs, OutputFolder(tmp_path / "out"), Console(quiet=True))
 
 
 def test_a_colour_space_that_is_not_read_is_named(predictor: Predictor, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -192,13 +191,13 @@ def test_pictures_kept_of_each_evaluation_are_shown_in_their_order(copied: Path)
     assert [image.name for image in shown] == ["a", "b"]
 
 
-def test_of_many_evaluations_a_few_are_shown_with_the_last(tmp_path: Path) -> None:
+def test_of_many_evaluations_a_few_are_shown_with_the_first_and_the_last(tmp_path: Path) -> None:
     for step in range(100, 2500, 100):
         folder = tmp_path / f"overlays/val/step_{step:06}"
         folder.mkdir(parents=True)
         Image.new("RGB", (20, 10)).save(folder / "a.png")
     (shown,) = learned_images(RunFolder(tmp_path))
-    assert len(shown.strips) == 8 and shown.strips[-1][0] == 2400
+    assert [step for step, _ in shown.strips] == [100, 400, 800, 1100, 1400, 1700, 2100, 2400]
 
 
 def test_the_data_of_the_page_is_that_of_the_evaluation(finished: Path) -> None:
@@ -327,23 +326,32 @@ def test_recorded_settings_that_cannot_be_read_are_named(copied: Path) -> None:
 
 def test_figures_from_before_the_calibration_are_said(copied: Path) -> None:
     assert "calibrated after" not in _printed_report(copied)
-    metrics = copied / "eval/val/metrics.json"
+    path = copied / "eval/val/metrics.json"
+    metrics = json.loads(path.read_text())
+    digest = RunFolder(copied).open_checkpoint("best").weights_sha256
     figures = Figures(ECE=1.0, NLL=1.0)
     CalibrationFile(copied / "calibration.json").write(
         CalibrationRecord(
             temperature=1.5,
             checkpoint="best",
-            weights_sha256="0" * 64,
+            weights_sha256=digest,
             fitted_on=FittedOn(split="val", images=1, pixels=1, seed=0),
             resolution="native",
-            window=Window.model_validate(json.loads(metrics.read_text())["policy"]["window"]),
+            window=Window.model_validate(metrics["policy"]["window"]),
             before=figures,
             after=figures,
         )
     )
-    for seconds, is_said in ((-60, True), (60, False)):
-        moment = (copied / "calibration.json").stat().st_mtime + seconds
-        os.utime(metrics, (moment, moment))
+    of_training = {key: value for key, value in metrics.items() if key != "weights_sha256"}
+    tempered = {"policy": metrics["policy"] | {"temperature": 1.5}}
+    # Written later than calibration.json, as a copy may have it.
+    for contents, is_said in (
+        (of_training, True),
+        (metrics | {"weights_sha256": digest}, True),
+        (metrics | {"weights_sha256": digest} | tempered, False),
+        (metrics | {"weights_sha256": "0" * 64}, False),
+    ):
+        path.write_text(json.dumps(contents))
         said = f"dinoseg eval {copied} --split val measures its probabilities"
         printed = io.StringIO()
         build_report(copied, "val", Console(file=printed, width=400), max_images=0)

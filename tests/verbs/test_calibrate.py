@@ -154,6 +154,26 @@ def _train_other(data: Path, base: Path) -> tuple[Path, Path]:
     return data, base / "other"
 
 
+def test_the_command_that_is_missing_is_of_the_weights_that_are_used(
+    run: Path,
+    trained: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pushed, given = tmp_path / "pushed", [trained[0] / "test/images", "eval.tuned=true"]
+    assert run_cli(["push", run, "user/tiny", "--dry-run", pushed], monkeypatch) == 0
+    exported = f"dinoseg export hf:{pushed} FOLDER && dinoseg calibrate FOLDER datasets.root=DATA"
+    for named, more, command in (
+        (run, (), f"dinoseg calibrate {run}"),
+        (run, ("--checkpoint", "last"), f"dinoseg calibrate {run} --checkpoint last"),
+        (f"hf:{pushed}", (), exported),
+    ):
+        capsys.readouterr()
+        assert run_cli(["predict", named, *given, *more], monkeypatch) == 1
+        assert f"{named} has no weights of classes; run `{command} --tune dice`" in capsys.readouterr().err
+
+
 def test_weights_of_classes_are_used_when_asked_for(
     run: Path,
     trained: tuple[Path, Path],

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -296,6 +297,25 @@ def test_an_output_that_cannot_be_written_ends_the_job(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "overlays" in error
     assert not (tmp_path / "out" / "predictions.json").exists()
+
+
+def test_a_prediction_that_is_stopped_leaves_no_record_of_the_one_before(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its label maps lie beside those of the one before, which may be another run's."""
+    data, run = finished
+    out, images = tmp_path / "out", data / "test" / "images"
+    _predict(run, images, out, monkeypatch)
+    written = OutputFolder.write
+
+    def stop_after_the_first(self: OutputFolder, image: InputImage, *more: Any) -> None:
+        if image.name != "test_0":
+            raise OSError("disk full")
+        written(self, image, *more)
+
+    monkeypatch.setattr(OutputFolder, "write", stop_after_the_first)
+    assert run_cli(["predict", run, images, "--out", out, "--overwrite"], monkeypatch) == 1
+    assert (out / "labels" / "test_0.png").exists() and not (out / "predictions.json").exists()
 
 
 def test_the_fingerprint_leaves_the_label_map_alone(

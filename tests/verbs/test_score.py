@@ -11,6 +11,7 @@ from helpers.tiny import run_cli, tiny_settings, write_tiny_dataset
 from PIL import Image
 
 from dinoseg.config.schema import all_keys
+from dinoseg.verbs.figures_folder import refuse_other_figures
 from dinoseg.verbs.score import USED_KEYS
 
 CLASSES = "datasets.classes={0: back, 1: vessel, 2: lesion}"
@@ -250,6 +251,69 @@ def test_what_does_not_fit_is_refused_and_nothing_written(
     for part in parts:
         assert part in error
     assert not (tmp_path / "pred" / "eval").exists()
+
+
+def test_figures_of_others_are_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("true", "pred"):
+        write_maps(tmp_path / folder, {"a": [[0, 1]]})
+    out = tmp_path / "figures"
+    for name, text in (
+        ("metrics.json", '{"loss": 0.5}'),
+        ("metrics.json", '{"loss": NaN}'),
+        ("metrics.json", '{"checkpoint": "best", "split": "val", "policy": {"members": []}}'),
+        ("per_class.csv", "mine"),
+    ):
+        for place, more in ((out, ("--out", out)), (tmp_path / "pred" / "eval", ())):
+            place.mkdir()
+            (place / name).write_text(text)
+            assert score(tmp_path, monkeypatch, *more) == 1
+            assert f"{place / name}: is there and of something else than label maps" in capsys.readouterr().err
+            assert (place / name).read_text() == text
+            shutil.rmtree(place)
+    # Those of label maps are written anew, and are nothing that a run's figures may take the place of.
+    for _ in range(2):
+        assert score(tmp_path, monkeypatch, "--out", out) == 0
+    for text in ((out / "metrics.json").read_text(), '{"loss": NaN}'):
+        (out / "metrics.json").write_text(text)
+        with pytest.raises(ValueError, match=r"figures: holds a metrics\.json that is of no run; give a new folder"):
+            refuse_other_figures(out, "val")
+
+
+def test_what_stands_outside_the_regions_alone_is_no_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_maps(tmp_path / "true", {"a": [[0, 1, 9, 9]]})
+    write_maps(tmp_path / "pred", {"a": [[0, 1, 0, 0]]})
+    regions = write_maps(tmp_path / "fov", {"a": [[255, 255, 0, 0]]})
+    assert score(tmp_path, monkeypatch, f"datasets.regions={regions}") == 0
+    found = read(tmp_path / "pred" / "eval")
+    assert [row["label_id"] for row in found["per_class"]] == [0, 1] and found["mIoU"] == 100
+
+
+def test_label_maps_that_the_last_prediction_did_not_make_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of an image that failed, or of a call that was stopped, what lies there is an earlier run's."""
+    maps = {"a": [[0, 1]], "sub/b": [[1, 0]], "c": [[1, 1]]}
+    out = tmp_path / "pred"
+    for folder in (tmp_path / "true", out / "labels", out / "overlays"):
+        write_maps(folder, maps)
+    record: dict[str, Any] = {"classes": [{"name": "back", "label_ids": [0], "colour": [0, 0, 0]}], "failed": {}}
+    # Of c, predicted in another call, nothing is said.
+    record["labels"] = {"photos/a.tif": "labels/a.png", "photos/sub/b.tif": "labels/sub/b.png"}
+    (out / "predictions.json").write_text(json.dumps(record))
+    assert score(tmp_path, monkeypatch) == 0
+    record["failed"] = {record["labels"].popitem()[0]: "damaged"}
+    (out / "predictions.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert score(tmp_path, monkeypatch) == 1
+    error = capsys.readouterr().err
+    assert "these images failed, and label maps of an earlier call are there: labels/sub/b.png;" in error
+    (out / "predictions.json").unlink()
+    assert score(tmp_path, monkeypatch) == 1
+    assert f"{out}: labels and overlays without predictions.json: a prediction that was stopped" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

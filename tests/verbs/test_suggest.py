@@ -103,6 +103,41 @@ def test_a_run_whose_data_is_gone_says_so(
     assert "no effect" not in said
 
 
+def test_rows_of_the_runs_own_tables_are_known(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow")
+    from helpers.image_tables import squares, write_table
+
+    own, new = tmp_path / "own", tmp_path / "new.parquet"
+    trained = write_table(own / "train-00000-of-00001.parquet", squares(3, seed=1))
+    write_table(own / "validation-00000-of-00001.parquet", squares(2, seed=2))
+    write_table(new, squares(2, seed=3))
+    (tmp_path / "linked.parquet").symlink_to(trained)
+    given = [tmp_path / "linked.parquet", new, f"datasets.root={own}"]
+    assert run_cli(["suggest", finished[1], *given, "--n", "2", "--out", tmp_path / "out"], monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 images (3 have labels and are left out); unlike each other, and unlike 5 with labels" in said
+    assert "cannot be read" not in said
+
+
+def test_images_with_labels_that_cannot_be_read_are_counted(
+    finished: tuple[Path, Path],
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = shutil.copytree(finished[0], tmp_path / "data")
+    damaged = data / "val" / "images" / "val_0.png"
+    damaged.write_text("no picture")
+    given = [pictures, f"datasets.root={data}"]
+    assert run_cli(["suggest", finished[1], *given, "--n", "2", "--out", tmp_path / "out"], monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert f"note: 1 of 7 images with labels cannot be read; the first: {damaged}: " in said
+    assert "and unlike 6 with labels" in said
+
+
 def test_mistakes_are_told(
     finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -169,7 +169,8 @@ def test_the_folder_is_evaluated_and_predicts(
     assert "flatter" not in capsys.readouterr().err
     assert run_cli(["predict", folder, data / "test" / "images", "--out", tmp_path / "predictions"], monkeypatch) == 0
     assert len(list((tmp_path / "predictions" / "labels").iterdir())) == 2
-    found = evaluate(folder, device="cpu")
+    found = evaluate(folder, device="cpu", write=tmp_path / "figures")
+    assert "out_of_fold" in metrics_in(tmp_path / "figures")["policy"]
     assert (found.matrix.numpy().sum(), found.policy["images"]) == (6 * 40 * 56, 6)
 
 
