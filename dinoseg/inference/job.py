@@ -22,7 +22,8 @@ from dinoseg.inference.fingerprint import output_fingerprint
 from dinoseg.inference.judged_rows import OnRows
 from dinoseg.inference.map_polygons import write_polygons
 from dinoseg.inference.maps import MapOutput, add_overviews, count_blocks, is_map, predict_map
-from dinoseg.inference.outputs import Outcome, OutputFolder
+from dinoseg.inference.outcomes import Outcome
+from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.prediction import Prediction
 from dinoseg.inference.predictor import Predictor
 from dinoseg.inference.probability_files import written_probabilities

@@ -1,7 +1,7 @@
 """What ``dinoseg predict`` writes: label maps and overlays, each with the fingerprint that spares making it twice."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dinoseg.inference.ensemble import Origin
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.fingerprint import bears_fingerprint, is_foreign, png_text
 from dinoseg.inference.maps import MapOutput, is_foreign_map, map_holds
+from dinoseg.inference.outcomes import PredictionSummary
 from dinoseg.inference.outdated_files import remove_outdated
 from dinoseg.inference.prediction import Prediction
 from dinoseg.inference.probability_files import holds_probabilities, is_foreign_probabilities, write_confidence
@@ -25,53 +26,6 @@ from dinoseg.inference.vector_files import is_foreign_vector
 from dinoseg.inference.volumes import VOLUME_OUTPUT_SUFFIX, VolumeOutput, is_foreign_volume, volume_holds
 from dinoseg.labels import LabelSpace
 from dinoseg.system.files import replace_text, replaced_file
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one input: predicted, kept from before, or failed with an error.
-
-    ``suffix`` is that of the label map; ``completed``: it was kept, and what was missing beside it was made.
-    """
-
-    image: InputImage
-    kept: bool = False
-    error: str | None = None
-    suffix: str = ".png"
-    completed: bool = False
-
-
-@dataclass(frozen=True)
-class PredictionSummary:
-    """What happened to each input, by its path.
-
-    Attributes:
-        written: label maps, those kept from before included; paths under the output folder.
-        failed: messages of the inputs without an output.
-        kept: inputs whose label map was there already.
-        completed: those of them of which something else was missing, and was made.
-    """
-
-    written: dict[str, str]
-    failed: dict[str, str]
-    kept: tuple[str, ...] = ()
-    completed: tuple[str, ...] = ()
-
-
-def summarise(outcomes: Iterable[Outcome]) -> PredictionSummary:
-    """The summary in the order of the outcomes."""
-    written, failed, kept, completed = {}, {}, [], []
-    for outcome in outcomes:
-        path = str(outcome.image.path)
-        if outcome.error is not None:
-            failed[path] = outcome.error
-            continue
-        written[path] = f"labels/{outcome.image.name}{outcome.suffix}"
-        if outcome.kept:
-            kept.append(path)
-        if outcome.completed:
-            completed.append(path)
-    return PredictionSummary(written, failed, tuple(kept), tuple(completed))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from itertools import islice
 
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.job import OpenedImage, PredictionJob
-from dinoseg.inference.outputs import Outcome
+from dinoseg.inference.outcomes import Outcome
 from dinoseg.inference.prediction import Prediction
 
 # Images opened ahead of the model, and predictions that wait to be written: both are held in memory.

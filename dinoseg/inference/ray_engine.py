@@ -12,7 +12,8 @@ import numpy as np
 from dinoseg.inference.chosen_runs import Chosen
 from dinoseg.inference.files import InputImage
 from dinoseg.inference.job import PredictionJob, as_asked
-from dinoseg.inference.outputs import Outcome, OutputFolder
+from dinoseg.inference.outcomes import Outcome
+from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.predictor import Predictor
 
 

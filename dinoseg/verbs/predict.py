@@ -16,7 +16,8 @@ from dinoseg.inference.files import InputImage, list_inputs, with_masks, with_re
 from dinoseg.inference.job import PredictionJob, as_asked
 from dinoseg.inference.map_polygons import refuse_unplaced
 from dinoseg.inference.maps import is_map
-from dinoseg.inference.outputs import Outcome, OutputFolder, PredictionSummary, summarise
+from dinoseg.inference.outcomes import Outcome, PredictionSummary, summarise
+from dinoseg.inference.outputs import OutputFolder
 from dinoseg.inference.pipeline import predict_all
 from dinoseg.inference.predictor import Predictor
 from dinoseg.inference.ray_engine import RayJob, predict_with_ray
