@@ -35,7 +35,7 @@ class DatasetsConfig(Section):
     )
     group: str | None = option(
         None,
-        "pattern whose first bracket names a patient, video or site in an image's name, e.g. '(patient\\d+)_'; one "
+        "pattern whose first bracket names a patient, video or site in an image's path below the root, e.g. '(patient\\d+)_'; one "
         "group stands in one split only",
         verbs=READS_DATA,
     )
