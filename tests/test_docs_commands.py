@@ -77,6 +77,7 @@ SMALL = {
     "transforms.train.crop_size": "32",
     "eval.crop_size": "48",
     "eval.stride": "40",
+    "lora.layers": "null",
     "decoder_head.hidden_dim": "32",
     "decoder_head.num_heads": "2",
     "decoder_head.num_queries": "16",
@@ -124,7 +125,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a reader stands: the recipes, data sets of the pages' names, photos, another tool's maps, another run."""
     base = tmp_path_factory.mktemp("reader")
     (base / "recipes").symlink_to(ROOT / "recipes")
-    for name, ids in (("retina", 4), ("drive", 4), ("drive20", 4), ("camvid", 12)):
+    for name, ids in (("retina", 4), ("drive", 4), ("drive20", 4), ("camvid", 12), ("camvid-all", 12)):
         for split, count in (("train", 3), ("val", 2), ("test", 8)):
             _write_split(base / "data" / name / split, count, ids)
     for name, kind in (("sentinel", "tif"), ("thermal", "grey"), ("xray", "grey16")):
