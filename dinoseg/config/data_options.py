@@ -35,8 +35,8 @@ class DatasetsConfig(Section):
     )
     group: str | None = option(
         None,
-        "pattern whose first bracket names a patient, video or site in an image's path below the root, e.g. '(patient\\d+)_'; one "
-        "group stands in one split only",
+        "pattern whose first bracket names a patient, video or site in an image's path below the root, e.g. "
+        "'(patient\\d+)_'; one group stands in one split only",
         verbs=READS_DATA,
     )
     split_seed: int = option(0, "another number, another split, other folds", least=0, most=2**31 - 1, verbs=READS_DATA)

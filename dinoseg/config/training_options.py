@@ -23,7 +23,8 @@ class SchedulerConfig(Section):
     )
     constructor_kwargs: dict[str, Any] = option(
         {},
-        "options of the scheduler, e.g. {warmup_iters: 1500}; pmt warms up for 30 % of the steps, 6000 at most, when that is left out",
+        "options of the scheduler, e.g. {warmup_iters: 1500}; pmt warms up for 30 % of the steps, 6000 at most, "
+        "when that is left out",
     )
 
 
@@ -48,7 +49,8 @@ class OptimizerConfig(Section):
     )
     backbone_lr_factor: float | None = option(
         None,
-        "the backbone's learning rate over the head's; 0.1 for model.mode=full and for a trained patch embedding of a frozen backbone, 1 for lora and eomt when left out",
+        "the backbone's learning rate over the head's; 0.1 for model.mode=full and for a trained patch embedding "
+        "of a frozen backbone, 1 for lora and eomt when left out",
         least=0,
         most=1000,
     )
