@@ -79,7 +79,9 @@ CONTENDERS: dict[str, dict[str, Contender]] = {
     "camvid": {
         "linear": Contender("street_linear.yaml", (*_STREET_NATIVE, *_UNCACHED)),
         "linear, cached": Contender("street_linear.yaml", _STREET_NATIVE),
-        "LoRA": Contender("street_linear.yaml", (*_STREET_NATIVE, "model.mode=lora", "optimizer.backbone_lr_factor=0.1")),
+        "LoRA": Contender(
+            "street_linear.yaml", (*_STREET_NATIVE, "model.mode=lora", "optimizer.backbone_lr_factor=0.1")
+        ),
         "dense": Contender("street.yaml"),
         "m2f": Contender("street_m2f.yaml", _STREET_NATIVE),
         "pmt": Contender("street.yaml", (*_PMT, "model.backbone_scale=1")),

@@ -10,7 +10,9 @@ from dinoseg.config.schema import Config, get_key
 
 # More than any use, fewer than a mistake.
 _MOST_SCALES = 32
-_LR_FACTOR = {"lora": 1.0, "full": 0.1}
+# Of LoRA's adapters: at 5e-3, the linear recipes' rate of the head, CamVid had 6 mIoU after 180 steps, and at 5e-4 and
+# 6e-4 nothing of the kind was seen.
+_LARGEST_ADAPTER_LR = 1e-3
 
 # Of the pictures that the backbones were trained on.
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -121,6 +123,7 @@ def _left_out(config: Config) -> dict[str, Any]:
     mask2former, dense, pmt, eomt = (config.decoder_head.type == head for head in ("m2f", "dense", "pmt", "eomt"))
     masks = predicts_masks(config)
     crop = config.transforms.train.crop_size if config.eval.crop_size is None else config.eval.crop_size
+    usual_lr = 2e-4 if pmt else 1e-4 if masks else 1e-3
     values: dict[str, Any] = {
         "decoder_head.backbone_out_layers": (
             "FOUR_QUARTERS" if pmt else "FOUR_EVEN_INTERVALS" if mask2former or dense else "LAST"
@@ -129,11 +132,11 @@ def _left_out(config: Config) -> dict[str, Any]:
         "decoder_head.num_heads": 8 if mask2former else None,
         "decoder_head.decoder_layers": 9 if mask2former else 6 if pmt else None,
         "decoder_head.decoder_ffn_dim": 2048 if mask2former else None,
-        "optimizer.lr": 2e-4 if pmt else 1e-4 if masks else 1e-3,
+        "optimizer.lr": usual_lr,
         "optimizer.weight_decay": 0.05 if masks else 0.01,
         "optimizer.gradient_clip": 0.01 if masks else 1.0 if dense else float("inf"),
         "train.diceloss_weight": 1.0 if dense else 0.0,
-        "optimizer.backbone_lr_factor": _LR_FACTOR.get(config.model.mode or "", _band_lr_factor(config)),
+        "optimizer.backbone_lr_factor": _backbone_lr_factor(config, usual_lr),
         "optimizer.layer_decay": 1.0,
         "eval.crop_size": crop,
         "eval.stride": [max(1, side * 2 // 3) for side in crop] if isinstance(crop, list) else max(1, crop * 2 // 3),
@@ -178,8 +181,12 @@ def keeps_features(config: Config) -> bool:
     return config.model.mode == "freeze" and not trains_bands(config) and config.model.weights != "none"
 
 
-def _band_lr_factor(config: Config) -> float | None:
-    return 0.1 if trains_bands(config) else None
+def _backbone_lr_factor(config: Config, usual_lr: float) -> float | None:
+    """None where nothing of the backbone is trained."""
+    if config.model.mode == "lora":
+        lr = config.optimizer.lr if config.optimizer.lr is not None else usual_lr
+        return min(1.0, _LARGEST_ADAPTER_LR / lr) if lr else 1.0
+    return 0.1 if config.model.mode == "full" or trains_bands(config) else None
 
 
 def _check_bands(config: Config) -> None:

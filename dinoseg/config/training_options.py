@@ -50,7 +50,7 @@ class OptimizerConfig(Section):
     backbone_lr_factor: float | None = option(
         None,
         "the backbone's learning rate over the head's; 0.1 for model.mode=full and for a trained patch embedding "
-        "of a frozen backbone, 1 for lora and eomt when left out",
+        "of a frozen backbone, 1 for eomt, for lora 1 or what makes 1e-3 of the head's rate when left out",
         least=0,
         most=1000,
     )

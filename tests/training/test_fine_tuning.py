@@ -59,7 +59,8 @@ def test_the_plan_lists_what_is_trained(finished: tuple[Path, Path]) -> None:
     rows = {line.split("  ")[0]: line.split("  ")[1:] for line in log.splitlines()}
     # Rank 4 in four blocks, 96 -> 288 and 96 -> 96.
     lora, head = ([cell.strip() for cell in rows[name] if cell.strip()] for name in ("LoRA blocks 0 to 3", "head"))
-    assert lora == ["16", f"{4 * 4 * (384 + 192):,}", "0.01", "0.01"]
+    # The head's rate is 1e-2, of which adapters have a tenth.
+    assert lora == ["16", f"{4 * 4 * (384 + 192):,}", "0.001", "0.01"]
     assert head == ["4", f"{2 * 96 + 96 * 3 + 3:,}", "0.01", "0.01, 0"]
 
 
@@ -211,6 +212,12 @@ def test_spellings_that_disagree(mode: str, enabled: str) -> None:
 def test_the_factor_on_the_learning_rate_follows_the_mode(mode: str, factor: float | None) -> None:
     assert load_config([f"model.mode={mode}"]).optimizer.backbone_lr_factor == factor
     assert load_config([f"model.mode={mode}", "optimizer.backbone_lr_factor=0.3"]).optimizer.backbone_lr_factor == 0.3
+
+
+@pytest.mark.parametrize(("lr", "factor"), [("5e-3", 0.2), ("2e-3", 0.5), ("1e-4", 1.0), ("0", 1.0)])
+def test_adapters_learn_at_1e_3_at_most(lr: str, factor: float) -> None:
+    config = load_config(["model.mode=lora", f"optimizer.lr={lr}"])
+    assert config.optimizer.backbone_lr_factor == pytest.approx(factor)
 
 
 @pytest.mark.parametrize(
