@@ -69,7 +69,7 @@ def _draw_set(panel: Axes, title: str, contenders: dict[str, Any]) -> None:
     panel.set_xlabel("minutes, features included")
     panel.set_title(title)
     panel.grid(alpha=0.3)
-    panel.legend(loc="lower right", fontsize="small", frameon=False)
+    panel.legend(loc="lower right", fontsize="x-small", frameon=False)
 
 
 def _table(title: str, contenders: dict[str, Any]) -> str:
