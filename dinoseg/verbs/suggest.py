@@ -110,17 +110,22 @@ def suggest(
     replace_text(out / LIST, _as_csv(suggestions))
     with replaced_file(out / SHEET) as temporary:
         _contact_sheet(predictor, suggestions).save(temporary)
-    for reason in unread:
-        console.print(f"note: images with labels are not known, and may be suggested: {reason}", markup=False)
-    if damaged:
-        said = f"note: {len(damaged)} of {len(damaged) + len(known)} images with labels cannot be read; the first: "
-        console.print(f"{said}{damaged[0]}", soft_wrap=True, markup=False, highlight=False)
+    _tell_of_unknown(unread, damaged, len(known), console)
     _tell_of_blanks(judged, console)
     # Those of the data say which images have labels.
     used = [entry.partition("=")[0] for entry in settings if entry.startswith("datasets.")]
     note_unused_keys(settings, "suggest", (*describing_keys(chosen), *used))
     _report(suggestions, len(judged), len(inputs) - len(images), len(known), out, console)
     return failed
+
+
+def _tell_of_unknown(unread: Sequence[str], damaged: Sequence[str], known: int, console: Console) -> None:
+    """Notes on images with labels that the others are not compared with."""
+    for reason in unread:
+        console.print(f"note: images with labels are not known, and may be suggested: {reason}", markup=False)
+    if damaged:
+        said = f"note: {len(damaged)} of {len(damaged) + known} images with labels cannot be read; the first: "
+        console.print(f"{said}{damaged[0]}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _refuse_foreign(out: Path) -> None:
